@@ -1,0 +1,47 @@
+"""What is said when an input is wrong: the key, the first offending rows, and the mend."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+class InputError(ValueError):
+    """An input or a setting that cannot be used; the message names it and says what would mend it."""
+
+
+class ScreenWarning(UserWarning):
+    """Something in a screen that is usable but that its owner should know."""
+
+
+def warn(message: str) -> None:
+    """Issue a `ScreenWarning` that points at the caller's caller."""
+    warnings.warn(message, ScreenWarning, stacklevel=3)
+
+
+def first_few(items: Iterable[object], n: int = 5) -> str:
+    """The first `n` items as text, and how many more there are.
+
+    >>> first_few(["a", "b", "c"], n=2)
+    'a, b and 1 more'
+    """
+    listed = list(items)
+    text = ", ".join(str(item) for item in listed[:n])
+    return text if len(listed) <= n else f"{text} and {len(listed) - n} more"
+
+
+def first_rows(bad: np.ndarray, names: Sequence[str] | np.ndarray, values: np.ndarray | None = None, n: int = 5) -> str:
+    """The cells where `bad` is true, by row number and name, with their values."""
+    rows = np.flatnonzero(bad)
+    shown = [
+        f"row {i} ({names[i]})" + ("" if values is None else f": {np.array2string(np.asarray(values[i]), precision=5)}")
+        for i in rows[:n]
+    ]
+    more = "" if rows.size <= n else f"; {rows.size - n:,} more"
+    return "; ".join(shown) + more
+
+
+def missing_key(where: str, key: str, present: Iterable[object], mend: str) -> InputError:
+    """The error for a key that is not there, with the keys that are."""
+    there = first_few(sorted(str(k) for k in present), n=20) or "none"
+    return InputError(f"{where}[{key!r}] is missing; {where} has: {there}. {mend}")

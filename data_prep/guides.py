@@ -1,0 +1,89 @@
+"""Guides: presence in cells, and the guide → gene index."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from data_prep.errors import InputError, first_few, first_rows, warn
+from data_prep.screen import GuideMap
+
+
+def presence(matrix: object, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
+    """Guide presence as a CSR matrix of ones: an entry is there where the input is nonzero.
+
+    Explicitly stored zeros are absent, duplicates are merged, indices are sorted. The input is not changed.
+    """
+    if isinstance(matrix, pd.DataFrame):
+        matrix = matrix.to_numpy()
+    if sp.issparse(matrix):
+        csr = sp.csr_matrix(matrix, copy=True)
+        csr.sum_duplicates()
+    else:
+        dense = np.asarray(matrix)
+        if dense.ndim != 2 or dense.dtype.kind not in "biuf":
+            raise InputError(f"{where} must be a numeric cells × guides matrix; it has shape {dense.shape} and type {dense.dtype}.")
+        csr = sp.csr_matrix(dense)
+    if csr.shape[0] != cells.size:
+        raise InputError(f"{where} has {csr.shape[0]:,} rows but the screen has {cells.size:,} cells.")
+    bad = ~np.isfinite(csr.data) | (csr.data < 0) if csr.data.dtype.kind == "f" else csr.data < 0
+    if bad.any():
+        rows = np.zeros(csr.shape[0], bool)
+        rows[np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))[bad]] = True
+        raise InputError(f"{where} holds NaN, infinite or negative entries in {first_rows(rows, cells)}. Give counts, or 0 and 1.")
+    csr.eliminate_zeros()
+    csr.sort_indices()
+    return sp.csr_matrix((np.ones(csr.nnz, np.float32), csr.indices, csr.indptr), shape=csr.shape)
+
+
+def match_map(guides: sp.csr_matrix, names: np.ndarray, guide_map: GuideMap, *, where: str) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray, np.ndarray]:
+    """Keep the mapped guides: `(guides, names, gene, is_ntc)`; guides unknown to the map are left out with a warning."""
+    unique, count = np.unique(names, return_counts=True)
+    if (count > 1).any():
+        raise InputError(f"{where}: guide names repeat: {first_few(unique[count > 1])}. Make them unique.")
+    row = pd.Index(guide_map.guide).get_indexer(pd.Index(names))
+    known = row >= 0
+    if not known.any():
+        raise InputError(
+            f"{where}: none of the {names.size} guides is in the guide map "
+            f"(the screen has {first_few(names, 3)}; the map has {first_few(guide_map.guide, 3)}). Use the same names in both."
+        )
+    if not known.all():
+        warn(f"{where}: {int((~known).sum())} guides are not in the guide map and were ignored: {first_few(names[~known])}")
+        guides = guides[:, np.flatnonzero(known)]
+    return guides, names[known], guide_map.gene[row[known]], guide_map.is_ntc[row[known]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GuideIndex:
+    """The guide → gene index over targeting guides, as CSR over genes.
+
+    `guide_to_gene` [G] gene of each guide; `n_guides_per_gene` [L], ≥ 1; `gene_offsets` [L+1], 0 then the running sum of the
+    counts; `guides_by_gene` [G] guides sorted by gene (stable): gene ℓ's are `guides_by_gene[gene_offsets[ℓ]:gene_offsets[ℓ+1]]`.
+    """
+
+    genes: np.ndarray
+    guide_to_gene: np.ndarray
+    n_guides_per_gene: np.ndarray
+    gene_offsets: np.ndarray
+    guides_by_gene: np.ndarray
+
+
+def index_guides(gene_of_guide: np.ndarray) -> GuideIndex:
+    """Index guides by the name of their gene; genes are in sorted order.
+
+    >>> index_guides(np.array(["B", "A", "B"])).guides_by_gene
+    array([1, 0, 2])
+    """
+    guide_to_gene, genes = pd.factorize(np.asarray(gene_of_guide, dtype=object), sort=True)
+    guide_to_gene = guide_to_gene.astype(np.int64)
+    count = np.bincount(guide_to_gene, minlength=len(genes)).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    return GuideIndex(
+        genes=np.asarray(genes, dtype=object),
+        guide_to_gene=guide_to_gene,
+        n_guides_per_gene=count,
+        gene_offsets=offsets,
+        guides_by_gene=np.argsort(guide_to_gene, kind="stable").astype(np.int64),
+    )

@@ -1,0 +1,78 @@
+"""Day and replicate labels → codes."""
+
+import re
+
+import numpy as np
+import pandas as pd
+
+from data_prep.errors import InputError, first_few, first_rows
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+
+
+def _present(values: pd.Series, cells: np.ndarray, where: str) -> None:
+    absent = values.isna().to_numpy()
+    if absent.any():
+        raise InputError(f"{where} is missing in {first_rows(absent, cells)}. Fill it, or drop those cells.")
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        empty = values.cat.categories.difference(values.cat.categories[np.unique(values.cat.codes)])
+        if len(empty):
+            raise InputError(
+                f"{where} has no cell for the categories {first_few(empty)}. "
+                f"Restore those cells, or call .cat.remove_unused_categories() on {where}."
+            )
+
+
+def _number(label: str, where: str) -> float:
+    try:
+        return float(label)
+    except ValueError:
+        found = _NUMBER.findall(label)
+    if len(found) != 1:
+        problem = "has no number" if not found else f"has {len(found)} numbers ({', '.join(found)})"
+        raise InputError(
+            f"{where}: the label {label!r} {problem}, so its day is unclear. "
+            "Use integers, labels with one number ('d0', 'day 3'), or an ordered categorical."
+        )
+    return float(found[0])
+
+
+def day_codes(values: pd.Series, cells: np.ndarray, *, where: str = 'obs["day"]') -> tuple[np.ndarray, tuple[str, ...], tuple[float, ...] | None]:
+    """Days as codes 0..D−1 in time order, their labels, and the days as numbers.
+
+    Ordered categoricals keep their order (numbers are then None); everything else is sorted by the one number in each label.
+
+    >>> day_codes(pd.Series(["d10", "d2", "d10"]), np.array(["a", "b", "c"]))
+    (array([1, 0, 1]), ('d2', 'd10'), (2.0, 10.0))
+    """
+    _present(values, cells, where)
+    if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
+        return values.cat.codes.to_numpy(np.int64), tuple(str(c) for c in values.cat.categories), None
+    codes, levels = pd.factorize(values.astype(object), sort=False)
+    labels = [_plain(level) for level in levels]
+    numbers = np.array([_number(label, where) for label in labels])
+    if not np.isfinite(numbers).all():
+        raise InputError(f"{where}: the label {labels[int(np.flatnonzero(~np.isfinite(numbers))[0])]!r} is not a finite day.")
+    unique, count = np.unique(numbers, return_counts=True)
+    if (count > 1).any():
+        same = [label for label, x in zip(labels, numbers, strict=True) if x == unique[count > 1][0]]
+        raise InputError(f"{where}: the labels {first_few(map(repr, same))} read as the same day. Use one label for each day.")
+    order = np.argsort(numbers)
+    rank = np.empty_like(order)
+    rank[order] = np.arange(order.size)
+    return rank[codes].astype(np.int64), tuple(labels[i] for i in order), tuple(float(numbers[i]) for i in order)
+
+
+def level_codes(values: pd.Series, cells: np.ndarray, *, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Any labels as codes in sorted order, and the labels."""
+    _present(values, cells, where)
+    text = values.astype(object).map(_plain)
+    codes, levels = pd.factorize(text, sort=True)
+    return codes.astype(np.int64), tuple(str(level) for level in levels)
+
+
+def _plain(value: object) -> str:
+    """3, 3.0 and np.int64(3) all read '3'."""
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)

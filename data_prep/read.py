@@ -1,0 +1,218 @@
+"""h5ad / h5mu / zarr / AnnData / MuData → `Screen`: the only reader."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data_prep.errors import InputError, first_few, missing_key, warn
+from data_prep.guides import match_map, presence
+from data_prep.labels import day_codes, level_codes
+from data_prep.outcomes import check_fate_prob
+from data_prep.screen import NTC_LABELS, GuideMap, Screen
+from data_prep.source import View, open_view
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScreenKeys:
+    """Where the parts of a screen are.
+
+    `fate` in obsm; `guide` in obsm or a MuData modality; `day` in obs; `rep` in `obsm[covar]` or obs; `guide_names` in uns;
+    `cluster` (optional) in obs, `obsm[covar]`, or several of them joined by "+", for robust errors.
+    """
+
+    fate: str = "lineages_fwd"
+    guide: str = "guide"
+    day: str = "day"
+    rep: str = "rep"
+    covar: str = "covar"
+    guide_names: str = "guide_names"
+    cluster: str | None = None
+
+
+def read_screen(
+    source: Any,
+    *,
+    keys: ScreenKeys | None = None,
+    guide_map: GuideMap | pd.DataFrame | str | Path | None = None,
+    ntc_labels: Sequence[str] = NTC_LABELS,
+    max_guides_per_cell: int = 20,
+) -> Screen:
+    """Read a screen and check all of it.
+
+    Parameters
+    ----------
+    source : path to .h5ad, .h5mu or .zarr, an AnnData or a MuData
+    keys : where its parts are
+    guide_map : table or file of guide_name, gene_name, is_ntc; by default `uns["guide_map"]` or `uns["guide2gene"]`
+    ntc_labels : genes that mark non-targeting guides
+    max_guides_per_cell : cells with more mapped guides (NTC included) are dropped, and the number is said
+
+    Raises
+    ------
+    InputError
+        on anything wrong with the input, naming the key, the first offending rows and the mend.
+    """
+    keys = keys or ScreenKeys()
+    if max_guides_per_cell < 1:
+        raise InputError(f"max_guides_per_cell is {max_guides_per_cell}; it must be at least 1.")
+    with open_view(source) as view:
+        cells = view.names("obs")
+        if cells.size == 0:
+            raise InputError(f"the screen {view.name} has no cells.")
+        _unique(cells, "obs_names")
+        prob, fate_names = _fates(view, keys)
+        prob = check_fate_prob(prob, fate_names, cells, where=f"obsm[{keys.fate!r}]")
+        matrix, guide_names, where = read_guides(view, key=keys.guide, names_key=keys.guide_names)
+        day = view.need("obs", keys.day, "Name the column with --day-key.")
+        rep, rep_where = _rep(view, keys)
+        cluster = None if keys.cluster is None else _cluster(view, keys.cluster, keys.covar)
+        mapping = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
+    guides, guide_names, gene, is_ntc = match_map(presence(matrix, cells, where=where), guide_names, mapping, where=where)
+    dropped: dict[str, object] = {"guides_not_in_map": int(matrix.shape[1] - guide_names.size)}
+
+    crowded = np.diff(guides.indptr) > max_guides_per_cell
+    dropped["cells_over_max_guides"] = int(crowded.sum())
+    if crowded.any():
+        warn(f"{int(crowded.sum()):,} of {cells.size:,} cells carry more than {max_guides_per_cell} guides and were dropped.")
+    if crowded.all():
+        raise InputError(f"every cell carries more than {max_guides_per_cell} guides ({where}). Raise max_guides_per_cell, or check what the entries mean.")
+    keep = np.flatnonzero(~crowded)
+    guides, cells, prob = guides[keep], cells[keep], prob[keep]
+    day, rep = day.iloc[keep], rep.iloc[keep]
+
+    carried = np.bincount(guides.indices, minlength=guides.shape[1]) > 0
+    if not (carried & ~is_ntc).any():
+        raise InputError(f"no cell carries a targeting guide ({where}): {guides.shape[1]} mapped guides, {int(is_ntc.sum())} of them NTC.")
+    _say_absent(mapping, guide_names[carried], dropped)
+    if not (is_ntc & carried).any():
+        warn("no cell carries a non-targeting (NTC) guide: effects are relative to cells without guides, and the burden slope rests on targeting guides alone.")
+
+    day_code, day_labels, day_values = day_codes(day, cells, where=f"obs[{keys.day!r}]")
+    rep_code, rep_labels = level_codes(rep, cells, where=rep_where)
+    return Screen(
+        cells=cells,
+        guides=guides[:, np.flatnonzero(carried)],
+        guide_names=guide_names[carried],
+        guide_gene=gene[carried],
+        is_ntc=is_ntc[carried],
+        fate_prob=prob,
+        fate_names=fate_names,
+        day=day_code,
+        day_labels=day_labels,
+        day_values=day_values,
+        rep=rep_code,
+        rep_labels=rep_labels,
+        clusters=None if cluster is None else level_codes(cluster.iloc[keep], cells, where=f"cluster {keys.cluster!r}")[0],
+        dropped=dropped,
+    )
+
+
+def read_guides(view: View, *, key: str, names_key: str = "guide_names") -> tuple[Any, np.ndarray, str]:
+    """The guide matrix as stored, the names of its columns, and where it was found: obsm, layers, or a modality."""
+    if key in view.modalities:
+        part = view.modalities[key]
+        view.same_cells(part)
+        return part.matrix(), part.names("var"), f"mod[{key!r}].X"
+    for slot in ("obsm", "layers"):
+        if view.find(slot, key) is not None:
+            where, matrix = f"{slot}[{key!r}]", view.need(slot, key, "")
+            break
+    else:
+        present = view.keys("obsm") + [f"layers/{k}" for k in view.keys("layers")] + [f"modality {m}" for m in view.modalities]
+        raise missing_key("obsm", key, present, "Name the guide matrix (or MuData modality) with --guide-key.")
+    if isinstance(matrix, pd.DataFrame):
+        return matrix, matrix.columns.to_numpy(dtype=object).astype(str).astype(object), where
+    holder = view.find("uns", names_key)
+    if holder is None:
+        raise missing_key("uns", names_key, view.keys("uns"), f"{where} is a bare matrix: put its {matrix.shape[1]} guide names there.")
+    names = np.asarray(holder.get("uns", names_key)).astype(str).astype(object).ravel()
+    if names.size != matrix.shape[1]:
+        raise InputError(f"uns[{names_key!r}] has {names.size} names but {where} has {matrix.shape[1]} columns. Give one name for each column.")
+    return matrix, names, where
+
+
+def read_guide_map(view: View, given: GuideMap | pd.DataFrame | str | Path | None, *, ntc_labels: Sequence[str] = NTC_LABELS) -> GuideMap:
+    """The guide map given, else the one in `uns`."""
+    if isinstance(given, GuideMap):
+        return given
+    if isinstance(given, pd.DataFrame):
+        return GuideMap.from_frame(given, ntc_labels=ntc_labels)
+    if given is not None:
+        return GuideMap.from_file(given, ntc_labels=ntc_labels)
+    for key in ("guide_map", "guide2gene"):
+        holder = view.find("uns", key)
+        if holder is None:
+            continue
+        found = holder.get("uns", key)
+        if isinstance(found, pd.DataFrame):
+            return GuideMap.from_frame(found, ntc_labels=ntc_labels, where=f"uns[{key!r}]")
+        if isinstance(found, dict):
+            return GuideMap.from_mapping({str(k): str(v) for k, v in found.items()}, ntc_labels=ntc_labels)
+        raise InputError(f"uns[{key!r}] is a {type(found).__name__}; it must be a DataFrame or a dict of guide → gene.")
+    raise missing_key("uns", "guide_map", view.keys("uns"), "Give a guide map file (--guide-map), or uns['guide_map'], or uns['guide2gene'].")
+
+
+def _fates(view: View, keys: ScreenKeys) -> tuple[np.ndarray, tuple[str, ...]]:
+    found = view.need("obsm", keys.fate, "Name the fate probabilities with --fate-key.")
+    if isinstance(found, pd.DataFrame):
+        return found.to_numpy(), tuple(str(c) for c in found.columns)
+    if hasattr(found, "names") and hasattr(found, "X"):  # a CellRank Lineage
+        return np.asarray(found.X), tuple(str(n) for n in np.asarray(found.names).ravel())
+    if found.ndim != 2:
+        raise InputError(f"obsm[{keys.fate!r}] has shape {found.shape}; it must be cells × fates.")
+    candidates = (f"{keys.fate}_names", "fate_names", "lineage_names")
+    for name in candidates:
+        if view.find("uns", name) is not None:
+            return np.asarray(found), tuple(str(n) for n in np.asarray(view.need("uns", name, "")).ravel())
+    raise missing_key("uns", candidates[0], view.keys("uns"), f"obsm[{keys.fate!r}] is a bare array: put its {found.shape[1]} fate names there, or store a DataFrame.")
+
+
+def _column(view: View, key: str, covar: str) -> tuple[pd.Series, str] | None:
+    """`obsm[covar][key]` or `obs[key]`, and where it was."""
+    if view.find("obsm", covar) is not None:
+        table = view.need("obsm", covar, "")
+        if isinstance(table, pd.DataFrame) and key in table.columns:
+            return table[key], f"obsm[{covar!r}][{key!r}]"
+    if view.find("obs", key) is not None:
+        return view.need("obs", key, ""), f"obs[{key!r}]"
+    return None
+
+
+def _rep(view: View, keys: ScreenKeys) -> tuple[pd.Series, str]:
+    found = _column(view, keys.rep, keys.covar)
+    if found is None:
+        raise missing_key("obs", keys.rep, view.keys("obs"), f"Name the replicate column (in obs or obsm[{keys.covar!r}]) with --rep-key.")
+    return found
+
+
+def _cluster(view: View, key: str, covar: str) -> pd.Series:
+    parts = []
+    for name in key.split("+"):
+        found = _column(view, name, covar)
+        if found is None:
+            raise missing_key("obs", name, view.keys("obs"), "Name the cluster columns with --cluster-key, joined by '+'.")
+        parts.append(found[0].astype(str).reset_index(drop=True))
+    return parts[0] if len(parts) == 1 else parts[0].str.cat(parts[1:], sep=" × ")
+
+
+def _unique(names: np.ndarray, where: str) -> None:
+    seen, count = np.unique(names.astype(str), return_counts=True)
+    if (count > 1).any():
+        raise InputError(f"{where} repeat: {first_few(seen[count > 1])}. Call .obs_names_make_unique().")
+
+
+def _say_absent(mapping: GuideMap, carried: np.ndarray, dropped: dict[str, object]) -> None:
+    """Say which guides and genes of the map no kept cell carries; they have no place in the model."""
+    there = np.isin(mapping.guide.astype(str), carried.astype(str))
+    targeting = ~mapping.is_ntc
+    lost = sorted(set(mapping.gene[targeting]) - set(mapping.gene[targeting & there]))
+    dropped["guides_without_cells"] = int((~there).sum())
+    dropped["genes_without_cells"] = lost
+    if not there.all():
+        warn(f"{int((~there).sum())} guides of the map are in no kept cell and were left out: {first_few(mapping.guide[~there])}")
+    if lost:
+        warn(f"{len(lost)} genes have no guide in the data and were dropped: {first_few(lost)}")

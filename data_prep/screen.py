@@ -1,0 +1,154 @@
+"""The checked input: guide map and screen, with their invariants."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from data_prep.errors import InputError, first_few
+
+NTC_LABELS = ("non-targeting", "safe-targeting", "NTC")
+_TRUE, _FALSE = {"true", "1", "1.0", "yes", "t"}, {"false", "0", "0.0", "no", "f"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GuideMap:
+    """Which gene each guide targets, and which guides are non-targeting (NTC).
+
+    `guide`, `gene` and `is_ntc` are parallel arrays with one entry a guide; an NTC guide's gene is its label.
+    """
+
+    guide: np.ndarray
+    gene: np.ndarray
+    is_ntc: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Check that every guide stands once, with a gene."""
+        names, count = np.unique(self.guide, return_counts=True)
+        if (count > 1).any():
+            repeated = names[count > 1]
+            genes = {g: sorted(set(self.gene[self.guide == g])) for g in repeated[:5]}
+            two = any(len(v) > 1 for v in genes.values())
+            said = "; ".join(f"{g} → {', '.join(v)}" for g, v in genes.items())
+            problem = "maps a guide to two genes" if two else "lists a guide twice"
+            raise InputError(f"the guide map {problem}: {said} ({repeated.size} in all). Keep one row for each guide.")
+        lost = ~self.is_ntc & (self.gene == "")
+        if lost.any():
+            raise InputError(
+                f"the guide map has no gene_name for the targeting guides {first_few(self.guide[lost])}. "
+                "Give each a gene, or set is_ntc."
+            )
+
+    @classmethod
+    def from_frame(cls, frame: pd.DataFrame, *, ntc_labels: Sequence[str] = NTC_LABELS, where: str = "the guide map") -> "GuideMap":
+        """From columns `guide_name`, `gene_name` and (optional) `is_ntc`; `where` names the source in errors.
+
+        Without `is_ntc`, a guide is NTC where its gene is one of `ntc_labels`.
+        """
+        for column in ("guide_name", "gene_name"):
+            if column not in frame.columns:
+                raise InputError(
+                    f"{where} has no column {column!r}; it has: {first_few(frame.columns, 20)}. "
+                    "It needs guide_name and gene_name, and may have is_ntc."
+                )
+        if frame.empty:
+            raise InputError(f"{where} has no rows.")
+        unnamed = frame["guide_name"].isna().to_numpy()
+        if unnamed.any():
+            raise InputError(f"{where} has no guide_name in rows {first_few(np.flatnonzero(unnamed))}. Name or delete them.")
+        guide = frame["guide_name"].astype(str).to_numpy(dtype=object)
+        gene = frame["gene_name"].astype(object).where(frame["gene_name"].notna(), "").astype(str).to_numpy(dtype=object)
+        labelled = np.isin(gene.astype(str), list(ntc_labels))
+        is_ntc = _as_bool(frame["is_ntc"], guide, where) if "is_ntc" in frame.columns else labelled
+        clash = labelled & ~is_ntc
+        if clash.any():
+            raise InputError(
+                f"{where} calls {first_few(guide[clash])} targeting (is_ntc false) but gives the gene as "
+                f"{gene[clash][0]!r}, an NTC label. Set is_ntc, or change the NTC labels."
+            )
+        return cls(guide=guide, gene=gene, is_ntc=is_ntc)
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, str], *, ntc_labels: Sequence[str] = NTC_LABELS) -> "GuideMap":
+        """From a dict of guide → gene, where a gene in `ntc_labels` marks an NTC guide."""
+        frame = pd.DataFrame({"guide_name": list(mapping), "gene_name": list(mapping.values())})
+        return cls.from_frame(frame, ntc_labels=ntc_labels, where='uns["guide2gene"]')
+
+    @classmethod
+    def from_file(cls, path: str | Path, *, ntc_labels: Sequence[str] = NTC_LABELS) -> "GuideMap":
+        """From a CSV or (by the ending .tsv or .txt) tab-separated file."""
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"the guide map {path} is not a file. Give a CSV or TSV with guide_name, gene_name, is_ntc.")
+        sep = "\t" if path.suffix.lower() in {".tsv", ".txt"} else ","
+        try:
+            frame = pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False, na_values=[""])
+        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+            raise InputError(f"the guide map {path} can't be read as a table: {error}. Save it as UTF-8 CSV or TSV.") from error
+        return cls.from_frame(frame, ntc_labels=ntc_labels, where=str(path))
+
+    def to_frame(self) -> pd.DataFrame:
+        """As a table with columns `guide_name`, `gene_name`, `is_ntc`."""
+        return pd.DataFrame({"guide_name": self.guide, "gene_name": self.gene, "is_ntc": self.is_ntc})
+
+
+def _as_bool(column: pd.Series, guide: np.ndarray, where: str) -> np.ndarray:
+    text = column.astype(str).str.strip().str.lower()
+    known = text.isin(_TRUE | _FALSE).to_numpy()
+    if not known.all():
+        row = int(np.flatnonzero(~known)[0])
+        raise InputError(
+            f"{where}: is_ntc of guide {guide[row]} is {column.iloc[row]!r} ({int((~known).sum())} such rows); use True or False."
+        )
+    return text.isin(_TRUE).to_numpy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Screen:
+    """A pooled screen that has passed every check: cells × guides, fates, days and replicates.
+
+    Attributes
+    ----------
+    cells : names of the kept cells, (N,)
+    guides : presence of each mapped guide, CSR of ones (N, G_all), NTC guides included, no stored zeros, sorted
+    guide_names, guide_gene, is_ntc : of the columns of `guides`, (G_all,)
+    fate_prob : float64 (N, F), rows sum to 1
+    fate_names : (F,)
+    day, rep : int64 codes (N,) into `day_labels` and `rep_labels`
+    day_values : the days as numbers, or None where they are ordered labels
+    clusters : int64 codes (N,) of the cells' clusters for robust errors, or None
+    dropped : what was left out, with numbers, for the run record
+    """
+
+    cells: np.ndarray
+    guides: sp.csr_matrix
+    guide_names: np.ndarray
+    guide_gene: np.ndarray
+    is_ntc: np.ndarray
+    fate_prob: np.ndarray
+    fate_names: tuple[str, ...]
+    day: np.ndarray
+    day_labels: tuple[str, ...]
+    day_values: tuple[float, ...] | None
+    rep: np.ndarray
+    rep_labels: tuple[str, ...]
+    clusters: np.ndarray | None = None
+    dropped: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check that the parts agree in size."""
+        n, g = self.guides.shape
+        sizes = {"cells": self.cells.size, "fate_prob": len(self.fate_prob), "day": self.day.size, "rep": self.rep.size}
+        wrong = {k: v for k, v in sizes.items() if v != n}
+        if wrong or not (self.guide_names.size == self.guide_gene.size == self.is_ntc.size == g):
+            raise InputError(f"the parts of the screen differ in size: guides are {n} × {g}, but {wrong or 'the guide names differ'}.")
+        if self.fate_prob.shape[1] != len(self.fate_names):
+            raise InputError(f"{self.fate_prob.shape[1]} fate columns but {len(self.fate_names)} fate names.")
+
+    @property
+    def moi(self) -> float:
+        """Mean number of mapped guides in a cell."""
+        return float(self.guides.nnz / max(1, self.guides.shape[0]))

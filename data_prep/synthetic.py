@@ -1,0 +1,176 @@
+"""Simulated screens with their truth."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from data_prep.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScreenDesign:
+    """What a simulated screen looks like; the defaults make a small high-MOI screen.
+
+    Attributes
+    ----------
+    n_cells, n_genes, n_ntc_guides, n_days, n_reps : sizes
+    guides_per_gene : a number, or (low, high) for a uniform draw for each gene
+    fates : names; the first is the reference
+    moi : mean guides in a cell (Poisson)
+    concentration : Dirichlet precision of the fate probabilities; None draws one-hot fates
+    effects : "daylocal": on each day a fraction `frac_active` of genes has an effect of either sign, of size 0.2–1.0;
+        "model": the model's random walk, in all but a fraction `frac_null` of genes
+    tau, sigma_time, sigma_guide : scales of the first day, of the steps, and of the guides' deviations
+    burden_slope : logit shift of every free fate for each guide in a cell
+    day_weights : relative numbers of cells on the days; None for equal
+    """
+
+    n_cells: int = 20_000
+    n_genes: int = 100
+    guides_per_gene: int | tuple[int, int] = 6
+    n_ntc_guides: int = 30
+    n_days: int = 4
+    n_reps: int = 2
+    fates: tuple[str, ...] = ("EC", "MES", "NEU")
+    moi: float = 5.5
+    concentration: float | None = 50.0
+    effects: Literal["daylocal", "model"] = "daylocal"
+    frac_active: float = 0.1
+    frac_null: float = 0.2
+    tau: float = 0.4
+    sigma_time: float = 0.25
+    sigma_guide: float = 0.2
+    burden_slope: float = -0.03
+    day_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the sizes."""
+        least = {"n_cells": 1, "n_genes": 1, "n_ntc_guides": 0, "n_days": 1, "n_reps": 1}
+        for name, low in least.items():
+            if getattr(self, name) < low:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {low}.")
+        if len(set(self.fates)) != len(self.fates) or len(self.fates) < 2:
+            raise InputError(f"fates must be two or more different names, not {self.fates}.")
+        if min(self.guide_range) < 1:
+            raise InputError(f"guides_per_gene is {self.guides_per_gene}; it must be at least 1.")
+        if self.moi <= 0 or (self.concentration is not None and self.concentration <= 0):
+            raise InputError("moi and concentration must be positive.")
+        if self.effects not in ("daylocal", "model"):
+            raise InputError(f"effects is {self.effects!r}; choose 'daylocal' or 'model'.")
+        if self.day_weights is not None and len(self.day_weights) != self.n_days:
+            raise InputError(f"day_weights has {len(self.day_weights)} entries for {self.n_days} days.")
+
+    @property
+    def guide_range(self) -> tuple[int, int]:
+        """Fewest and most guides of a gene."""
+        g = self.guides_per_gene
+        return (g, g) if isinstance(g, int) else g
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SimulatedScreen:
+    """A simulated screen: the AnnData (keys as `ScreenKeys` has them), its guide map, and the truth.
+
+    `truth` has columns gene, fate, day, theta; `theta` is (L, F*, D), `delta` (G, F*), gene names are those of `truth`.
+    """
+
+    adata: ad.AnnData
+    guide_map: pd.DataFrame
+    truth: pd.DataFrame
+    theta: np.ndarray
+    delta: np.ndarray
+
+
+def simulate_fate_screen(design: ScreenDesign | None = None, *, seed: int = 0) -> SimulatedScreen:
+    """Draw a screen with known effects.
+
+    A cell's fate logits are α_fd + b_fr + γ k + Σ_g (θ + δ), k its guide burden less the day's mean; δ is centred within each gene.
+    """
+    d = design or ScreenDesign()
+    rng = np.random.default_rng(seed)
+    n_free = len(d.fates) - 1
+    low, high = d.guide_range
+    per_gene = rng.integers(low, high + 1, d.n_genes)
+    gene = np.repeat(np.arange(d.n_genes), per_gene)
+    n_target = gene.size
+    theta = _effects(d, n_free, rng)
+    delta = rng.normal(0, d.sigma_guide, (n_target, n_free))
+    mean = np.stack([np.bincount(gene, delta[:, f], d.n_genes) / per_gene for f in range(n_free)], 1)
+    delta -= mean[gene]
+
+    guides = _assign(d, n_target + d.n_ntc_guides, rng)
+    weights = None if d.day_weights is None else np.asarray(d.day_weights) / np.sum(d.day_weights)
+    day, rep = rng.choice(d.n_days, d.n_cells, p=weights), rng.integers(0, d.n_reps, d.n_cells)
+    burden = np.diff(guides.indptr).astype(float)
+    centred = burden - (np.bincount(day, burden, d.n_days) / np.maximum(np.bincount(day, minlength=d.n_days), 1))[day]
+    eta = rng.normal(0, 0.3, (d.n_days, n_free))[day] + rng.normal(0, 0.2, (d.n_reps, n_free))[rep]
+    eta += d.burden_slope * centred[:, None]
+    own = guides[:, :n_target]
+    for t in range(d.n_days):
+        here = np.flatnonzero(day == t)
+        eta[here] += own[here] @ (theta[gene, :, t] + delta)
+    prob = _fates(eta, d.concentration, rng)
+
+    gene_names = np.array([f"GENE{i:0{len(str(d.n_genes - 1))}d}" for i in range(d.n_genes)])
+    first = np.concatenate([[0], np.cumsum(per_gene)[:-1]])
+    guide_names = [f"{gene_names[g]}_g{i - first[g] + 1}" for i, g in enumerate(gene)] + [f"NTC_{i + 1}" for i in range(d.n_ntc_guides)]
+    guide_map = pd.DataFrame(
+        {
+            "guide_name": guide_names,
+            "gene_name": [gene_names[g] for g in gene] + ["non-targeting"] * d.n_ntc_guides,
+            "is_ntc": [False] * n_target + [True] * d.n_ntc_guides,
+        }
+    )
+    cells = pd.Index([f"cell{i}" for i in range(d.n_cells)])
+    adata = ad.AnnData(obs=pd.DataFrame({"day": pd.Categorical([f"d{t}" for t in day])}, index=cells))
+    adata.obsm["lineages_fwd"] = pd.DataFrame(prob, index=cells, columns=list(d.fates))
+    adata.obsm["guide"] = guides
+    adata.obsm["covar"] = pd.DataFrame({"rep": pd.Categorical([f"rep{r + 1}" for r in rep])}, index=cells)
+    adata.uns["guide_names"] = np.array(guide_names)
+    adata.uns["guide_map"] = guide_map
+    where = np.indices(theta.shape).reshape(3, -1)
+    truth = pd.DataFrame({"gene": gene_names[where[0]], "fate": np.array(d.fates[1:])[where[1]], "day": [f"d{t}" for t in where[2]], "theta": theta.ravel()})
+    return SimulatedScreen(adata=adata, guide_map=guide_map, truth=truth, theta=theta, delta=delta)
+
+
+def _effects(d: ScreenDesign, n_free: int, rng: np.random.Generator) -> np.ndarray:
+    """θ (L, F*, D)."""
+    theta = np.zeros((d.n_genes, n_free, d.n_days))
+    if d.effects == "daylocal":
+        for t in range(d.n_days):
+            on = rng.choice(d.n_genes, max(1, round(d.frac_active * d.n_genes)), replace=False)
+            theta[on, :, t] = (rng.uniform(0.2, 1.0, on.size) * rng.choice([-1.0, 1.0], on.size))[:, None]
+        return theta
+    steps = rng.normal(size=theta.shape) * d.sigma_time
+    steps[:, :, 0] *= d.tau / d.sigma_time
+    theta = steps.cumsum(-1)
+    theta[rng.random(d.n_genes) < d.frac_null] = 0.0
+    return theta
+
+
+def _assign(d: ScreenDesign, n_guides: int, rng: np.random.Generator) -> sp.csr_matrix:
+    """Guide presence (N, G): a Poisson number of guides a cell, frequencies log-normal; a guide seen twice is present once."""
+    weight = rng.lognormal(0.0, 0.6, n_guides)
+    number = rng.poisson(d.moi, d.n_cells)
+    rows = np.repeat(np.arange(d.n_cells), number)
+    cols = rng.choice(n_guides, size=rows.size, p=weight / weight.sum())
+    guides = sp.csr_matrix((np.ones(rows.size, np.float32), (rows, cols)), shape=(d.n_cells, n_guides))
+    guides.data[:] = 1.0
+    return guides
+
+
+def _fates(eta: np.ndarray, concentration: float | None, rng: np.random.Generator) -> np.ndarray:
+    """Dirichlet or one-hot fate probabilities around softmax(0, η)."""
+    logits = np.column_stack([np.zeros(len(eta)), eta])
+    pi = np.exp(logits - logits.max(1, keepdims=True))
+    pi /= pi.sum(1, keepdims=True)
+    if concentration is None:
+        chosen = (pi.cumsum(1) < rng.random((len(pi), 1))).sum(1).clip(max=pi.shape[1] - 1)
+        return np.eye(pi.shape[1])[chosen]
+    draw = rng.standard_gamma(np.maximum(pi, 1e-12) * concentration)
+    draw = np.maximum(draw, 1e-300)
+    return draw / draw.sum(1, keepdims=True)

@@ -1,0 +1,208 @@
+"""`Screen` → `FateData`: the tensors of the hierarchy, frozen, on one device, with a `.pt` cache."""
+
+import hashlib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_prep.errors import InputError, first_few
+from data_prep.files import atomic
+from data_prep.guides import index_guides
+from data_prep.screen import Screen
+
+CACHE_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FateData:
+    """What the model sees: N cells, G targeting guides of L genes, D days, R replicates, F fates (the reference first).
+
+    Attributes
+    ----------
+    guide_to_gene, n_guides_per_gene, gene_offsets, guides_by_gene : int64 [G], [L], [L+1], [G]; see `data_prep.guides.GuideIndex`
+    cell_offsets, cell_guides : int64 [N+1], [nnz]; the targeting guides of cell i are `cell_guides[cell_offsets[i]:cell_offsets[i+1]]`
+    guide_burden : float32 [N], guides per cell (NTC included) less the mean of the cell's day
+    day, rep : int64 [N] codes
+    fate_prob : float32 [N, F], rows sum to 1; column 0 is the reference fate
+    cluster : int64 [N] codes of clusters for robust errors, or None
+    genes, guides, fates, days, reps : names
+    fingerprint : SHA-256 of the screen and the reference fate
+    """
+
+    guide_to_gene: Tensor
+    n_guides_per_gene: Tensor
+    gene_offsets: Tensor
+    guides_by_gene: Tensor
+    cell_offsets: Tensor
+    cell_guides: Tensor
+    guide_burden: Tensor
+    day: Tensor
+    rep: Tensor
+    fate_prob: Tensor
+    genes: tuple[str, ...]
+    guides: tuple[str, ...]
+    fates: tuple[str, ...]
+    days: tuple[str, ...]
+    reps: tuple[str, ...]
+    cells: tuple[str, ...]
+    fingerprint: str
+    cluster: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check the index: every guide in exactly one gene, offsets and counts in agreement."""
+        count = torch.bincount(self.guide_to_gene, minlength=self.n_genes)
+        offsets = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        if count.numel() != self.n_genes or not torch.equal(count, self.n_guides_per_gene) or not torch.equal(offsets, self.gene_offsets):
+            raise InputError("the guide index is inconsistent: guide_to_gene, n_guides_per_gene and gene_offsets disagree.")
+        if bool((count == 0).any()):
+            raise InputError(f"genes without a guide: {first_few(self.genes[i] for i in torch.where(count == 0)[0].tolist())}.")
+        if not torch.equal(self.guides_by_gene.sort().values, torch.arange(self.n_guides, device=count.device)):
+            raise InputError("guides_by_gene does not list every guide exactly once.")
+
+    @property
+    def n_cells(self) -> int:
+        """N."""
+        return len(self.day)
+
+    @property
+    def n_guides(self) -> int:
+        """G, the targeting guides."""
+        return len(self.guides)
+
+    @property
+    def n_genes(self) -> int:
+        """L."""
+        return len(self.genes)
+
+    @property
+    def n_days(self) -> int:
+        """D."""
+        return len(self.days)
+
+    @property
+    def n_reps(self) -> int:
+        """R."""
+        return len(self.reps)
+
+    @property
+    def n_free(self) -> int:
+        """F* = F − 1, the fates that are not the reference."""
+        return len(self.fates) - 1
+
+    @property
+    def device(self) -> torch.device:
+        """The device all tensors are on."""
+        return self.day.device
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name."""
+        return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
+
+    def to(self, device: torch.device | str) -> "FateData":
+        """The same data on `device`."""
+        return replace(self, **{name: value.to(device) for name, value in self.tensors().items()})
+
+
+def build_fate_data(screen: Screen, *, ref_fate: str) -> FateData:
+    """The tensors of a screen, with `ref_fate` as the zero of the softmax."""
+    if ref_fate not in screen.fate_names:
+        raise InputError(f"the reference fate {ref_fate!r} is not among the fates: {', '.join(screen.fate_names)}. Name one of them with --ref-fate.")
+    order = [screen.fate_names.index(ref_fate)] + [i for i, f in enumerate(screen.fate_names) if f != ref_fate]
+    targeting = np.flatnonzero(~screen.is_ntc)
+    index = index_guides(screen.guide_gene[targeting])
+    own = screen.guides[:, targeting]
+    burden = np.diff(screen.guides.indptr).astype(np.float64)
+    per_day = np.bincount(screen.day, weights=burden) / np.bincount(screen.day)
+    return FateData(
+        guide_to_gene=torch.from_numpy(index.guide_to_gene),
+        n_guides_per_gene=torch.from_numpy(index.n_guides_per_gene),
+        gene_offsets=torch.from_numpy(index.gene_offsets),
+        guides_by_gene=torch.from_numpy(index.guides_by_gene),
+        cell_offsets=torch.from_numpy(own.indptr.astype(np.int64)),
+        cell_guides=torch.from_numpy(own.indices.astype(np.int64)),
+        guide_burden=torch.from_numpy((burden - per_day[screen.day]).astype(np.float32)),
+        day=torch.from_numpy(screen.day.copy()),
+        rep=torch.from_numpy(screen.rep.copy()),
+        fate_prob=torch.from_numpy(screen.fate_prob[:, order].astype(np.float32)),
+        genes=tuple(str(g) for g in index.genes),
+        guides=tuple(str(g) for g in screen.guide_names[targeting]),
+        fates=tuple(screen.fate_names[i] for i in order),
+        days=screen.day_labels,
+        reps=screen.rep_labels,
+        cells=tuple(screen.cells.tolist()),
+        fingerprint=fingerprint(screen, ref_fate=ref_fate),
+        cluster=None if screen.clusters is None else torch.from_numpy(screen.clusters.copy()),
+    )
+
+
+def fingerprint(screen: Screen, *, ref_fate: str) -> str:
+    """SHA-256 over everything in the screen that `build_fate_data` reads."""
+    digest = hashlib.sha256(f"fate-data {CACHE_FORMAT} {ref_fate}".encode())
+    arrays = [screen.guides.indptr.astype(np.int64), screen.guides.indices.astype(np.int64), screen.is_ntc]
+    arrays += [screen.fate_prob, screen.day, screen.rep]
+    arrays += [] if screen.clusters is None else [screen.clusters]
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    names = (screen.cells, screen.guide_names, screen.guide_gene, screen.fate_names, screen.day_labels, screen.rep_labels)
+    for group in names:
+        digest.update(("\x1f".join(map(str, group)) + "\x1e").encode())
+    return digest.hexdigest()
+
+
+def save_fate_data(data: FateData, path: str | Path) -> None:
+    """Write the tensors, names, format version and fingerprint to a `.pt` file, atomically."""
+    content: dict[str, object] = {f.name: getattr(data, f.name) for f in fields(data)}
+    content = {k: list(v) if isinstance(v, tuple) else v.cpu() if isinstance(v, Tensor) else v for k, v in content.items()}
+    with atomic(path) as temporary:
+        torch.save({"format": CACHE_FORMAT, "kind": "fate-data", **content}, temporary)
+
+
+def load_fate_data(path: str | Path, *, expected: str | None = None) -> FateData:
+    """Read a `.pt` cache; no code in it is run.
+
+    Raises
+    ------
+    InputError
+        when it is not such a cache, has another format version, or its fingerprint is not `expected`.
+    """
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch raises many kinds for a foreign file
+        raise InputError(f"the cache {path} can't be loaded ({type(error).__name__}). Delete it; it is built again.") from error
+    if not isinstance(content, dict) or content.pop("kind", None) != "fate-data":
+        raise InputError(f"{path} is not a cache of fate tensors. Choose another path, or delete it.")
+    if (version := content.pop("format", None)) != CACHE_FORMAT:
+        raise InputError(f"the cache {path} has format {version}, not {CACHE_FORMAT}. Delete it; it is built again.")
+    if expected is not None and content["fingerprint"] != expected:
+        raise InputError(f"the cache {path} is of another screen or other settings. Delete it; it is built again.")
+    return FateData(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+
+
+def cached_fate_data(screen: Screen, *, ref_fate: str, path: str | Path) -> FateData:
+    """The tensors from the cache at `path` if it is of this screen and these settings, else built and cached there.
+
+    A stale cache is rebuilt; a file that is no such cache is refused.
+    """
+    path = Path(path)
+    if path.exists():
+        data = load_fate_data(path) if _is_current(path) else None
+        if data is not None and data.fingerprint == fingerprint(screen, ref_fate=ref_fate):
+            return data
+    data = build_fate_data(screen, ref_fate=ref_fate)
+    save_fate_data(data, path)
+    return data
+
+
+def _is_current(path: Path) -> bool:
+    """Whether `path` is a cache of this format; an older format is stale, a foreign file an error."""
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except Exception as error:  # as above
+        raise InputError(f"{path} is not a cache of fate tensors ({type(error).__name__}). Choose another path, or delete it.") from error
+    if not isinstance(content, dict) or content.get("kind") != "fate-data":
+        raise InputError(f"{path} is not a cache of fate tensors. Choose another path, or delete it.")
+    return content.get("format") == CACHE_FORMAT

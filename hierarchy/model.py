@@ -1,0 +1,95 @@
+"""The Pyro model: sample sites only."""
+
+from dataclasses import dataclass
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+
+from data_prep.tensors import FateData
+from hierarchy.cells import CellDesign, cell_design
+from hierarchy.ops import center_within_gene, check_mean_zero, guide_effect, log_fate_prob, random_walk, sparse_product
+from hierarchy.settings import Priors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HierarchyModel:
+    """The guide → gene hierarchy as a Pyro model: call it, or hand it to `SVI`, `Predictive`, `MCMC` or `render_model`.
+
+    For cell i on day d in replicate r, with centred burden k and targeting guides G_i, and free fate f:
+
+        η_if = α_fd + b_fr + γ_f k + Σ_{g∈G_i} (θ_ℓ(g)fd + δ_gf),    π_i = softmax(0, η_i)
+        log L = w Σ_i Σ_f p_if log π_if
+
+    θ is a random walk over days from τ_f z with steps σ_time,fd ε (times `time_scale`), δ = σ_guide,f (u − mean of u in the gene).
+    Sites: tau, sigma_time, sigma_guide, alpha, b, gamma, z, eps, u; deterministic: theta (F*, L, D), delta (F*, G).
+    The cells' log-likelihood has one entry for each cell of the plate; the plate alone scales it under subsampling.
+    """
+
+    data: FateData
+    design: CellDesign
+    priors: Priors
+    weight: float | Tensor = 1.0
+    center_guides: bool = True
+    time_scale: Tensor | None = None
+    batch_cells: int | None = None
+    check_centering: bool = False
+
+    def __call__(self) -> None:
+        """Run the sample statements."""
+        data, s = self.data, self.priors
+        zero, one = self.design.prob.new_zeros(()), self.design.prob.new_ones(())
+        n_steps = data.n_days - 1
+        with pyro.plate("fates", data.n_free, dim=-2):
+            tau = pyro.sample("tau", dist.HalfNormal(s.tau * one))
+            sigma_guide = pyro.sample("sigma_guide", dist.HalfNormal(s.guide * one))
+            gamma = pyro.sample("gamma", dist.Normal(zero, s.gamma))
+            alpha = pyro.sample("alpha", dist.Normal(zero, s.alpha).expand([data.n_days]).to_event(1))
+            b = pyro.sample("b", dist.Normal(zero, s.rep).expand([data.n_reps]).to_event(1))
+            sigma_time = pyro.sample("sigma_time", dist.HalfNormal(s.time * one).expand([n_steps]).to_event(1)) if n_steps else None
+            with pyro.plate("genes", data.n_genes, dim=-1):
+                first = tau * pyro.sample("z", dist.Normal(zero, 1.0))
+                if sigma_time is None:
+                    theta = first.unsqueeze(-1)
+                else:
+                    eps = pyro.sample("eps", dist.Normal(zero, 1.0).expand([n_steps]).to_event(1))
+                    scale = one if self.time_scale is None else self.time_scale
+                    theta = random_walk(first, sigma_time * scale * eps)
+            with pyro.plate("guides", data.n_guides, dim=-1):
+                u = pyro.sample("u", dist.Normal(zero, 1.0))
+        theta = pyro.deterministic("theta", theta, event_dim=1)
+        delta = pyro.deterministic("delta", sigma_guide * (center_within_gene(u, data.guide_to_gene, data.n_guides_per_gene) if self.center_guides else u))
+        if self.check_centering and self.center_guides:
+            check_mean_zero(delta.detach(), data.guide_to_gene, data.n_guides_per_gene, data.genes)
+        with pyro.plate("cells", data.n_cells, subsample_size=self.batch_cells, dim=-1) as cell:
+            beta = guide_effect(theta, delta, data.guide_to_gene)
+            eta = self.linear_predictor(beta, alpha.squeeze(-2), b.squeeze(-2), gamma.squeeze(-1), None if self.batch_cells is None else cell)
+            prob = self.design.prob if self.batch_cells is None else self.design.prob[cell]
+            log_lik = (prob.T * log_fate_prob(eta)).sum(-2, keepdim=True)
+            pyro.factor("fate", self.weight * log_lik)
+
+    def linear_predictor(self, beta: Tensor, alpha: Tensor, b: Tensor, gamma: Tensor, cell: Tensor | None = None) -> Tensor:
+        """η (*batch, F*, cells) from β (*batch, F*, G, D), α (*batch, F*, D), b (*batch, F*, R) and γ (*batch, F*); `cell` picks rows."""
+        beta = beta.expand(*alpha.shape[:-1], *beta.shape[-2:])
+        weights = torch.cat([beta.flatten(-2), alpha, b, gamma.unsqueeze(-1)], -1)
+        dense = weights.reshape(-1, weights.shape[-1]).T.contiguous()
+        rows = self.design.rows
+        eta = sparse_product(rows, self.design.cols, dense) if cell is None else _picked_product(rows, cell, dense)
+        return eta.T.reshape(*weights.shape[:-1], -1)
+
+
+def _picked_product(rows: Tensor, cell: Tensor, dense: Tensor) -> Tensor:
+    """Rows `cell` of the CSR matrix `rows`, times `dense`, touching those rows' entries alone."""
+    start, stop = rows.crow_indices()[cell], rows.crow_indices()[cell + 1]
+    count = stop - start
+    row = torch.repeat_interleave(torch.arange(cell.numel(), device=cell.device), count)
+    within = torch.arange(row.numel(), device=cell.device) - (count.cumsum(0) - count)[row]
+    entry = start[row] + within
+    terms = dense[rows.col_indices()[entry]] * rows.values()[entry].unsqueeze(-1)
+    return dense.new_zeros(cell.numel(), dense.shape[1]).index_add(0, row, terms)
+
+
+def hierarchy_model(data: FateData, *, priors: Priors | None = None, dtype: torch.dtype = torch.float32, **options: object) -> HierarchyModel:
+    """The model of a screen; `options` are `HierarchyModel`'s (weight, center_guides, time_scale, batch_cells)."""
+    return HierarchyModel(data=data, design=cell_design(data, dtype=dtype), priors=priors or Priors(), **options)  # type: ignore[arg-type]

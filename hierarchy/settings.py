@@ -1,0 +1,77 @@
+"""Settings of the model and the fit; every default is written here, once."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from data_prep.errors import InputError
+
+PosteriorName = Literal["gene_block", "mean_field"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priors:
+    """Prior scales: α ~ N(0, alpha), b ~ N(0, rep), γ ~ N(0, gamma); τ, σ_time, σ_guide ~ HalfNormal(tau, time, guide)."""
+
+    alpha: float = 2.5
+    rep: float = 0.8
+    gamma: float = 0.8
+    tau: float = 4.0
+    time: float = 0.8
+    guide: float = 1.5
+
+    def __post_init__(self) -> None:
+        """Check that all are positive."""
+        for name in self.__slots__:
+            if not getattr(self, name) > 0:
+                raise InputError(f"the prior scale {name} is {getattr(self, name)}; it must be positive.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitSettings:
+    """How to fit.
+
+    Attributes
+    ----------
+    posterior : "gene_block" keeps each gene's covariance, fitted by natural-gradient steps; "mean_field" is the
+        independent-sites family, fitted by `pyro.infer.SVI`, for comparison
+    likelihood_weight : "auto" for 1/φ, φ the Pearson dispersion; a number fixes it
+    center_guides : False is the uncentred model, kept only to show what centring mends
+    max_steps : at most so many steps; None for the family's own (60 natural, 20,000 Adam)
+    learning_rate : Adam's first rate (mean_field)
+    batch_cells : cells in a minibatch (mean_field); None for all cells, up to 2,000,000
+    n_probes : random right-hand sides for the covariance between genes (gene_block; see `hierarchy.marginals`)
+    n_scale_nodes : points at which the scales τ, σ_time, σ_guide are integrated (gene_block)
+    check_centering : assert that δ is centred at every step, not only at the end
+    seed : of every random draw
+    """
+
+    posterior: PosteriorName = "gene_block"
+    likelihood_weight: float | Literal["auto"] = "auto"
+    center_guides: bool = True
+    max_steps: int | None = None
+    learning_rate: float = 0.02
+    batch_cells: int | None = None
+    n_probes: int = 48
+    n_scale_nodes: int = 16
+    check_centering: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check names and ranges."""
+        if self.posterior not in ("gene_block", "mean_field"):
+            raise InputError(f"posterior is {self.posterior!r}; choose 'gene_block' or 'mean_field'.")
+        w = self.likelihood_weight
+        if w != "auto" and (isinstance(w, str) or not 0 < w < float("inf")):
+            raise InputError(f"likelihood_weight is {w!r}; give 'auto' or a positive number.")
+        for name in ("max_steps", "batch_cells", "n_scale_nodes"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise InputError(f"{name} is {value}; it must be at least 1.")
+        if self.batch_cells is not None and self.posterior != "mean_field":
+            raise InputError("batch_cells is for posterior 'mean_field'; natural-gradient steps see all cells.")
+        if not self.learning_rate > 0 or self.n_probes < 2:
+            raise InputError("learning_rate must be positive and n_probes at least 2.")
+
+    @property
+    def step_limit(self) -> int:
+        """The largest number of steps in force."""
+        return self.max_steps or (60 if self.posterior == "gene_block" else 20_000)
