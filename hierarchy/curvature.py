@@ -16,7 +16,7 @@ class Pass:
     Attributes
     ----------
     log_lik : expected log-likelihood
-    pearson : Σ (p − π)²/π at the posterior mean, over cells and fates
+    pearson : Σ (p − π)²/π over cells and fates, averaged over the posterior
     gradient : float64 (rows, F*), of the expected log-likelihood with respect to the coordinates' mean
     curvature : (N, P) packed diag(π) − ππ' of the free fates, averaged over the posterior
     blocks : each group's information, (L_n, K·F*, K·F*)
@@ -58,17 +58,17 @@ def pass_over_cells(design: CellDesign, coords: Coordinates, x: Tensor, covarian
     eta = predictor(design, coords, x)
     points = [eta] if covariance is None else _cubature(eta, _eta_variance(design, coords, covariance), coords.packed)
     prob, upper = design.prob, torch.triu_indices(coords.n_free, coords.n_free, device=eta.device)
-    log_lik = eta.new_zeros((), dtype=torch.float64)
+    log_lik = pearson = eta.new_zeros((), dtype=torch.float64)
     mean, curvature = torch.zeros_like(eta), eta.new_zeros(len(eta), upper.shape[1])
     diagonal = upper[0] == upper[1]
     for point in points:
         log_pi = torch.log_softmax(torch.cat([torch.zeros_like(point[:, :1]), point], 1), 1)
         log_lik = log_lik + (prob * log_pi).sum(dtype=torch.float64) / len(points)
-        pi = log_pi[:, 1:].exp()
+        full = log_pi.exp()
+        pearson = pearson + ((prob - full).square() / full.clamp_min(1e-12)).sum(dtype=torch.float64) / len(points)
+        pi = full[:, 1:]
         mean += pi / len(points)
         curvature += (pi[:, upper[0]] * diagonal - pi[:, upper[0]] * pi[:, upper[1]]) / len(points)
-    at_mean = torch.softmax(torch.cat([torch.zeros_like(eta[:, :1]), eta], 1), 1)
-    pearson = ((prob - at_mean).square() / at_mean).sum(dtype=torch.float64)
     gradient = pull_back(design, coords, prob[:, 1:] - mean)
 
     n_beta = design.carried.numel()

@@ -38,7 +38,7 @@ def marginal_covariances(problem: NaturalProblem, found: Pass, weight: Tensor, l
     prior = problem.prior(log_scale)
     precision = Precision(design=problem.design, coords=coords, curvature=found.curvature, weight=weight, prior=prior)
     if coords.n_rows * coords.n_free <= DENSE_LIMIT:
-        return _dense(problem, precision)
+        return _dense(problem, precision, found)
     factors = factor_blocks(found.blocks, weight, [group.split(prior) for group in coords.groups])
     genes = _GenesOnly(problem=problem, precision=precision, factors=factors)
     nuisance, response = _nuisance(genes, found)
@@ -50,13 +50,14 @@ def marginal_covariances(problem: NaturalProblem, found: Pass, weight: Tensor, l
     return Marginals(blocks=blocks, nuisance=nuisance)
 
 
-def _dense(problem: NaturalProblem, precision: Precision) -> Marginals:
+def _dense(problem: NaturalProblem, precision: Precision, found: Pass) -> Marginals:
     coords = problem.coords
     rows, f = coords.n_rows, coords.n_free
     n = rows * f
     joint = torch.cat([precision(unit.T.reshape(rows, f, -1)).reshape(n, -1) for unit in torch.eye(n, dtype=torch.float64, device=coords.packed.device).split(_width(problem))], 1)
-    covariance = torch.cholesky_inverse(torch.linalg.cholesky((joint + joint.T) / 2))
     start = coords.nuisance.start * f
+    joint[start:, start:] = precision.weight * found.nuisance + torch.diag(precision.prior[coords.nuisance].flatten())  # in float64
+    covariance = torch.cholesky_inverse(torch.linalg.cholesky((joint + joint.T) / 2))
     blocks = []
     for group in coords.groups:
         size = group.n_coords * f

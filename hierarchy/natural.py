@@ -78,13 +78,13 @@ def start(problem: NaturalProblem) -> NaturalState:
     return NaturalState(mean=mean, log_scale=log_scale, weight=weight)
 
 
-def dispersion_weight(problem: NaturalProblem, found: Pass, weight: Tensor, covariance: list[Tensor] | None) -> Tensor:
-    """w = 1/φ, φ = Σ (p − π)²/π over its degrees of freedom, N·F* less the effective number of parameters tr(w H Σ)."""
-    n = problem.design.prob.shape[0] * problem.coords.n_free
-    used = weight.new_tensor(float(problem.coords.n_nuisance * problem.coords.n_free))
-    if covariance is not None:
-        used = used + sum(((weight * h * c).sum() for h, c in zip(found.blocks, covariance, strict=True)), start=used.new_zeros(()))
-    return (n - used).clamp_min(1.0) / found.pearson
+def dispersion_weight(problem: NaturalProblem, found: Pass) -> Tensor:
+    """w = 1/φ, φ the Pearson dispersion: the posterior mean of Σ (p − π)²/π over N·F*.
+
+    Over the joint law of π and p the sum's mean is φ N F*. Averaging over the posterior is what the usual statistic at the
+    fitted π with N·F* less the effective parameters approximates; it stays right where φ is near 1 (one-hot fates).
+    """
+    return problem.design.prob.shape[0] * problem.coords.n_free / found.pearson
 
 
 def natural_step(problem: NaturalProblem, state: NaturalState) -> NaturalState:
@@ -93,7 +93,7 @@ def natural_step(problem: NaturalProblem, state: NaturalState) -> NaturalState:
     found = pass_over_cells(design, coords, state.mean, state.covariance)
     weight = state.weight
     if problem.settings.likelihood_weight == "auto":
-        weight = dispersion_weight(problem, found, weight, state.covariance)
+        weight = dispersion_weight(problem, found)
     gene_mean = [group.split(state.mean).flatten(1) for group in coords.groups]
     info = [weight * h for h in found.blocks]
     linear = [

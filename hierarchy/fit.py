@@ -1,0 +1,201 @@
+"""`FateData` → `Fit`: variational inference to convergence, with checkpoints."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from data_prep.errors import InputError, warn
+from data_prep.tensors import FateData
+from hierarchy.adam import AdamState, mean_field_from, run_adam
+from hierarchy.blocks import coordinates
+from hierarchy.cells import cell_design
+from hierarchy.checkpoint import Checkpoint
+from hierarchy.curvature import pass_over_cells
+from hierarchy.marginals import marginal_covariances
+from hierarchy.model import HierarchyModel
+from hierarchy.natural import NaturalProblem, NaturalState, run_natural, start
+from hierarchy.ops import check_mean_zero
+from hierarchy.posterior import Draws, GeneBlock, MeanField, Moments, moments_of_draws
+from hierarchy.scales import ScalePosterior, half_normal_scales, scale_posterior
+from hierarchy.settings import FitSettings, Priors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Fit:
+    """A fitted hierarchy.
+
+    Attributes
+    ----------
+    model, posterior : the Pyro model and its fitted variational family
+    weight : the likelihood weight w in force; 1/w is the dispersion φ
+    converged : whether the stop rule was met before the step limit
+    elbo : the bound after each step (at that step's weight)
+    steps, seconds : how long it took
+    """
+
+    model: HierarchyModel
+    posterior: GeneBlock | MeanField
+    settings: FitSettings
+    weight: float
+    converged: bool
+    elbo: tuple[float, ...]
+    steps: int
+    seconds: float
+
+    def moments(self, *, n_draws: int = 1000) -> Moments:
+        """Posterior means and SDs of θ, β and δ: in closed form given the scales for `GeneBlock`, else over `n_draws` draws."""
+        if isinstance(self.posterior, GeneBlock):
+            return self.posterior.moments(n_nodes=self.settings.n_scale_nodes, seed=self.settings.seed)
+        return moments_of_draws(self.draws(n_draws), self.model.data.guide_to_gene)
+
+    def draws(self, n: int = 1000) -> Draws:
+        """`n` joint posterior draws."""
+        if isinstance(self.posterior, GeneBlock):
+            return self.posterior.draws(n, n_nodes=self.settings.n_scale_nodes, seed=self.settings.seed)
+        return self.posterior.draws(n, seed=self.settings.seed)
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device named; "auto" takes CUDA when there is one, and asking for CUDA without one is an error."""
+    there = torch.cuda.is_available()
+    if name == "auto":
+        return torch.device("cuda" if there else "cpu")
+    if name.startswith("cuda") and not there:
+        raise InputError(f"device {name!r} was asked for, but there is no CUDA device. Use --device cpu or auto.")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"{name!r} is not a device: use auto, cpu or cuda.") from error
+
+
+def fit(
+    data: FateData,
+    *,
+    priors: Priors | None = None,
+    settings: FitSettings | None = None,
+    time_scale: Tensor | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
+) -> Fit:
+    """Fit the hierarchy to a screen, on the device its tensors are on.
+
+    Parameters
+    ----------
+    data : the screen's tensors
+    priors, settings : see `Priors` and `FitSettings`
+    time_scale : [D − 1] positive multipliers of the random walk's steps, for unequal gaps between days
+    checkpoint : a file for the state; a killed fit goes on from it to the same answer, and it is deleted by none but the caller
+    progress : show a progress bar with the bound, the rate and the time left (on a terminal)
+
+    Raises
+    ------
+    InputError
+        when the bound is not finite, or the checkpoint is of another screen or other settings.
+    """
+    priors, settings = priors or Priors(), settings or FitSettings()
+    if time_scale is not None and (time_scale.numel() != data.n_days - 1 or not bool((time_scale > 0).all())):
+        raise InputError(f"time_scale must have {data.n_days - 1} positive entries, one for each step between days, not {time_scale.tolist()}.")
+    began = time.perf_counter()
+    design = cell_design(data)
+    coords = coordinates(data, design, center_guides=settings.center_guides, time_scale=time_scale)
+    problem = NaturalProblem(design=design, coords=coords, priors=priors, settings=settings)
+    store = Checkpoint.of(checkpoint, data, priors, settings, time_scale)
+
+    natural = store.load_natural(data.device) or start(problem)
+    with _bar(progress, settings, natural.step, "natural steps") as say:
+        natural = run_natural(problem, natural, on_step=lambda s: (say(s.step, s.elbo[-1]), store.save_natural(s))[0])
+    model = HierarchyModel(
+        data=data,
+        design=design,
+        priors=priors,
+        weight=float(natural.weight),
+        center_guides=settings.center_guides,
+        time_scale=None if time_scale is None else time_scale.to(design.prob),
+        check_centering=settings.check_centering,
+    )
+    generator = torch.Generator(device=data.device).manual_seed(settings.seed)
+    posterior: GeneBlock | MeanField
+    posterior = gene_block_from(problem, natural, model, generator=generator)
+    elbo, converged, steps = natural.elbo, natural.converged, natural.step
+    if settings.posterior == "mean_field":
+        model = dataclasses.replace(model, batch_cells=settings.batch_cells or (None if data.n_cells <= 2_000_000 else 200_000))
+        posterior = mean_field_from(model, posterior, seed=settings.seed)
+        with _bar(progress, settings, 0, "SVI steps") as say:
+            found = run_adam(model, posterior, settings, state=store.load_adam(), on_step=_adam_callback(say, store))
+        elbo, converged, steps = found.elbo, found.converged, found.step
+    if not converged:
+        warn(f"the fit did not converge in {steps} steps; raise max_steps, and mistrust the errors until it does.")
+    if settings.center_guides:
+        check_mean_zero(_delta(posterior, settings), data.guide_to_gene, data.n_guides_per_gene, data.genes)
+    return Fit(
+        model=model,
+        posterior=posterior,
+        settings=settings,
+        weight=float(natural.weight),
+        converged=converged,
+        elbo=tuple(elbo),
+        steps=steps,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def gene_block_from(problem: NaturalProblem, state: NaturalState, model: HierarchyModel, *, generator: torch.Generator) -> GeneBlock:
+    """The gene-block posterior at the end of the natural steps, with marginal covariances and the scales' posterior."""
+    coords = problem.coords
+    found = pass_over_cells(problem.design, coords, state.mean, state.covariance)
+    marginals = marginal_covariances(problem, found, state.weight, state.log_scale, generator=generator)
+    prior = problem.prior(state.log_scale)
+    info, linear = [], []
+    for group, cov in zip(coords.groups, marginals.blocks, strict=True):
+        precision = torch.cholesky_inverse(torch.linalg.cholesky(cov))
+        info.append(precision - torch.diag_embed(group.split(prior).flatten(1)))
+        linear.append((precision @ group.split(state.mean).flatten(1).unsqueeze(-1)).squeeze(-1))
+    half_normal = half_normal_scales(coords, problem.priors)
+    scales = scale_posterior(coords, state.log_scale, half_normal, info, linear)
+    return GeneBlock(
+        model,
+        coords,
+        info=info,
+        linear=linear,
+        scales=ScalePosterior(mean=scales.mean, covariance=scales.covariance),
+        nuisance_mean=state.mean[coords.nuisance],
+        nuisance_covariance=marginals.nuisance,
+    )
+
+
+def _delta(posterior: GeneBlock | MeanField, settings: FitSettings) -> Tensor:
+    """A few draws of δ, (S, F*, G), for the check of the centring."""
+    if isinstance(posterior, GeneBlock):
+        return posterior.draws(4, n_nodes=1, seed=settings.seed).delta.transpose(1, 2)
+    return posterior.draws(4, seed=settings.seed).delta.transpose(1, 2)
+
+
+class _bar:
+    """A progress bar that shows the bound; silent unless asked for and on a terminal."""
+
+    def __init__(self, shown: bool, settings: FitSettings, done: int, unit: str):
+        self.bar = tqdm(total=settings.max_steps, initial=done, unit=f" {unit}", disable=None if shown else True)
+
+    def __enter__(self) -> Callable[[int, float], None]:
+        def say(step: int, elbo: float) -> None:
+            self.bar.set_postfix(ELBO=f"{elbo:,.1f}", refresh=False)
+            self.bar.update(step - self.bar.n)
+
+        return say
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+
+def _adam_callback(say: Callable[[int, float], None], store: Checkpoint) -> Callable[[AdamState], None]:
+    def on_step(state: AdamState) -> None:
+        say(state.step, state.elbo[-1])
+        store.save_adam(state)
+
+    return on_step
