@@ -71,6 +71,8 @@ def read_screen(
         rep, rep_where = _rep(view, keys)
         cluster = None if keys.cluster is None else _cluster(view, keys.cluster, keys.covar)
         mapping = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
+        origin = view.find("uns", "real_or_simulated")
+        simulated = origin is not None and str(origin.get("uns", "real_or_simulated")).upper() == "SIMULATED"
     guides, guide_names, gene, is_ntc = match_map(presence(matrix, cells, where=where), guide_names, mapping, where=where)
     dropped: dict[str, object] = {"guides_not_in_map": int(matrix.shape[1] - guide_names.size)}
 
@@ -107,6 +109,7 @@ def read_screen(
         rep=rep_code,
         rep_labels=rep_labels,
         clusters=None if cluster is None else level_codes(cluster.iloc[keep], cells, where=f"cluster {keys.cluster!r}")[0],
+        simulated=simulated,
         dropped=dropped,
     )
 

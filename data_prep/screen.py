@@ -120,6 +120,7 @@ class Screen:
     day, rep : int64 codes (N,) into `day_labels` and `rep_labels`
     day_values : the days as numbers, or None where they are ordered labels
     clusters : int64 codes (N,) of the cells' clusters for robust errors, or None
+    simulated : whether `uns["real_or_simulated"]` says so
     dropped : what was left out, with numbers, for the run record
     """
 
@@ -136,6 +137,7 @@ class Screen:
     rep: np.ndarray
     rep_labels: tuple[str, ...]
     clusters: np.ndarray | None = None
+    simulated: bool = False
     dropped: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -132,6 +132,7 @@ def simulate_fate_screen(design: ScreenDesign | None = None, *, seed: int = 0) -
     adata.obsm["covar"] = pd.DataFrame({"rep": pd.Categorical([f"rep{r + 1}" for r in rep])}, index=cells)
     adata.uns["guide_names"] = np.array(guide_names)
     adata.uns["guide_map"] = guide_map
+    adata.uns["real_or_simulated"] = "SIMULATED"
     where = np.indices(theta.shape).reshape(3, -1)
     truth = pd.DataFrame({"gene": gene_names[where[0]], "fate": np.array(d.fates[1:])[where[1]], "day": [f"d{t}" for t in where[2]], "theta": theta.ravel()})
     return SimulatedScreen(adata=adata, guide_map=guide_map, truth=truth, theta=theta, delta=delta)

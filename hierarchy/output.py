@@ -1,0 +1,125 @@
+"""The files of a run, each written whole or not at all."""
+
+import dataclasses
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from data_prep.errors import InputError
+from data_prep.files import atomic, write_text
+from hierarchy.fit import Fit
+from hierarchy.summary import DaywiseEffects
+
+
+def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> list[Path]:
+    """Write the tables of one free fate, and the summaries of all; return their paths."""
+    tables = {
+        "gene_daywise_for_mash.csv": effects.gene_table(contrast_fate),
+        "guide_daywise_for_mash.csv": effects.guide_table(contrast_fate),
+        "qc_delta_mean_by_gene.csv": effects.qc_delta(contrast_fate),
+        "qc_theta_beta_offset_by_gene.csv": effects.qc_offset(contrast_fate),
+    }
+    for name, table in tables.items():
+        write_table(table, out / name)
+    names = {"fates": np.array(effects.fates), "days": np.array(effects.days)}
+    theta = {"mean": effects.theta_mean, "sd": effects.theta_sd, "genes": effects.genes.astype(str), **names}
+    delta = {"mean": effects.delta_mean, "sd": effects.delta_sd, "guides": effects.guides.astype(str), "genes": effects.gene_of_guide.astype(str), "fates": names["fates"]}
+    for name, arrays in (("theta_posterior_summary.npz", theta), ("delta_posterior_summary.npz", delta)):
+        with atomic(out / name) as temporary:
+            np.savez(temporary, **arrays)
+    return [out / name for name in [*tables, "theta_posterior_summary.npz", "delta_posterior_summary.npz"]]
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """A CSV with ten significant digits."""
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
+
+
+def write_posterior(fit: Fit, path: Path, *, n_draws: int) -> None:
+    """The draws as an ArviZ dataset (netCDF) with coordinates gene, guide, fate, day."""
+    try:
+        import arviz
+    except ImportError as error:
+        raise InputError("posterior.nc needs ArviZ: pip install 'fatescreen[arviz]'.") from error
+    data, draws = fit.model.data, fit.draws(n_draws)
+    f, d = data.n_free, data.n_days
+    values = {
+        "theta": draws.theta,
+        "delta": draws.delta,
+        "tau": draws.scales[..., 0],
+        "sigma_time": draws.scales[..., 1:d],
+        "sigma_guide": draws.scales[..., d],
+        "alpha": draws.nuisance[..., :d],
+        "b": draws.nuisance[..., d:-1],
+        "gamma": draws.nuisance[..., -1],
+    }
+    dims = {
+        "theta": ["gene", "fate", "day"],
+        "delta": ["guide", "fate"],
+        "tau": ["fate"],
+        "sigma_time": ["fate", "step"],
+        "sigma_guide": ["fate"],
+        "alpha": ["fate", "day"],
+        "b": ["fate", "rep"],
+        "gamma": ["fate"],
+    }
+    if d == 1:
+        del values["sigma_time"], dims["sigma_time"]
+    coords = {"gene": list(data.genes), "guide": list(data.guides), "fate": list(data.fates[1:]), "day": list(data.days), "step": list(data.days[1:]), "rep": list(data.reps)}
+    used = {name for own in dims.values() for name in own}
+    found = arviz.from_dict(
+        posterior={k: v.unsqueeze(0).cpu().numpy() for k, v in values.items()}, dims=dims, coords={k: v for k, v in coords.items() if k in used}
+    )
+    assert f == len(coords["fate"])
+    with atomic(path) as temporary:
+        found.to_netcdf(str(temporary))
+
+
+def run_record(fit: Fit, *, contrast_fate: str, dropped: Mapping[str, object], options: Mapping[str, Any]) -> dict[str, Any]:
+    """What `run.json` holds; nothing in it varies between two runs of one input, seed and settings but `seconds`."""
+    data = fit.model.data
+    return {
+        "versions": {name: _version(name) for name in ("fatescreen", "torch", "pyro-ppl", "numpy", "pandas", "anndata")} | {"python": platform.python_version()},
+        "options": dict(options),
+        "settings": dataclasses.asdict(fit.settings),
+        "priors": dataclasses.asdict(fit.model.priors),
+        "device": str(data.device),
+        "threads": torch.get_num_threads(),
+        "input": {
+            "fingerprint": data.fingerprint,
+            "cells": data.n_cells,
+            "targeting_guides": data.n_guides,
+            "genes": data.n_genes,
+            "replicates": list(data.reps),
+            "dropped": dict(dropped),
+        },
+        "reference_fate": data.fates[0],
+        "contrast_fate": contrast_fate,
+        "day_columns": {label: f"d{i}" for i, label in enumerate(data.days)},
+        "likelihood_weight": fit.weight,
+        "dispersion": 1 / fit.weight,
+        "converged": fit.converged,
+        "steps": fit.steps,
+        "elbo": {"first": fit.elbo[0], "last": fit.elbo[-1], "best": max(fit.elbo), "trace": list(fit.elbo)},
+        "seconds": round(fit.seconds, 3),
+    }
+
+
+def write_record(record: Mapping[str, Any], path: Path) -> None:
+    """Write `run.json`."""
+    write_text(path, json.dumps(record, indent=2, default=str, ensure_ascii=False) + "\n")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
