@@ -74,7 +74,7 @@ def run_adam(
         for name, value in posterior.named_parameters():
             pyro.get_param_store()[name] = value
         optimizer.set_state(state.optimizer)
-        pyro.util.set_rng_state(state.rng)
+        torch.set_rng_state(state.rng)
     while not state.converged and state.step < settings.step_limit:
         loss = svi.step()
         if not math.isfinite(loss):
@@ -84,7 +84,7 @@ def run_adam(
         if len(state.window) == WINDOW:
             _close_window(state, settings, optimizer)
             state.parameters = posterior.state_dict()
-            state.optimizer, state.rng = optimizer.get_state(), pyro.util.get_rng_state()
+            state.optimizer, state.rng = optimizer.get_state(), torch.get_rng_state()
             on_step(state)
     return state
 

@@ -41,6 +41,7 @@ class Checkpoint:
     path: Path | None
     key: str
     saved: float = 0.0
+    content: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, path: str | Path | None, data: FateData, priors: Priors, settings: FitSettings, time_scale: Tensor | None) -> "Checkpoint":
@@ -70,8 +71,7 @@ class Checkpoint:
     def save_adam(self, state: AdamState) -> None:
         """Keep SVI's state beside the natural steps'."""
         if self.path is not None and time.monotonic() - self.saved > SECONDS_BETWEEN:
-            before = self._load() or {}
-            self._save({**before, "adam": {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}})
+            self._save({"adam": {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}})
 
     def _load(self) -> dict[str, Any] | None:
         if self.path is None or not self.path.exists():
@@ -82,10 +82,12 @@ class Checkpoint:
             raise InputError(f"the checkpoint {self.path} can't be loaded ({type(error).__name__}). Delete it to start anew.") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("key") != self.key:
             raise InputError(f"the checkpoint {self.path} is of another screen, other settings or another version. Delete it to start anew.")
+        self.content = content
         return content
 
     def _save(self, content: dict[str, Any]) -> None:
         assert self.path is not None
+        self.content |= content
         with atomic(self.path) as temporary:
-            torch.save({**content, "format": FORMAT, "key": self.key}, temporary)
+            torch.save({**self.content, "format": FORMAT, "key": self.key}, temporary)
         self.saved = time.monotonic()

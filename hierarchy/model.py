@@ -56,10 +56,11 @@ class HierarchyModel:
                     eps = pyro.sample("eps", dist.Normal(zero, 1.0).expand([n_steps]).to_event(1))
                     scale = one if self.time_scale is None else self.time_scale
                     theta = random_walk(first, sigma_time * scale * eps)
+                theta = pyro.deterministic("theta", theta, event_dim=1)
             with pyro.plate("guides", data.n_guides, dim=-1):
                 u = pyro.sample("u", dist.Normal(zero, 1.0))
-        theta = pyro.deterministic("theta", theta, event_dim=1)
-        delta = pyro.deterministic("delta", sigma_guide * (center_within_gene(u, data.guide_to_gene, data.n_guides_per_gene) if self.center_guides else u))
+                u = center_within_gene(u, data.guide_to_gene, data.n_guides_per_gene) if self.center_guides else u
+                delta = pyro.deterministic("delta", sigma_guide * u, event_dim=0)
         if self.check_centering and self.center_guides:
             check_mean_zero(delta.detach(), data.guide_to_gene, data.n_guides_per_gene, data.genes)
         with pyro.plate("cells", data.n_cells, subsample_size=self.batch_cells, dim=-1) as cell:

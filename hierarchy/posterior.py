@@ -1,6 +1,7 @@
 """The variational families, as Pyro guides in Pyro's sense of the word; here a guide is always a gRNA, so they are called posteriors."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -199,10 +200,15 @@ def _point(name: str, value: Tensor, log_density: Tensor, event_dim: int, dtype:
 class MeanField(AutoNormal):
     """Independent Gaussians on the non-centred sites z, ε, u (log-normal on the scales): Pyro's `AutoNormal`, for comparison."""
 
+    def __init__(self, model: HierarchyModel, **options: Any):
+        """`options` are `AutoNormal`'s."""
+        super().__init__(model, **options)
+        self.hierarchy = model
+
     @torch.no_grad()
     def draws(self, n: int, *, seed: int) -> Draws:
         """`n` joint draws."""
-        model: HierarchyModel = self.model
+        model = self.hierarchy
         data = model.data
         with _seeded(seed):
             samples = [self() for _ in range(n)]
