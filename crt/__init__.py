@@ -1,0 +1,1 @@
+"""Conditional randomization tests of target gene → gene-program usage."""

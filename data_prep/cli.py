@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from data_prep.console import run
 from data_prep.errors import InputError
 from data_prep.files import atomic
 from data_prep.synthetic import ScreenDesign, simulate_fate_screen
@@ -56,3 +57,8 @@ def _guides(text: str) -> int | tuple[int, int]:
     if len(ends) not in (1, 2) or ends != sorted(ends):
         raise InputError(f"--guides-per-gene is {text!r}; give a number (6) or a range (1-12).")
     return ends[0] if len(ends) == 1 else (ends[0], ends[1])
+
+
+def main() -> None:
+    """simulate-screen."""
+    run(simulate_screen)

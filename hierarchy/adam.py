@@ -9,7 +9,7 @@ import pyro
 import torch
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide.initialization import init_to_value
-from pyro.optim import ClippedAdam
+from pyro.optim import ClippedAdam, PyroOptim
 
 from data_prep.errors import InputError
 from hierarchy.model import HierarchyModel
@@ -89,7 +89,7 @@ def run_adam(
     return state
 
 
-def _close_window(state: AdamState, settings: FitSettings, optimizer: ClippedAdam) -> None:
+def _close_window(state: AdamState, settings: FitSettings, optimizer: PyroOptim) -> None:
     mean = sum(state.window) / WINDOW
     error = (sum((x - mean) ** 2 for x in state.window) / WINDOW**2) ** 0.5
     state.elbo.append(mean)

@@ -53,10 +53,11 @@ class Checkpoint:
         content = self._load()
         if content is None:
             return None
-        state = content["natural"]
+        state: dict[str, Any] = content["natural"]
         if state["covariance"] is not None:
             state["covariance"] = [c.to(device) for c in state["covariance"]]
-        return NaturalState(**{k: v.to(device) if isinstance(v, Tensor) else v for k, v in state.items()})
+        moved: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in state.items()}
+        return NaturalState(**moved)
 
     def save_natural(self, state: NaturalState) -> None:
         """Keep the natural steps' state, not more often than every two seconds unless it is the last."""

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Optional
 import pandas as pd
 import typer
 
+from data_prep.console import run
 from data_prep.errors import InputError
 from data_prep.read import ScreenKeys, read_screen
 from data_prep.screen import NTC_LABELS
@@ -54,7 +55,9 @@ def fit_hierarchy(
     if contrast_fate not in read.fate_names or contrast_fate == ref_fate:
         raise InputError(f"--contrast-fate {contrast_fate!r} must be one of {', '.join(f for f in read.fate_names if f != ref_fate)}.")
     data = build_fate_data(read, ref_fate=ref_fate) if cache is None else cached_fate_data(read, ref_fate=ref_fate, path=cache)
-    print(f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days, fates {', '.join(data.fates)}; MOI {read.moi:.2f}")
+    print(
+        f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days, fates {', '.join(data.fates)}; MOI {read.moi:.2f}"
+    )
     checkpoint = out / "checkpoint.pt"
     fitted = fit(data.to(chosen), settings=settings, checkpoint=checkpoint, progress=True)
     effects = summarise(fitted, n_draws=draws)
@@ -103,3 +106,11 @@ def _weight(text: str) -> float | Literal["auto"]:
         raise InputError(f"--likelihood-weight is {text!r}; give 'auto' or a positive number.") from None
 
 
+def main_fit() -> None:
+    """fit-hierarchy."""
+    run(fit_hierarchy)
+
+
+def main_score() -> None:
+    """score-daywise."""
+    run(score)

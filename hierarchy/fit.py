@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ from hierarchy.ops import check_mean_zero
 from hierarchy.posterior import Draws, GeneBlock, MeanField, Moments, moments_of_draws
 from hierarchy.scales import ScalePosterior, half_normal_scales, scale_posterior
 from hierarchy.settings import FitSettings, Priors
+
+_State = TypeVar("_State", NaturalState, AdamState)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -109,7 +112,7 @@ def fit(
 
     natural = store.load_natural(data.device) or start(problem)
     with _bar(progress, settings, natural.step, "natural steps") as say:
-        natural = run_natural(problem, natural, on_step=lambda s: (say(s.step, s.elbo[-1]), store.save_natural(s))[0])
+        natural = run_natural(problem, natural, on_step=_after(say, store.save_natural))
     model = HierarchyModel(
         data=data,
         design=design,
@@ -127,7 +130,7 @@ def fit(
         model = dataclasses.replace(model, batch_cells=settings.batch_cells or (None if data.n_cells <= 2_000_000 else 200_000))
         posterior = mean_field_from(model, posterior, seed=settings.seed)
         with _bar(progress, settings, 0, "SVI steps") as say:
-            found = run_adam(model, posterior, settings, state=store.load_adam(), on_step=_adam_callback(say, store))
+            found = run_adam(model, posterior, settings, state=store.load_adam(), on_step=_after(say, store.save_adam))
         elbo, converged, steps = found.elbo, found.converged, found.step
     if not converged:
         warn(f"the fit did not converge in {steps} steps; raise max_steps, and mistrust the errors until it does.")
@@ -193,9 +196,9 @@ class _bar:
         self.bar.close()
 
 
-def _adam_callback(say: Callable[[int, float], None], store: Checkpoint) -> Callable[[AdamState], None]:
-    def on_step(state: AdamState) -> None:
+def _after(say: Callable[[int, float], None], save: Callable[[_State], None]) -> Callable[[_State], None]:
+    def on_step(state: _State) -> None:
         say(state.step, state.elbo[-1])
-        store.save_adam(state)
+        save(state)
 
     return on_step

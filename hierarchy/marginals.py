@@ -54,7 +54,13 @@ def _dense(problem: NaturalProblem, precision: Precision, found: Pass) -> Margin
     coords = problem.coords
     rows, f = coords.n_rows, coords.n_free
     n = rows * f
-    joint = torch.cat([precision(unit.T.reshape(rows, f, -1)).reshape(n, -1) for unit in torch.eye(n, dtype=torch.float64, device=coords.packed.device).split(_width(problem))], 1)
+    joint = torch.cat(
+        [
+            precision(unit.T.reshape(rows, f, -1)).reshape(n, -1)
+            for unit in torch.eye(n, dtype=torch.float64, device=coords.packed.device).split(_width(problem))
+        ],
+        1,
+    )
     start = coords.nuisance.start * f
     joint[start:, start:] = precision.weight * found.nuisance + torch.diag(precision.prior[coords.nuisance].flatten())  # in float64
     covariance = torch.cholesky_inverse(torch.linalg.cholesky((joint + joint.T) / 2))

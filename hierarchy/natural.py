@@ -17,7 +17,7 @@ from hierarchy.blocks import Coordinates
 from hierarchy.cells import CellDesign
 from hierarchy.curvature import Pass, pass_over_cells
 from hierarchy.linear import Precision, centred_preconditioner, conjugate_gradient
-from hierarchy.scales import climb, gene_posteriors, half_normal_scales, score_and_information
+from hierarchy.scales import climb, gene_posteriors, half_normal_scales
 from hierarchy.settings import FitSettings, Priors
 
 STEP_TOLERANCE = 2e-3  # RMS change of the means in posterior SDs
@@ -97,8 +97,7 @@ def natural_step(problem: NaturalProblem, state: NaturalState) -> NaturalState:
     gene_mean = [group.split(state.mean).flatten(1) for group in coords.groups]
     info = [weight * h for h in found.blocks]
     linear = [
-        torch.einsum("lij,lj->li", h, m) + weight * group.split(found.gradient).flatten(1)
-        for h, m, group in zip(info, gene_mean, coords.groups, strict=True)
+        torch.einsum("lij,lj->li", h, m) + weight * group.split(found.gradient).flatten(1) for h, m, group in zip(info, gene_mean, coords.groups, strict=True)
     ]
     half_normal = half_normal_scales(coords, problem.priors)
     log_scale = climb(coords, state.log_scale, half_normal, info, linear, 2)
@@ -108,12 +107,11 @@ def natural_step(problem: NaturalProblem, state: NaturalState) -> NaturalState:
     precision = Precision(design=design, coords=coords, curvature=found.curvature, weight=weight, prior=prior)
     step = conjugate_gradient(precision, gradient.unsqueeze(-1), centred_preconditioner(design, coords, found, weight, prior), 6).squeeze(-1)
     step = step * (4.0 / step.abs().max().clamp_min(4.0))  # far from the optimum the quadratic is not to be trusted
-    in_sd = [
-        (group.split(step).flatten(1).square() / cov.diagonal(dim1=-2, dim2=-1)).flatten()
-        for group, cov in zip(coords.groups, covariance, strict=True)
-    ]
+    in_sd = [(group.split(step).flatten(1).square() / cov.diagonal(dim1=-2, dim2=-1)).flatten() for group, cov in zip(coords.groups, covariance, strict=True)]
     moved = torch.cat(in_sd).mean().sqrt()
-    change = torch.stack([moved / STEP_TOLERANCE, (log_scale - state.log_scale).abs().max() / SCALE_TOLERANCE, (weight / state.weight - 1).abs() / WEIGHT_TOLERANCE])
+    change = torch.stack(
+        [moved / STEP_TOLERANCE, (log_scale - state.log_scale).abs().max() / SCALE_TOLERANCE, (weight / state.weight - 1).abs() / WEIGHT_TOLERANCE]
+    )
     bound = elbo(problem, state, found, covariance)
     moved_, bound_, largest = torch.stack([moved, bound, change.max()]).tolist()  # the step's one word to the host
     return replace(

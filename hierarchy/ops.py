@@ -41,16 +41,18 @@ class _SparseProduct(torch.autograd.Function):
     """matrix @ dense, with the prebuilt transpose for the gradient."""
 
     @staticmethod
-    def forward(ctx, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:  # noqa: D102
+    def forward(ctx, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
         ctx.transposed = transposed
         return matrix @ dense
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[None, None, Tensor]:  # noqa: D102
+    def backward(ctx, grad: Tensor) -> tuple[None, None, Tensor]:
         return None, None, ctx.transposed @ grad.contiguous()
 
 
-def sparse_product(matrix: Float[Tensor, "rows cols"], transposed: Float[Tensor, "cols rows"], dense: Float[Tensor, "cols width"]) -> Float[Tensor, "rows width"]:
+def sparse_product(
+    matrix: Float[Tensor, "rows cols"], transposed: Float[Tensor, "cols rows"], dense: Float[Tensor, "cols width"]
+) -> Float[Tensor, "rows width"]:
     """`matrix @ dense` for CSR `matrix`; `transposed` is its transpose, also CSR."""
     return _SparseProduct.apply(matrix, transposed, dense)
 

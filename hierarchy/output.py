@@ -29,8 +29,14 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> 
     for name, table in tables.items():
         write_table(table, out / name)
     names = {"fates": np.array(effects.fates), "days": np.array(effects.days)}
-    theta = {"mean": effects.theta_mean, "sd": effects.theta_sd, "genes": effects.genes.astype(str), **names}
-    delta = {"mean": effects.delta_mean, "sd": effects.delta_sd, "guides": effects.guides.astype(str), "genes": effects.gene_of_guide.astype(str), "fates": names["fates"]}
+    theta: dict[str, Any] = {"mean": effects.theta_mean, "sd": effects.theta_sd, "genes": effects.genes.astype(str), **names}
+    delta: dict[str, Any] = {
+        "mean": effects.delta_mean,
+        "sd": effects.delta_sd,
+        "guides": effects.guides.astype(str),
+        "genes": effects.gene_of_guide.astype(str),
+        "fates": names["fates"],
+    }
     for name, arrays in (("theta_posterior_summary.npz", theta), ("delta_posterior_summary.npz", delta)):
         with atomic(out / name) as temporary:
             np.savez(temporary, **arrays)
@@ -73,7 +79,14 @@ def write_posterior(fit: Fit, path: Path, *, n_draws: int) -> None:
     }
     if d == 1:
         del values["sigma_time"], dims["sigma_time"]
-    coords = {"gene": list(data.genes), "guide": list(data.guides), "fate": list(data.fates[1:]), "day": list(data.days), "step": list(data.days[1:]), "rep": list(data.reps)}
+    coords = {
+        "gene": list(data.genes),
+        "guide": list(data.guides),
+        "fate": list(data.fates[1:]),
+        "day": list(data.days),
+        "step": list(data.days[1:]),
+        "rep": list(data.reps),
+    }
     used = {name for own in dims.values() for name in own}
     found = arviz.from_dict(
         posterior={k: v.unsqueeze(0).cpu().numpy() for k, v in values.items()}, dims=dims, coords={k: v for k, v in coords.items() if k in used}
@@ -87,7 +100,8 @@ def run_record(fit: Fit, *, contrast_fate: str, dropped: Mapping[str, object], o
     """What `run.json` holds; nothing in it varies between two runs of one input, seed and settings but `seconds`."""
     data = fit.model.data
     return {
-        "versions": {name: _version(name) for name in ("fatescreen", "torch", "pyro-ppl", "numpy", "pandas", "anndata")} | {"python": platform.python_version()},
+        "versions": {name: _version(name) for name in ("fatescreen", "torch", "pyro-ppl", "numpy", "pandas", "anndata")}
+        | {"python": platform.python_version()},
         "options": dict(options),
         "settings": dataclasses.asdict(fit.settings),
         "priors": dataclasses.asdict(fit.model.priors),

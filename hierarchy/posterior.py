@@ -17,6 +17,8 @@ from hierarchy.model import HierarchyModel
 from hierarchy.ops import center_within_gene, random_walk
 from hierarchy.scales import ScalePosterior, gene_posteriors, half_normal_scales, log_prior
 
+_HIDDEN: Any = {"is_auxiliary": True}  # a site of the posterior that the model does not have
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Moments:
@@ -48,10 +50,24 @@ class GeneBlock(PyroModule):
     those two Gaussians; `pyro.infer.SVI` can train them, and `hierarchy.natural` finds them in a few steps.
     """
 
-    def __init__(self, model: HierarchyModel, coords: Coordinates, *, info: list[Tensor], linear: list[Tensor], scales: ScalePosterior, nuisance_mean: Tensor, nuisance_covariance: Tensor):
+    def __init__(
+        self,
+        model: HierarchyModel,
+        coords: Coordinates,
+        *,
+        info: list[Tensor],
+        linear: list[Tensor],
+        scales: ScalePosterior,
+        nuisance_mean: Tensor,
+        nuisance_covariance: Tensor,
+    ):
         """From each group's information (L_n, K·F*, K·F*) and linear terms (L_n, K·F*), and the two Gaussians."""
         super().__init__()
         self.model, self.coords = model, coords
+        self.log_scale_mean: Any
+        self.log_scale_tril: Any
+        self.nuisance_mean: Any
+        self.nuisance_tril: Any
         for i, (h, r) in enumerate(zip(info, linear, strict=True)):
             setattr(self, f"factor_{i}", PyroParam(psd_factor(h)))
             setattr(self, f"linear_{i}", PyroParam(r.clone()))
@@ -74,12 +90,12 @@ class GeneBlock(PyroModule):
     def forward(self) -> None:
         """Sample the model's latent sites."""
         coords, data, dtype = self.coords, self.model.data, self.model.design.prob.dtype
-        f, d, hidden = coords.n_free, coords.n_days, {"is_auxiliary": True}
-        log_scale = pyro.sample("_log_scale", dist.MultivariateNormal(self.log_scale_mean, scale_tril=self.log_scale_tril), infer=hidden).reshape(f, d + 1)
-        nuisance = pyro.sample("_nuisance", dist.MultivariateNormal(self.nuisance_mean, scale_tril=self.nuisance_tril), infer=hidden).reshape(-1, f).T
+        f, d = coords.n_free, coords.n_days
+        log_scale = pyro.sample("_log_scale", dist.MultivariateNormal(self.log_scale_mean, scale_tril=self.log_scale_tril), infer=_HIDDEN).reshape(f, d + 1)
+        nuisance = pyro.sample("_nuisance", dist.MultivariateNormal(self.nuisance_mean, scale_tril=self.nuisance_tril), infer=_HIDDEN).reshape(-1, f).T
         standard_mean = log_scale.new_zeros(f, data.n_genes)
         if self.model.center_guides:  # the mean of u over a gene's guides, which no datum sees
-            standard_mean = pyro.sample("_mean_u", dist.Normal(standard_mean, 1.0).to_event(2), infer=hidden)
+            standard_mean = pyro.sample("_mean_u", dist.Normal(standard_mean, 1.0).to_event(2), infer=_HIDDEN)
         z, eps, u = self._standardised(log_scale, standard_mean)
         scale_jacobian = log_scale + coords.time_scale.log()
         free_guides = 1 - 1 / data.n_guides_per_gene.double() if self.model.center_guides else torch.ones_like(data.n_guides_per_gene, dtype=torch.float64)
@@ -108,7 +124,7 @@ class GeneBlock(PyroModule):
         for i, (group, h, r) in enumerate(zip(coords.groups, self.info, self.linear, strict=True)):
             q = h + torch.diag_embed(coords.prior_precision(group, log_scale).flatten())
             mean = torch.linalg.solve(q, r.unsqueeze(-1)).squeeze(-1)
-            x = pyro.sample(f"_genes_{i}", dist.MultivariateNormal(mean, precision_matrix=q).to_event(1), infer={"is_auxiliary": True})
+            x = pyro.sample(f"_genes_{i}", dist.MultivariateNormal(mean, precision_matrix=q).to_event(1), infer=_HIDDEN)
             x = x.reshape(len(group.genes), group.n_coords, f)
             walk = walk.index_add(0, group.genes, x[:, :d] / scale[:, :d].T)
             n = group.guides.shape[1]
@@ -220,7 +236,9 @@ class MeanField(AutoNormal):
         days = [sites["sigma_time"].squeeze(-2)] if data.n_days > 1 else []
         scales = torch.cat([sites["tau"], *days, sites["sigma_guide"]], -1)
         nuisance = torch.cat([sites["alpha"].squeeze(-2), sites["b"].squeeze(-2), sites["gamma"]], -1)
-        return Draws(theta=theta.transpose(1, 2).double(), delta=(sites["sigma_guide"] * u).transpose(1, 2).double(), scales=scales.double(), nuisance=nuisance.double())
+        return Draws(
+            theta=theta.transpose(1, 2).double(), delta=(sites["sigma_guide"] * u).transpose(1, 2).double(), scales=scales.double(), nuisance=nuisance.double()
+        )
 
 
 class _seeded:

@@ -72,7 +72,9 @@ def climb(coords: Coordinates, log_scale: Tensor, half_normal: Tensor, info: lis
     return log_scale
 
 
-def scale_posterior(coords: Coordinates, start: Tensor, half_normal: Tensor, info: list[Tensor], linear: list[Tensor], *, n_steps: int = 20, width: float = 0.05) -> ScalePosterior:
+def scale_posterior(
+    coords: Coordinates, start: Tensor, half_normal: Tensor, info: list[Tensor], linear: list[Tensor], *, n_steps: int = 20, width: float = 0.05
+) -> ScalePosterior:
     """The Gaussian at the mode of log s, its Hessian by central differences of the score."""
     mode = climb(coords, start, half_normal, info, linear, n_steps)
 

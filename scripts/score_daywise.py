@@ -1,12 +1,11 @@
-"""Run `score` from a checkout: python scripts/score_daywise.py --help."""
+"""`score-daywise` from a checkout; --help says how."""
 
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_prep.console import run  # noqa: E402
-from hierarchy.cli import score  # noqa: E402
+from hierarchy.cli import main_score
 
 if __name__ == "__main__":
-    run(score)
+    main_score()

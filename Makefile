@@ -1,0 +1,36 @@
+PYTHON ?= python3
+PY := .venv/bin/python
+OUT ?= results/demo
+READY := .venv/ready
+
+.PHONY: demo test test-slow lint bench env clean
+
+demo: $(READY)
+	$(PY) scripts/simulate_screen.py --out $(OUT)
+	$(PY) scripts/fit_hierarchy.py $(OUT)/screen.h5ad --guide-map $(OUT)/guide_map.csv --out $(OUT)/fit
+	$(PY) scripts/score_daywise.py $(OUT)/fit/gene_daywise_for_mash.csv $(OUT)/truth.csv
+	@echo "Effects and standard errors for mashr: $(OUT)/fit/gene_daywise_for_mash.csv"
+
+test: $(READY)
+	$(PY) -m pytest
+
+test-slow: $(READY)
+	$(PY) -m pytest -m slow
+
+lint: $(READY)
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench: $(READY)
+	$(PY) benchmarks/run_all.py
+
+env: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed; set PYTHON=python3.11')"
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+clean:
+	rm -rf .venv results build *.egg-info
