@@ -53,13 +53,14 @@ def cell_design(data: FateData, *, dtype: torch.dtype = torch.float32) -> CellDe
     nuisance[:, -1] = burden
     rows = sp.hstack([own, sp.csr_matrix(nuisance)], format="csr")
     pair_cells, pair_guides, pair_day = _same_gene_pairs(data, offsets, guide, day)
+    prob = data.fate_prob.to(dtype)
     in_day = np.maximum(np.bincount(day, minlength=n_days), 1)
     carried = np.bincount(own.indices, minlength=own.shape[1]).reshape(-1, n_days) / in_day
     return CellDesign(
         rows=_csr(rows, device, dtype),
         cols=_csr(rows.T.tocsr(), device, dtype),
         nuisance=torch.from_numpy(nuisance).to(device, dtype),
-        prob=data.fate_prob.to(dtype),
+        prob=prob / prob.sum(1, keepdim=True),  # to the last digit of dtype: gradients take the sum for 1
         pair_cells=_csr(pair_cells, device, dtype),
         pair_guides=torch.from_numpy(pair_guides).to(device),
         pair_day=torch.from_numpy(pair_day).to(device),

@@ -1,0 +1,93 @@
+"""Slow, dense truths to hold the fast paths against; written from the formulas, sharing no code with the package."""
+
+import numpy as np
+from scipy.linalg import null_space
+
+
+def center_by_loop(u, guides_by_gene, gene_offsets):
+    """ū over the last axis, gene by gene."""
+    out = np.array(u, dtype=float)
+    for start, stop in zip(gene_offsets[:-1], gene_offsets[1:], strict=True):
+        own = guides_by_gene[start:stop]
+        out[..., own] -= out[..., own].mean(-1, keepdims=True)
+    return out
+
+
+def log_softmax(eta):
+    """Of (0, η) over the last axis."""
+    full = np.concatenate([np.zeros((*eta.shape[:-1], 1)), eta], -1)
+    top = full.max(-1, keepdims=True)
+    return full - top - np.log(np.exp(full - top).sum(-1, keepdims=True))
+
+
+def cell_log_lik(data, sites, weight=1.0, center=True):
+    """w Σ_f p log π for every cell, from the sites of the Pyro model, cell by cell."""
+    gene, offsets, guides = (getattr(data, n).numpy() for n in ("guide_to_gene", "cell_offsets", "cell_guides"))
+    day, rep, burden, prob = data.day.numpy(), data.rep.numpy(), data.guide_burden.numpy().astype(float), data.fate_prob.numpy().astype(float)
+    s = {k: v.detach().numpy().astype(float) for k, v in sites.items()}
+    theta = (s["tau"] * s["z"])[..., None]
+    for d in range(data.n_days - 1):
+        theta = np.concatenate([theta, theta[..., -1:] + (s["sigma_time"][..., d] * s["eps"][..., d])[..., None]], -1)
+    u = center_by_loop(s["u"], data.guides_by_gene.numpy(), data.gene_offsets.numpy()) if center else s["u"]
+    delta = s["sigma_guide"] * u
+    out = np.zeros(data.n_cells)
+    for i in range(data.n_cells):
+        eta = s["alpha"][:, 0, day[i]] + s["b"][:, 0, rep[i]] + s["gamma"][:, 0] * burden[i]
+        for g in guides[offsets[i] : offsets[i + 1]]:
+            eta = eta + theta[:, gene[g], day[i]] + delta[:, g]
+        out[i] = weight * (prob[i] * log_softmax(eta)).sum()
+    return out
+
+
+class DenseLaplace:
+    """Newton's mode and the full inverse Hessian at given scales and weight.
+
+    `scales` is (F*, D + 1): τ, σ_time for each step, σ_guide. Coordinates for each free fate are ξ and v for each gene (v in an
+    orthonormal basis of the mean-zero vectors, here from a null space), then the nuisance columns.
+    """
+
+    def __init__(self, data, scales, weight, priors, n_newton=30):
+        n, n_days, f = data.n_cells, data.n_days, data.n_free
+        offsets, guides, day, rep = (getattr(data, k).numpy() for k in ("cell_offsets", "cell_guides", "day", "rep"))
+        per_guide = np.zeros((n, data.n_guides))
+        for i in range(n):
+            per_guide[i, guides[offsets[i] : offsets[i + 1]]] = 1.0
+        columns, scale_of, self.theta_rows = [], [], []
+        for gene in range(data.n_genes):
+            own = data.guides_by_gene.numpy()[data.gene_offsets[gene] : data.gene_offsets[gene + 1]]
+            carried = per_guide[:, own].sum(1)
+            self.theta_rows.append(len(scale_of) + np.arange(n_days))
+            for d in range(n_days):
+                columns.append(carried * (day >= d))
+                scale_of.append(d)
+            basis = null_space(np.ones((1, own.size))) if own.size > 1 else np.zeros((1, 0))
+            columns += list((per_guide[:, own] @ basis).T)
+            scale_of += [n_days] * basis.shape[1]
+        self.n_gene_columns = len(columns)
+        columns += [(day == d).astype(float) for d in range(n_days)] + [(rep == r).astype(float) for r in range(data.n_reps)]
+        columns.append(data.guide_burden.numpy().astype(float))
+        design = np.stack(columns, 1)
+        nuisance = np.r_[[priors.alpha] * n_days, [priors.rep] * data.n_reps, priors.gamma]
+        sd = np.stack([np.r_[scales[k][scale_of], nuisance] for k in range(f)])
+        self.prior = (sd**-2.0).ravel()
+        p = data.fate_prob.numpy().astype(float)
+        x = np.zeros(f * design.shape[1])
+        for _ in range(n_newton):
+            eta = (design @ x.reshape(f, -1).T)
+            pi = np.exp(log_softmax(eta))[:, 1:]
+            gradient = weight * (design.T @ (p[:, 1:] - pi)).T.ravel() - self.prior * x
+            hessian = np.block(
+                [[(design * ((pi[:, a] * (a == b) - pi[:, a] * pi[:, b]) * weight)[:, None]).T @ design for b in range(f)] for a in range(f)]
+            ) + np.diag(self.prior)
+            x = x + np.linalg.solve(hessian, gradient)
+        self.mode, self.covariance, self.f, self.n_days = x, np.linalg.inv(hessian), f, n_days
+
+    def theta(self):
+        """Mean and SD of θ, (L, F*, D)."""
+        size = self.mode.size // self.f
+        cumulate = np.tril(np.ones((self.n_days, self.n_days)))
+        mean = np.stack([[cumulate @ self.mode[k * size + rows] for k in range(self.f)] for rows in self.theta_rows])
+        sd = np.stack(
+            [[np.sqrt(np.diag(cumulate @ self.covariance[np.ix_(k * size + rows, k * size + rows)] @ cumulate.T)) for k in range(self.f)] for rows in self.theta_rows]
+        )
+        return mean, sd
