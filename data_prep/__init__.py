@@ -1,0 +1,1 @@
+"""Screens in, checked tensors out: the only reader of the project."""
