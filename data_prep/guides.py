@@ -1,6 +1,7 @@
 """Guides: presence in cells, and the guide → gene index."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from data_prep.errors import InputError, first_few, first_rows, warn
 from data_prep.screen import GuideMap
 
 
-def presence(matrix: object, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
+def presence(matrix: Any, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
     """Guide presence as a CSR matrix of ones: an entry is there where the input is nonzero.
 
     Explicitly stored zeros are absent, duplicates are merged, indices are sorted. The input is not changed.
@@ -42,7 +43,7 @@ def presence(matrix: object, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
     return there
 
 
-def _frame_values(frame: pd.DataFrame) -> object:
+def _frame_values(frame: pd.DataFrame) -> Any:
     """The values of a table, sparse where all columns are; nullable columns with their missing values as NaN."""
     kinds = list(frame.dtypes)
     if kinds and all(isinstance(kind, pd.SparseDtype) and kind.fill_value == 0 for kind in kinds):

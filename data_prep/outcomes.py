@@ -30,8 +30,8 @@ def check_fate_prob(prob: np.ndarray, names: tuple[str, ...], cells: np.ndarray,
     except (TypeError, ValueError) as error:
         raise InputError(f"{where} is not numeric: {error}. Give one probability for each cell and fate.") from error
     for bad, said in ((~np.isfinite(prob), "NaN or infinite"), (prob < 0, "negative")):
-        if bad.any():
-            rows = bad.any(1)
+        rows = np.any(bad, axis=1)
+        if rows.any():
             raise InputError(f"{where} is {said} in {first_rows(rows, cells, prob)}. Drop those cells, or compute their fates again.")
     total = prob.sum(1)
     off = np.abs(total - 1)

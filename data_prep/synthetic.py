@@ -151,7 +151,7 @@ def _effects(d: ScreenDesign, n_free: int, rng: np.random.Generator) -> np.ndarr
     theta = np.zeros((d.n_genes, n_free, d.n_days))
     if d.effects == "daylocal":
         for t in range(d.n_days):
-            on = rng.choice(d.n_genes, max(1, round(d.frac_active * d.n_genes)), replace=False)
+            on = rng.choice(d.n_genes, max(int(d.frac_active > 0), round(d.frac_active * d.n_genes)), replace=False)
             theta[on, :, t] = (rng.uniform(0.2, 1.0, on.size) * rng.choice([-1.0, 1.0], on.size))[:, None]
         return theta
     steps = rng.normal(size=theta.shape)

@@ -228,7 +228,7 @@ def _read_cache(path: Path) -> dict[str, Any]:
 
 
 def _from_cache(content: dict[str, Any], path: Path) -> FateData:
-    parts = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "format"}
+    parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "format"}
     if parts.keys() != {f.name for f in fields(FateData)}:
         raise InputError(f"the cache {path} lacks parts of the fate tensors, or has others. Delete it; it is built again.")
     return FateData(**parts)
