@@ -161,7 +161,9 @@ def _checked(group: Any, path: Path) -> View:
     view = View(group, path.name)
     if "obs" not in group:
         raise InputError(f"{path} is not an AnnData or MuData file: it has no obs table; it has: {', '.join(group) or 'nothing'}. Give an .h5ad or .h5mu.")
-    if "_index" not in group["obs"].attrs:
+    with view._reading("obs"):
+        named = "_index" in group["obs"].attrs
+    if not named:
         raise InputError(f"{path} holds obs in a form without cell names (before anndata 0.7?). Read it with anndata and write it again.")
     return view
 
