@@ -27,6 +27,7 @@ class View:
     def __init__(self, root: Any, name: str):
         """Look into `root`, an AnnData, a MuData, or a group of a file; `name` is what errors call it."""
         self.root, self.name, self.on_disk = root, name, not hasattr(root, "obs_names")
+        self._names: dict[str, np.ndarray] = {}  # read once; every element on disk is held against them
         with self._reading("mod"):
             mods = (root["mod"] if "mod" in root else {}) if self.on_disk else getattr(root, "mod", {})
             self.modalities = {str(m): View(mods[m], f"{name}.mod[{m!r}]") for m in mods}
@@ -73,13 +74,16 @@ class View:
 
     def names(self, axis: str) -> np.ndarray:
         """Names along `axis`, "obs" or "var"."""
+        if axis in self._names:
+            return self._names[axis]
         if self.on_disk:
             with self._reading(axis):
                 frame = self.root[axis]
                 found = read_elem(frame[frame.attrs["_index"]])
         else:
             found = getattr(self.root, f"{axis}_names")
-        return text_names(found, where=f"{axis}_names of {self.name}")
+        self._names[axis] = text_names(found, where=f"{axis}_names of {self.name}")
+        return self._names[axis]
 
     @contextmanager
     def _reading(self, place: str) -> Iterator[None]:

@@ -112,7 +112,14 @@ def test_levels_that_are_wrong(values, said):
 
 
 def test_text_names():
-    for form in (["a", "é"], np.array(["a", "é"]), pd.Index(["a", "é"]), ["a", "é".encode()], pd.Categorical(["a", "é"]), np.array(["a", "é"], np.dtypes.StringDType())):
+    for form in (
+        ["a", "é"],
+        np.array(["a", "é"]),
+        pd.Index(["a", "é"]),
+        ["a", "é".encode()],
+        pd.Categorical(["a", "é"]),
+        np.array(["a", "é"], np.dtypes.StringDType()),
+    ):
         assert text_names(form, where="x").tolist() == ["a", "é"]
     assert text_names([1, 2], where="x").tolist() == ["1", "2"]
     with pytest.raises(InputError, match=r"x has no name in rows 0, 2\. Name each one"):

@@ -51,9 +51,7 @@ def test_rows_far_from_one_are_refused(factor):
         check(prob)
 
 
-@pytest.mark.parametrize(
-    ("value", "said"), [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (-0.1, "negative"), (-1e-9, "negative")]
-)
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (-0.1, "negative"), (-1e-9, "negative")])
 def test_bad_entries_are_shown_by_row(value, said):
     prob = good()
     prob[1:8, 0] = value

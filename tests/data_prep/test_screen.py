@@ -83,7 +83,11 @@ def test_files(tmp_path):
         assert rows(GuideMap.from_file(path)) == EXPECTED
     path.write_text(plain.replace(",B,", ",NA,"))  # a gene may be called NA
     assert "NA" in GuideMap.from_file(path).gene
-    for content, said in [(b"", "can't be read as a table.*Save it as UTF-8"), ("é".encode("latin1"), "UTF-8"), (plain.encode() + b"a,b,c,d,e\n", "can't be read as a table")]:
+    for content, said in [
+        (b"", "can't be read as a table.*Save it as UTF-8"),
+        ("é".encode("latin1"), "UTF-8"),
+        (plain.encode() + b"a,b,c,d,e\n", "can't be read as a table"),
+    ]:
         path.write_bytes(content)
         with pytest.raises(InputError, match=rf"(?s)map\.csv.*{said}"):
             GuideMap.from_file(path)
