@@ -1,6 +1,7 @@
 """Guides: presence in cells, and the guide → gene index."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,21 +11,24 @@ from data_prep.errors import InputError, first_few, first_rows, warn
 from data_prep.screen import GuideMap
 
 
-def presence(matrix: object, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
+def presence(matrix: Any, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
     """Guide presence as a CSR matrix of ones: an entry is there where the input is nonzero.
 
     Explicitly stored zeros are absent, duplicates are merged, indices are sorted. The input is not changed.
     """
     if isinstance(matrix, pd.DataFrame):
-        matrix = matrix.to_numpy()
-    if sp.issparse(matrix):
+        matrix = _frame_values(matrix)
+    if not sp.issparse(matrix):
+        matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
+        raise InputError(f"{where} must be a numeric cells × guides matrix; it has shape {matrix.shape} and type {matrix.dtype}. Give counts, or 0 and 1.")
+    if matrix.dtype == np.float16:  # scipy has no sparse half precision
+        matrix = matrix.astype(np.float32)
+    try:
         csr = sp.csr_matrix(matrix, copy=True)
-        csr.sum_duplicates()
-    else:
-        dense = np.asarray(matrix)
-        if dense.ndim != 2 or dense.dtype.kind not in "biuf":
-            raise InputError(f"{where} must be a numeric cells × guides matrix; it has shape {dense.shape} and type {dense.dtype}.")
-        csr = sp.csr_matrix(dense)
+        csr.check_format(full_check=True)
+    except ValueError as error:
+        raise InputError(f"{where} is not a sound sparse matrix: {error}. Write it again.") from error
     if csr.shape[0] != cells.size:
         raise InputError(f"{where} has {csr.shape[0]:,} rows but the screen has {cells.size:,} cells.")
     bad = ~np.isfinite(csr.data) | (csr.data < 0) if csr.data.dtype.kind == "f" else csr.data < 0
@@ -33,8 +37,23 @@ def presence(matrix: object, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
         rows[np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))[bad]] = True
         raise InputError(f"{where} holds NaN, infinite or negative entries in {first_rows(rows, cells)}. Give counts, or 0 and 1.")
     csr.eliminate_zeros()
-    csr.sort_indices()
-    return sp.csr_matrix((np.ones(csr.nnz, np.float32), csr.indices, csr.indptr), shape=csr.shape)
+    there = sp.csr_matrix((np.ones(csr.nnz, np.float32), csr.indices, csr.indptr), shape=csr.shape)
+    there.sum_duplicates()  # of the ones: sums of the entries themselves may overflow to 0
+    there.data[:] = 1.0
+    return there
+
+
+def _frame_values(frame: pd.DataFrame) -> Any:
+    """The values of a table, sparse where all columns are; nullable columns with their missing values as NaN."""
+    kinds = list(frame.dtypes)
+    if kinds and all(isinstance(kind, pd.SparseDtype) and kind.fill_value == 0 for kind in kinds):
+        return frame.sparse.to_coo()
+    if any(isinstance(kind, pd.api.extensions.ExtensionDtype) or kind.kind == "O" for kind in kinds):
+        try:
+            return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError):
+            return frame.to_numpy(dtype=object)
+    return frame.to_numpy()
 
 
 def match_map(guides: sp.csr_matrix, names: np.ndarray, guide_map: GuideMap, *, where: str) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray, np.ndarray]:

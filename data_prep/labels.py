@@ -1,6 +1,7 @@
 """Day and replicate labels → codes."""
 
 import re
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,19 @@ import pandas as pd
 from data_prep.errors import InputError, first_few, first_rows
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_PLAIN_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")  # float() also takes "1_2", which may be day 1 of replicate 2
+_AFTER_MINUS = re.compile(r"[-\u2212]\s*\d")
+
+
+def text_names(values: object, *, where: str) -> np.ndarray:
+    """Names as a flat object array of `str`; bytes are decoded, and a missing name is an error."""
+    if isinstance(values, Mapping):
+        raise InputError(f"{where} is a {type(values).__name__}; it must be a list or an array of names.")
+    listed = np.asarray(values, dtype=object).ravel()
+    absent = pd.isna(listed)
+    if absent.any():
+        raise InputError(f"{where} has no name in rows {first_few(np.flatnonzero(absent))}. Name each one.")
+    return np.array([v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in listed], dtype=object)
 
 
 def _present(values: pd.Series, cells: np.ndarray, where: str) -> None:
@@ -24,10 +38,9 @@ def _present(values: pd.Series, cells: np.ndarray, where: str) -> None:
 
 
 def _number(label: str, where: str) -> float:
-    try:
+    if _PLAIN_NUMBER.fullmatch(label):
         return float(label)
-    except ValueError:
-        found = _NUMBER.findall(label)
+    found = _NUMBER.findall(label)
     if len(found) != 1:
         problem = "has no number" if not found else f"has {len(found)} numbers ({', '.join(found)})"
         raise InputError(
@@ -48,9 +61,12 @@ def day_codes(values: pd.Series, cells: np.ndarray, *, where: str = 'obs["day"]'
     _present(values, cells, where)
     if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
         return values.cat.codes.to_numpy(np.int64), tuple(str(c) for c in values.cat.categories), None
-    codes, levels = pd.factorize(values.astype(object), sort=False)
+    codes, levels = _factorize(values.astype(object), where)
     labels = [_plain(level) for level in levels]
     numbers = np.array([_number(label, where) for label in labels])
+    minus = [label for label in labels if not _PLAIN_NUMBER.fullmatch(label) and _AFTER_MINUS.search(label)]
+    if minus and (len(minus) < len(labels) or any(" -" in label for label in minus)):
+        raise InputError(f"{where}: in {first_few(map(repr, minus))} the '-' may be a sign or a hyphen. Use integers, or an ordered categorical.")
     if not np.isfinite(numbers).all():
         raise InputError(f"{where}: the label {labels[int(np.flatnonzero(~np.isfinite(numbers))[0])]!r} is not a finite day.")
     unique, count = np.unique(numbers, return_counts=True)
@@ -66,13 +82,23 @@ def day_codes(values: pd.Series, cells: np.ndarray, *, where: str = 'obs["day"]'
 def level_codes(values: pd.Series, cells: np.ndarray, *, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Any labels as codes in sorted order, and the labels."""
     _present(values, cells, where)
+    _factorize(values.astype(object), where)
     text = values.astype(object).map(_plain)
     codes, levels = pd.factorize(text, sort=True)
     return codes.astype(np.int64), tuple(str(level) for level in levels)
 
 
+def _factorize(values: pd.Series, where: str) -> tuple[np.ndarray, pd.Index]:
+    try:
+        return pd.factorize(values, sort=False)
+    except TypeError as error:
+        raise InputError(f"{where} holds values that are no labels: {error}. Give one number or text for each cell.") from error
+
+
 def _plain(value: object) -> str:
-    """3, 3.0 and np.int64(3) all read '3'."""
+    """3, 3.0 and np.int64(3) all read '3'; bytes are decoded."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value)

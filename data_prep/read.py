@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 
 from data_prep.errors import InputError, first_few, missing_key, warn
 from data_prep.guides import match_map, presence
-from data_prep.labels import day_codes, level_codes
+from data_prep.labels import day_codes, level_codes, text_names
 from data_prep.outcomes import check_fate_prob
 from data_prep.screen import NTC_LABELS, GuideMap, Screen
-from data_prep.source import View, open_view
+from data_prep.source import View, one_column, open_view
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,19 +58,19 @@ def read_screen(
         on anything wrong with the input, naming the key, the first offending rows and the mend.
     """
     keys = keys or ScreenKeys()
-    if max_guides_per_cell < 1:
-        raise InputError(f"max_guides_per_cell is {max_guides_per_cell}; it must be at least 1.")
+    if not isinstance(max_guides_per_cell, (int, np.integer)) or max_guides_per_cell < 1:
+        raise InputError(f"max_guides_per_cell is {max_guides_per_cell}; it must be a whole number, at least 1.")
     with open_view(source) as view:
         cells = view.names("obs")
         if cells.size == 0:
             raise InputError(f"the screen {view.name} has no cells.")
-        _unique(cells, "obs_names")
+        _unique(cells)
         prob, fate_names = _fates(view, keys)
         prob = check_fate_prob(prob, fate_names, cells, where=f"obsm[{keys.fate!r}]")
         matrix, guide_names, where = read_guides(view, key=keys.guide, names_key=keys.guide_names)
         day = view.need("obs", keys.day, "Name the column with --day-key.")
         rep, rep_where = _rep(view, keys)
-        cluster = None if keys.cluster is None else _cluster(view, keys.cluster, keys.covar)
+        cluster = None if keys.cluster is None else _cluster(view, keys.cluster, keys.covar, cells)
         mapping = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
         origin = view.find("uns", "real_or_simulated")
         simulated = origin is not None and str(origin.get("uns", "real_or_simulated")).upper() == "SIMULATED"
@@ -128,11 +129,13 @@ def read_guides(view: View, *, key: str, names_key: str = "guide_names") -> tupl
         present = view.keys("obsm") + [f"layers/{k}" for k in view.keys("layers")] + [f"modality {m}" for m in view.modalities]
         raise missing_key("obsm", key, present, "Name the guide matrix (or MuData modality) with --guide-key.")
     if isinstance(matrix, pd.DataFrame):
-        return matrix, matrix.columns.to_numpy(dtype=object).astype(str).astype(object), where
+        return matrix, text_names(matrix.columns, where=f"the columns of {where}"), where
+    if matrix.ndim != 2:
+        raise InputError(f"{where} has shape {matrix.shape}; it must be cells × guides.")
     holder = view.find("uns", names_key)
     if holder is None:
         raise missing_key("uns", names_key, view.keys("uns"), f"{where} is a bare matrix: put its {matrix.shape[1]} guide names there.")
-    names = np.asarray(holder.get("uns", names_key)).astype(str).astype(object).ravel()
+    names = text_names(holder.get("uns", names_key), where=f"uns[{names_key!r}]")
     if names.size != matrix.shape[1]:
         raise InputError(f"uns[{names_key!r}] has {names.size} names but {where} has {matrix.shape[1]} columns. Give one name for each column.")
     return matrix, names, where
@@ -154,24 +157,31 @@ def read_guide_map(view: View, given: GuideMap | pd.DataFrame | str | Path | Non
         if isinstance(found, pd.DataFrame):
             return GuideMap.from_frame(found, ntc_labels=ntc_labels, where=f"uns[{key!r}]")
         if isinstance(found, dict):
-            return GuideMap.from_mapping({str(k): str(v) for k, v in found.items()}, ntc_labels=ntc_labels)
+            return GuideMap.from_mapping(found, ntc_labels=ntc_labels, where=f"uns[{key!r}]")
         raise InputError(f"uns[{key!r}] is a {type(found).__name__}; it must be a DataFrame or a dict of guide → gene.")
     raise missing_key("uns", "guide_map", view.keys("uns"), "Give a guide map file (--guide-map), or uns['guide_map'], or uns['guide2gene'].")
 
 
 def _fates(view: View, keys: ScreenKeys) -> tuple[np.ndarray, tuple[str, ...]]:
+    where = f"obsm[{keys.fate!r}]"
     found = view.need("obsm", keys.fate, "Name the fate probabilities with --fate-key.")
     if isinstance(found, pd.DataFrame):
-        return found.to_numpy(), tuple(str(c) for c in found.columns)
+        try:
+            values = found.to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError):  # said by check_fate_prob
+            values = found.to_numpy()
+        return values, tuple(text_names(found.columns, where=f"the columns of {where}"))
     if hasattr(found, "names") and hasattr(found, "X"):  # a CellRank Lineage
-        return np.asarray(found.X), tuple(str(n) for n in np.asarray(found.names).ravel())
+        return np.asarray(found.X), tuple(text_names(found.names, where=f"the names of {where}"))
+    if sp.issparse(found):
+        found = found.toarray()
     if found.ndim != 2:
-        raise InputError(f"obsm[{keys.fate!r}] has shape {found.shape}; it must be cells × fates.")
+        raise InputError(f"{where} has shape {found.shape}; it must be cells × fates.")
     candidates = (f"{keys.fate}_names", "fate_names", "lineage_names")
     for name in candidates:
         if view.find("uns", name) is not None:
-            return np.asarray(found), tuple(str(n) for n in np.asarray(view.need("uns", name, "")).ravel())
-    raise missing_key("uns", candidates[0], view.keys("uns"), f"obsm[{keys.fate!r}] is a bare array: put its {found.shape[1]} fate names there, or store a DataFrame.")
+            return np.asarray(found), tuple(text_names(view.need("uns", name, ""), where=f"uns[{name!r}]"))
+    raise missing_key("uns", candidates[0], view.keys("uns"), f"{where} is a bare array: put its {found.shape[1]} fate names there, or store a DataFrame.")
 
 
 def _column(view: View, key: str, covar: str) -> tuple[pd.Series, str] | None:
@@ -179,7 +189,7 @@ def _column(view: View, key: str, covar: str) -> tuple[pd.Series, str] | None:
     if view.find("obsm", covar) is not None:
         table = view.need("obsm", covar, "")
         if isinstance(table, pd.DataFrame) and key in table.columns:
-            return table[key], f"obsm[{covar!r}][{key!r}]"
+            return one_column(table, key, f"obsm[{covar!r}]"), f"obsm[{covar!r}][{key!r}]"
     if view.find("obs", key) is not None:
         return view.need("obs", key, ""), f"obs[{key!r}]"
     return None
@@ -192,20 +202,25 @@ def _rep(view: View, keys: ScreenKeys) -> tuple[pd.Series, str]:
     return found
 
 
-def _cluster(view: View, key: str, covar: str) -> pd.Series:
+def _cluster(view: View, key: str, covar: str, cells: np.ndarray) -> pd.Series:
     parts = []
-    for name in key.split("+"):
+    whole = _column(view, key, covar) is not None  # a column whose own name has a "+"
+    for name in [key] if whole else [part.strip() for part in key.split("+")]:
         found = _column(view, name, covar)
         if found is None:
             raise missing_key("obs", name, view.keys("obs"), "Name the cluster columns with --cluster-key, joined by '+'.")
-        parts.append(found[0].astype(str).reset_index(drop=True))
+        values, where = found
+        if isinstance(values.dtype, pd.CategoricalDtype):
+            values = values.cat.remove_unused_categories()
+        codes, labels = level_codes(values, cells, where=where)
+        parts.append(pd.Series(np.array(labels, dtype=object)[codes]))
     return parts[0] if len(parts) == 1 else parts[0].str.cat(parts[1:], sep=" × ")
 
 
-def _unique(names: np.ndarray, where: str) -> None:
-    seen, count = np.unique(names.astype(str), return_counts=True)
-    if (count > 1).any():
-        raise InputError(f"{where} repeat: {first_few(seen[count > 1])}. Call .obs_names_make_unique().")
+def _unique(names: np.ndarray) -> None:
+    repeated = pd.Index(names).duplicated()
+    if repeated.any():
+        raise InputError(f"obs_names repeat: {first_few(pd.unique(names[repeated]))}. Call .obs_names_make_unique().")
 
 
 def _say_absent(mapping: GuideMap, carried: np.ndarray, dropped: dict[str, object]) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from data_prep.errors import InputError, first_few
+from data_prep.labels import text_names
 
 NTC_LABELS = ("non-targeting", "safe-targeting", "NTC")
 _TRUE, _FALSE = {"true", "1", "1.0", "yes", "t"}, {"false", "0", "0.0", "no", "f"}
@@ -27,6 +28,8 @@ class GuideMap:
 
     def __post_init__(self) -> None:
         """Check that every guide stands once, with a gene."""
+        if not len(self.guide) == len(self.gene) == len(self.is_ntc):
+            raise InputError(f"the guide map has {len(self.guide)} guides, {len(self.gene)} genes and {len(self.is_ntc)} NTC marks. Give one of each a guide.")
         names, count = np.unique(self.guide, return_counts=True)
         if (count > 1).any():
             repeated = names[count > 1]
@@ -35,7 +38,7 @@ class GuideMap:
             said = "; ".join(f"{g} → {', '.join(v)}" for g, v in genes.items())
             problem = "maps a guide to two genes" if two else "lists a guide twice"
             raise InputError(f"the guide map {problem}: {said} ({repeated.size} in all). Keep one row for each guide.")
-        lost = ~self.is_ntc & (self.gene == "")
+        lost = ~self.is_ntc & np.array([not str(gene).strip() for gene in self.gene], dtype=bool)
         if lost.any():
             raise InputError(
                 f"the guide map has no gene_name for the targeting guides {first_few(self.guide[lost])}. "
@@ -54,14 +57,17 @@ class GuideMap:
                     f"{where} has no column {column!r}; it has: {first_few(frame.columns, 20)}. "
                     "It needs guide_name and gene_name, and may have is_ntc."
                 )
+        for column in ("guide_name", "gene_name", "is_ntc"):
+            if (n := list(frame.columns).count(column)) > 1:
+                raise InputError(f"{where} has {n} columns {column!r}. Keep one.")
         if frame.empty:
-            raise InputError(f"{where} has no rows.")
+            raise InputError(f"{where} has no rows. Give one for each guide.")
         unnamed = frame["guide_name"].isna().to_numpy()
         if unnamed.any():
             raise InputError(f"{where} has no guide_name in rows {first_few(np.flatnonzero(unnamed))}. Name or delete them.")
-        guide = frame["guide_name"].astype(str).to_numpy(dtype=object)
-        gene = frame["gene_name"].astype(object).where(frame["gene_name"].notna(), "").astype(str).to_numpy(dtype=object)
-        labelled = np.isin(gene.astype(str), list(ntc_labels))
+        guide = text_names(frame["guide_name"], where=f"guide_name of {where}")
+        gene = text_names(frame["gene_name"].astype(object).where(frame["gene_name"].notna(), ""), where=f"gene_name of {where}")
+        labelled = np.isin(gene.astype(str), [ntc_labels] if isinstance(ntc_labels, str) else list(ntc_labels))
         is_ntc = _as_bool(frame["is_ntc"], guide, where) if "is_ntc" in frame.columns else labelled
         clash = labelled & ~is_ntc
         if clash.any():
@@ -72,14 +78,19 @@ class GuideMap:
         return cls(guide=guide, gene=gene, is_ntc=is_ntc)
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, str], *, ntc_labels: Sequence[str] = NTC_LABELS) -> "GuideMap":
-        """From a dict of guide → gene, where a gene in `ntc_labels` marks an NTC guide."""
-        frame = pd.DataFrame({"guide_name": list(mapping), "gene_name": list(mapping.values())})
-        return cls.from_frame(frame, ntc_labels=ntc_labels, where='uns["guide2gene"]')
+    def from_mapping(cls, mapping: Mapping[str, str], *, ntc_labels: Sequence[str] = NTC_LABELS, where: str = "the guide map") -> "GuideMap":
+        """From a dict of guide → gene, where a gene in `ntc_labels` marks an NTC guide; `where` names the source in errors."""
+        several = [guide for guide, gene in mapping.items() if not pd.api.types.is_scalar(gene)]
+        if several:
+            raise InputError(f"{where} gives no single gene for {first_few(several)}. It must be guide → gene, both text (in a file, without '/').")
+        frame = pd.DataFrame({"guide_name": list(mapping), "gene_name": list(mapping.values())}, dtype=object)
+        return cls.from_frame(frame, ntc_labels=ntc_labels, where=where)
 
     @classmethod
     def from_file(cls, path: str | Path, *, ntc_labels: Sequence[str] = NTC_LABELS) -> "GuideMap":
         """From a CSV or (by the ending .tsv or .txt) tab-separated file."""
+        if not isinstance(path, (str, Path)):
+            raise InputError(f"the guide map is a {type(path).__name__}; it must be a path, a DataFrame or a GuideMap.")
         path = Path(path)
         if not path.is_file():
             raise InputError(f"the guide map {path} is not a file. Give a CSV or TSV with guide_name, gene_name, is_ntc.")

@@ -1,5 +1,6 @@
 """One way to look into an AnnData, a MuData, or an h5ad / h5mu / zarr file: only the parts asked for are read."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 from anndata.io import read_elem
 
 from data_prep.errors import InputError, missing_key
+from data_prep.labels import text_names
 
 SLOTS = ("obs", "obsm", "uns", "layers")
 
@@ -23,35 +25,78 @@ class View:
     """
 
     def __init__(self, root: Any, name: str):
+        """Look into `root`, an AnnData, a MuData, or a group of a file; `name` is what errors call it."""
         self.root, self.name, self.on_disk = root, name, not hasattr(root, "obs_names")
-        mods = (root["mod"] if "mod" in root else {}) if self.on_disk else getattr(root, "mod", {})
-        self.modalities = {str(m): View(mods[m], f"{name}.mod[{m!r}]") for m in mods}
+        self._names: dict[str, np.ndarray] = {}  # read once; every element on disk is held against them
+        with self._reading("mod"):
+            mods = (root["mod"] if "mod" in root else {}) if self.on_disk else getattr(root, "mod", {})
+            self.modalities = {str(m): View(mods[m], f"{name}.mod[{m!r}]") for m in mods}
 
     def keys(self, slot: str) -> list[str]:
         """The keys of a slot."""
         if not self.on_disk:
             return [str(k) for k in (self.root.obs.columns if slot == "obs" else getattr(self.root, slot, {}))]
-        if slot not in self.root:
-            return []
-        return [k for k in self.root[slot] if not (slot == "obs" and k == self.root["obs"].attrs.get("_index"))]
+        with self._reading(slot):
+            if slot not in self.root or not hasattr(self.root[slot], "keys"):
+                return []
+            hidden = {"__categories", self.root["obs"].attrs.get("_index")} if slot == "obs" else set()
+            return [k for k in self.root[slot] if k not in hidden]
 
     def get(self, slot: str, key: str) -> Any:
         """One element, read from disk if need be."""
         if not self.on_disk:
-            return self.root.obs[key] if slot == "obs" else getattr(self.root, slot)[key]
-        value = read_elem(self.root[slot][key])
-        return pd.Series(value, index=self.names("obs")) if slot == "obs" else value
+            return one_column(self.root.obs, key, f"obs of {self.name}") if slot == "obs" else getattr(self.root, slot)[key]
+        place = f"{slot}/{key}"
+        with self._reading(place):
+            value = read_elem(self.root[slot][key])
+            if slot == "obs" and "categories" in self.root["obs"][key].attrs:  # before anndata 0.8 a column held codes, its categories lay outside
+                levels = self.root["obs"][self.root["obs"][key].attrs["categories"]]
+                value = pd.Categorical.from_codes(value, read_elem(levels), ordered=bool(levels.attrs.get("ordered", False)))
+        if slot == "uns":
+            return value
+        cells = self.names("obs")
+        if hasattr(value, "shape") and (not value.shape or value.shape[0] != cells.size):
+            raise InputError(f"{self.name}: {place} has shape {value.shape}, but there are {cells.size:,} cells. Write it again, with one row for each cell.")
+        if slot == "obs":
+            return pd.Series(value, index=cells)
+        if isinstance(value, pd.DataFrame) and (other := value.index.to_numpy(dtype=object) != cells).any():
+            row = int(np.flatnonzero(other)[0])
+            raise _other_names(f"{self.name}: {place}", "obs", row, value.index[row], cells[row])
+        return value
 
     def matrix(self) -> Any:
         """The main matrix X."""
-        return read_elem(self.root["X"]) if self.on_disk else self.root.X
+        if self.on_disk:
+            with self._reading("X"):
+                return read_elem(self.root["X"]) if "X" in self.root else None
+        stored = self.root.X
+        return stored.to_memory() if hasattr(stored, "to_memory") else stored[()] if isinstance(stored, h5py.Dataset) else stored
 
     def names(self, axis: str) -> np.ndarray:
         """Names along `axis`, "obs" or "var"."""
+        if axis in self._names:
+            return self._names[axis]
         if self.on_disk:
-            frame = self.root[axis]
-            return np.asarray(read_elem(frame[frame.attrs["_index"]])).astype(object)
-        return np.asarray(getattr(self.root, f"{axis}_names")).astype(object)
+            with self._reading(axis):
+                frame = self.root[axis]
+                found = read_elem(frame[frame.attrs["_index"]])
+        else:
+            found = getattr(self.root, f"{axis}_names")
+        self._names[axis] = text_names(found, where=f"{axis}_names of {self.name}")
+        return self._names[axis]
+
+    @contextmanager
+    def _reading(self, place: str) -> Iterator[None]:
+        """Say which element of the file is damaged or of an unknown kind; the readers raise many types."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ad.OldFormatWarning)  # read as it is meant
+                yield
+        except InputError:
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise InputError(f"{place} of {self.name} can't be read ({said}). Is the file whole? Read it with anndata and write it again.") from error
 
     def find(self, slot: str, key: str) -> "View | None":
         """The view that holds `slot[key]`: this one, else the only modality that has it."""
@@ -78,10 +123,11 @@ class View:
             return
         mine, theirs = self.names("obs"), other.names("obs")
         if mine.size != theirs.size:
-            raise InputError(f"{other.name} has {theirs.size:,} cells but {self.name} has {mine.size:,}. Subset both to the same cells (mudata: intersect_obs).")
+            sizes = f"{other.name} has {theirs.size:,} cells but {self.name} has {mine.size:,}"
+            raise InputError(f"{sizes}. Subset both to the same cells (mudata: intersect_obs).")
         if (mine != theirs).any():
             row = int(np.flatnonzero(mine != theirs)[0])
-            raise InputError(f"{other.name} and {self.name} name their cells differently from row {row} ({theirs[row]} and {mine[row]}). Bring both into one order.")
+            raise _other_names(other.name, self.name, row, theirs[row], mine[row])
 
 
 @contextmanager
@@ -94,12 +140,9 @@ def open_view(source: Any) -> Iterator[View]:
         raise InputError(f"a screen is a path, an AnnData or a MuData, not {type(source).__name__}.")
     path = Path(source)
     if not path.exists():
-        raise InputError(f"the screen {path} does not exist.")
-    if path.suffix == ".zarr":
-        import zarr
-
-        group: Any = zarr.open_group(path, mode="r")
-        yield _checked(group, path)
+        raise InputError(f"the screen {path} does not exist. Give the path of an .h5ad, .h5mu or .zarr.")
+    if path.suffix == ".zarr" or path.is_dir():
+        yield _checked(_open_zarr(path), path)
         return
     try:
         file = h5py.File(path, "r")
@@ -109,7 +152,33 @@ def open_view(source: Any) -> Iterator[View]:
         yield _checked(file, path)
 
 
+def _open_zarr(path: Path) -> Any:
+    import zarr
+
+    try:
+        return zarr.open_group(path, mode="r")
+    except (OSError, ValueError, KeyError) as error:  # zarr's "not found" is an OSError in one version and a ValueError in another
+        raise InputError(f"the screen {path} can't be opened as zarr: {error}. Is it a whole .zarr folder?") from error
+
+
 def _checked(group: Any, path: Path) -> View:
-    if "obs" not in group or "_index" not in group["obs"].attrs:
-        raise InputError(f"{path} is not an AnnData or MuData file: it has no obs table; it has: {', '.join(group) or 'nothing'}.")
-    return View(group, path.name)
+    view = View(group, path.name)
+    if "obs" not in group:
+        raise InputError(f"{path} is not an AnnData or MuData file: it has no obs table; it has: {', '.join(group) or 'nothing'}. Give an .h5ad or .h5mu.")
+    with view._reading("obs"):
+        named = "_index" in group["obs"].attrs
+    if not named:
+        raise InputError(f"{path} holds obs in a form without cell names (before anndata 0.7?). Read it with anndata and write it again.")
+    return view
+
+
+def _other_names(one: str, other: str, row: int, name: object, expected: object) -> InputError:
+    return InputError(f"{one} and {other} name their cells differently from row {row} ({name} and {expected}). Bring both into one order.")
+
+
+def one_column(table: pd.DataFrame, key: str, where: str) -> pd.Series:
+    """A column that stands once."""
+    found = table[key]
+    if isinstance(found, pd.DataFrame):
+        raise InputError(f"{where} has {found.shape[1]} columns {key!r}. Keep one.")
+    return found

@@ -51,24 +51,33 @@ class ScreenDesign:
         """Check the sizes."""
         least = {"n_cells": 1, "n_genes": 1, "n_ntc_guides": 0, "n_days": 1, "n_reps": 1}
         for name, low in least.items():
-            if getattr(self, name) < low:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {low}.")
+            size = getattr(self, name)
+            if not isinstance(size, (int, np.integer)) or size < low:
+                raise InputError(f"{name} is {size}; it must be a whole number, at least {low}.")
         if len(set(self.fates)) != len(self.fates) or len(self.fates) < 2:
             raise InputError(f"fates must be two or more different names, not {self.fates}.")
-        if min(self.guide_range) < 1:
-            raise InputError(f"guides_per_gene is {self.guides_per_gene}; it must be at least 1.")
-        if self.moi <= 0 or (self.concentration is not None and self.concentration <= 0):
-            raise InputError("moi and concentration must be positive.")
+        if len(self.guide_range) != 2 or not 1 <= self.guide_range[0] <= self.guide_range[1]:
+            raise InputError(f"guides_per_gene is {self.guides_per_gene}; it must be at least 1, or (low, high) with 1 <= low <= high.")
+        if not self.moi > 0 or not (self.concentration is None or self.concentration > 0):
+            raise InputError(f"moi is {self.moi} and concentration {self.concentration}; they must be positive (concentration may be None).")
+        for name in ("tau", "sigma_time", "sigma_guide"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0.")
+        for name in ("frac_active", "frac_null"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be from 0 to 1.")
         if self.effects not in ("daylocal", "model"):
             raise InputError(f"effects is {self.effects!r}; choose 'daylocal' or 'model'.")
         if self.day_weights is not None and len(self.day_weights) != self.n_days:
-            raise InputError(f"day_weights has {len(self.day_weights)} entries for {self.n_days} days.")
+            raise InputError(f"day_weights has {len(self.day_weights)} entries for {self.n_days} days. Give one for each day.")
+        if self.day_weights is not None and not (min(self.day_weights) >= 0 and sum(self.day_weights) > 0):
+            raise InputError(f"day_weights are {self.day_weights}; they must be at least 0, and one above.")
 
     @property
     def guide_range(self) -> tuple[int, int]:
         """Fewest and most guides of a gene."""
         g = self.guides_per_gene
-        return (g, g) if isinstance(g, int) else g
+        return (int(g), int(g)) if isinstance(g, (int, np.integer)) else g
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -143,11 +152,11 @@ def _effects(d: ScreenDesign, n_free: int, rng: np.random.Generator) -> np.ndarr
     theta = np.zeros((d.n_genes, n_free, d.n_days))
     if d.effects == "daylocal":
         for t in range(d.n_days):
-            on = rng.choice(d.n_genes, max(1, round(d.frac_active * d.n_genes)), replace=False)
+            on = rng.choice(d.n_genes, max(int(d.frac_active > 0), round(d.frac_active * d.n_genes)), replace=False)
             theta[on, :, t] = (rng.uniform(0.2, 1.0, on.size) * rng.choice([-1.0, 1.0], on.size))[:, None]
         return theta
-    steps = rng.normal(size=theta.shape) * d.sigma_time
-    steps[:, :, 0] *= d.tau / d.sigma_time
+    steps = rng.normal(size=theta.shape)
+    steps *= np.where(np.arange(d.n_days) == 0, d.tau, d.sigma_time)
     theta = steps.cumsum(-1)
     theta[rng.random(d.n_genes) < d.frac_null] = 0.0
     return theta

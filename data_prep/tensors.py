@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,9 @@ class FateData:
     cluster: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check the index: every guide in exactly one gene, offsets and counts in agreement."""
+        """Check the index (every guide in exactly one gene, offsets and counts in agreement) and that cells, codes and names fit."""
+        if len(self.guide_to_gene) != self.n_guides or bool(((self.guide_to_gene < 0) | (self.guide_to_gene >= self.n_genes)).any()):
+            raise InputError(f"the guide index is inconsistent: guide_to_gene must hold a gene, 0 to {self.n_genes - 1}, for each of {self.n_guides} guides.")
         count = torch.bincount(self.guide_to_gene, minlength=self.n_genes)
         offsets = torch.cat([count.new_zeros(1), count.cumsum(0)])
         if count.numel() != self.n_genes or not torch.equal(count, self.n_guides_per_gene) or not torch.equal(offsets, self.gene_offsets):
@@ -61,6 +64,24 @@ class FateData:
             raise InputError(f"genes without a guide: {first_few(self.genes[i] for i in torch.where(count == 0)[0].tolist())}.")
         if not torch.equal(self.guides_by_gene.sort().values, torch.arange(self.n_guides, device=count.device)):
             raise InputError("guides_by_gene does not list every guide exactly once.")
+        if bool((self.guide_to_gene[self.guides_by_gene].diff() < 0).any()):
+            raise InputError("guides_by_gene is not sorted by gene.")
+        self._check_cells()
+
+    def _check_cells(self) -> None:
+        n = self.n_cells
+        sizes = {name: len(getattr(self, name)) for name in ("rep", "fate_prob", "guide_burden", "cells")} | {"cell_offsets": len(self.cell_offsets) - 1}
+        sizes |= {} if self.cluster is None else {"cluster": len(self.cluster)}
+        if wrong := {name: size for name, size in sizes.items() if size != n}:
+            raise InputError(f"the parts differ in size: {n} cells by day, but {wrong}.")
+        if self.fate_prob.ndim != 2 or self.fate_prob.shape[1] != len(self.fates):
+            raise InputError(f"fate_prob has shape {tuple(self.fate_prob.shape)} but there are {len(self.fates)} fates.")
+        ends = self.cell_offsets[[0, -1]].tolist()
+        if ends != [0, len(self.cell_guides)] or bool((self.cell_offsets.diff() < 0).any()):
+            raise InputError("cell_offsets must rise from 0 to the length of cell_guides.")
+        for name, codes, size in (("cell_guides", self.cell_guides, self.n_guides), ("day", self.day, self.n_days), ("rep", self.rep, self.n_reps)):
+            if bool(((codes < 0) | (codes >= size)).any()):
+                raise InputError(f"{name} holds codes outside 0 to {size - 1}.")
 
     @property
     def n_cells(self) -> int:
@@ -103,7 +124,8 @@ class FateData:
 
     def to(self, device: torch.device | str) -> "FateData":
         """The same data on `device`."""
-        return replace(self, **{name: value.to(device) for name, value in self.tensors().items()})
+        moved: dict[str, Any] = {name: value.to(device) for name, value in self.tensors().items()}
+        return replace(self, **moved)
 
 
 def build_fate_data(screen: Screen, *, ref_fate: str) -> FateData:
@@ -169,17 +191,12 @@ def load_fate_data(path: str | Path, *, expected: str | None = None) -> FateData
     InputError
         when it is not such a cache, has another format version, or its fingerprint is not `expected`.
     """
-    try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # torch raises many kinds for a foreign file
-        raise InputError(f"the cache {path} can't be loaded ({type(error).__name__}). Delete it; it is built again.") from error
-    if not isinstance(content, dict) or content.pop("kind", None) != "fate-data":
-        raise InputError(f"{path} is not a cache of fate tensors. Choose another path, or delete it.")
-    if (version := content.pop("format", None)) != CACHE_FORMAT:
-        raise InputError(f"the cache {path} has format {version}, not {CACHE_FORMAT}. Delete it; it is built again.")
-    if expected is not None and content["fingerprint"] != expected:
+    content = _read_cache(Path(path))
+    if content["format"] != CACHE_FORMAT:
+        raise InputError(f"the cache {path} has format {content['format']}, not {CACHE_FORMAT}. Delete it; it is built again.")
+    if expected is not None and content.get("fingerprint") != expected:
         raise InputError(f"the cache {path} is of another screen or other settings. Delete it; it is built again.")
-    return FateData(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+    return _from_cache(content, Path(path))
 
 
 def cached_fate_data(screen: Screen, *, ref_fate: str, path: str | Path) -> FateData:
@@ -189,20 +206,29 @@ def cached_fate_data(screen: Screen, *, ref_fate: str, path: str | Path) -> Fate
     """
     path = Path(path)
     if path.exists():
-        data = load_fate_data(path) if _is_current(path) else None
-        if data is not None and data.fingerprint == fingerprint(screen, ref_fate=ref_fate):
-            return data
+        content = _read_cache(path)
+        if content["format"] == CACHE_FORMAT and content.get("fingerprint") == fingerprint(screen, ref_fate=ref_fate):
+            return _from_cache(content, path)
     data = build_fate_data(screen, ref_fate=ref_fate)
     save_fate_data(data, path)
     return data
 
 
-def _is_current(path: Path) -> bool:
-    """Whether `path` is a cache of this format; an older format is stale, a foreign file an error."""
+def _read_cache(path: Path) -> dict[str, Any]:
+    """What is stored in a cache of any format; a foreign file is an error, and no code in it is run."""
+    if not path.is_file():
+        raise InputError(f"the cache {path} is not a file. Choose another path.")
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    except Exception as error:  # as above
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # torch raises many kinds for a foreign file
         raise InputError(f"{path} is not a cache of fate tensors ({type(error).__name__}). Choose another path, or delete it.") from error
-    if not isinstance(content, dict) or content.get("kind") != "fate-data":
+    if not isinstance(content, dict) or content.pop("kind", None) != "fate-data":
         raise InputError(f"{path} is not a cache of fate tensors. Choose another path, or delete it.")
-    return content.get("format") == CACHE_FORMAT
+    return {"format": None, **content}
+
+
+def _from_cache(content: dict[str, Any], path: Path) -> FateData:
+    parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "format"}
+    if parts.keys() != {f.name for f in fields(FateData)}:
+        raise InputError(f"the cache {path} lacks parts of the fate tensors, or has others. Delete it; it is built again.")
+    return FateData(**parts)
