@@ -56,7 +56,8 @@ def mean_field_from(model: HierarchyModel, start: GeneBlock, *, seed: int) -> Me
     }
     pyro.set_rng_seed(seed)
     posterior = MeanField(model, init_loc_fn=init_to_value(values={k: v.to(dtype) for k, v in values.items()}), init_scale=0.1)
-    posterior()
+    with pyro.get_param_store().scope():  # Pyro's store is global: leave the user's as it is
+        posterior()
     return posterior
 
 
@@ -65,28 +66,30 @@ def run_adam(
 ) -> AdamState:
     """Steps until the ELBO, averaged over windows, stalls at the smallest rate; on a stall the rate drops."""
     state = state or AdamState(rate=settings.learning_rate)
-    pyro.clear_param_store()
     optimizer = ClippedAdam({"lr": state.rate, "clip_norm": 10.0})
     svi = SVI(model, posterior, optimizer, Trace_ELBO())
     pyro.set_rng_seed(settings.seed)
     if state.parameters:
         posterior.load_state_dict(state.parameters)
-        for name, value in posterior.named_parameters():
-            pyro.get_param_store()[name] = value
         optimizer.set_state(state.optimizer)
         torch.set_rng_state(state.rng)
-    while not state.converged and state.step < settings.step_limit:
-        loss = svi.step()
-        if not math.isfinite(loss):
-            raise InputError(f"the ELBO is not finite at step {state.step}. Lower learning_rate, or fix likelihood_weight.")
-        state.step += 1
-        state.window.append(-loss)
-        if len(state.window) == WINDOW:
-            _close_window(state, settings, optimizer)
-            state.parameters = posterior.state_dict()
-            state.optimizer, state.rng = optimizer.get_state(), torch.get_rng_state()
-            on_step(state)
+    with pyro.get_param_store().scope():
+        while not state.converged and state.step < settings.step_limit:
+            _advance(state, svi)
+            if len(state.window) == WINDOW:
+                _close_window(state, settings, optimizer)
+                state.parameters = posterior.state_dict()
+                state.optimizer, state.rng = optimizer.get_state(), torch.get_rng_state()
+                on_step(state)
     return state
+
+
+def _advance(state: AdamState, svi: SVI) -> None:
+    loss = svi.step()
+    if not math.isfinite(loss):
+        raise InputError(f"the ELBO is not finite at step {state.step}. Lower learning_rate, or fix likelihood_weight.")
+    state.step += 1
+    state.window.append(-loss)
 
 
 def _close_window(state: AdamState, settings: FitSettings, optimizer: PyroOptim) -> None:

@@ -1,5 +1,6 @@
 """The variational families, as Pyro guides in Pyro's sense of the word; here a guide is always a gRNA, so they are called posteriors."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from hierarchy.model import HierarchyModel
 from hierarchy.ops import center_within_gene, random_walk
 from hierarchy.scales import ScalePosterior, gene_posteriors, half_normal_scales, log_prior
 
+_INSTANCE = itertools.count()  # Pyro keeps parameters in one store by name: two posteriors must not share theirs
 _HIDDEN: Any = {"is_auxiliary": True}  # a site of the posterior that the model does not have
 
 
@@ -62,7 +64,7 @@ class GeneBlock(PyroModule):
         nuisance_covariance: Tensor,
     ):
         """From each group's information (L_n, K·F*, K·F*) and linear terms (L_n, K·F*), and the two Gaussians."""
-        super().__init__()
+        super().__init__(name=f"gene_block_{next(_INSTANCE)}")
         self.model, self.coords = model, coords
         self.log_scale_mean: Any
         self.log_scale_tril: Any
@@ -226,7 +228,7 @@ class MeanField(AutoNormal):
         """`n` joint draws."""
         model = self.hierarchy
         data = model.data
-        with _seeded(seed):
+        with _seeded(seed), pyro.get_param_store().scope():
             samples = [self() for _ in range(n)]
         sites = {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
         first = sites["tau"] * sites["z"]
