@@ -1,0 +1,88 @@
+"""The commands as a user runs them: files out, exit codes, messages."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(script, *args):
+    return subprocess.run([sys.executable, ROOT / "scripts" / f"{script}.py", *map(str, args)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory):
+    out = tmp_path_factory.mktemp("screen")
+    done = run("simulate_screen", "--out", out, "--cells", 1500, "--genes", 10, "--guides-per-gene", "1-4", "--days", 3)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_simulate_fit_and_score(simulated, tmp_path):
+    first = run("fit_hierarchy", simulated / "screen.h5ad", "--guide-map", simulated / "guide_map.csv", "--out", tmp_path / "a", "--save-posterior", "--draws", 20)
+    assert first.returncode == 0, first.stderr
+    want = {"gene_daywise_for_mash.csv", "guide_daywise_for_mash.csv", "theta_posterior_summary.npz", "delta_posterior_summary.npz"}
+    want |= {"qc_delta_mean_by_gene.csv", "qc_theta_beta_offset_by_gene.csv", "run.json", "posterior.nc"}
+    assert {p.name for p in (tmp_path / "a").iterdir()} == want
+    second = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "b", "--cache", tmp_path / "tensors.pt")
+    third = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "c", "--cache", tmp_path / "tensors.pt")
+    tables = [(tmp_path / d / "gene_daywise_for_mash.csv").read_bytes() for d in "abc"]
+    assert second.returncode == third.returncode == 0 and tables[0] == tables[1] == tables[2]
+    record = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert record["settings"]["seed"] == 0 and record["options"]["ref_fate"] == "EC" and record["input"]["cells"] == 1500
+    scored = run("score_daywise", tmp_path / "a" / "gene_daywise_for_mash.csv", simulated / "truth.csv", "--out", tmp_path / "s.csv")
+    assert scored.returncode == 0 and list(pd.read_csv(tmp_path / "s.csv")["day"]) == ["d0", "d1", "d2", "all"]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--fate-key", "fates"], "obsm['fates'] is missing; obsm has: covar, guide, lineages_fwd"),
+        (["--ref-fate", "ECC"], "'ECC' is not among the fates"),
+        (["--contrast-fate", "EC"], "must be one of MES, NEU"),
+        (["--likelihood-weight", "much"], "give 'auto' or a positive number"),
+        (["--device", "tpu9"], "is not a device"),
+        (["--guide-map", "no.csv"], "no.csv is not a file"),
+        (["--posterior", "flow"], "flow"),
+        (["--draws", "0"], "must be at least 2"),
+    ],
+)
+def test_wrong_settings_are_one_message_and_exit_2(simulated, tmp_path, args, said):
+    done = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "o", *args)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "o" / "gene_daywise_for_mash.csv").exists()
+
+
+def test_a_missing_screen_and_a_wrong_table_are_exit_2(simulated, tmp_path):
+    assert "does not exist" in (done := run("fit_hierarchy", tmp_path / "none.h5ad", "--out", tmp_path)).stderr and done.returncode == 2
+    done = run("score_daywise", tmp_path / "none.csv", simulated / "truth.csv")
+    assert done.returncode == 2 and "is not a file" in done.stderr
+
+
+@pytest.mark.parametrize("script", ["simulate_screen", "fit_hierarchy", "score_daywise"])
+def test_help_tells_every_option(script):
+    done = run(script, "--help")
+    assert done.returncode == 0 and "--" in done.stdout and "default" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("screen", "ref", "contrast", "lowest"),
+    [
+        ("papalexi2021_eccite_thp1", "ifn_low", "ifn_high", {"IFNGR1", "IFNGR2", "JAK2", "STAT1"}),
+        ("schraivogel2020_tapseq_k562", "hb_low", "hb_high", {"HS2_enh", "GATA1_enh"}),
+    ],
+)
+def test_real_screens(shared, tmp_path, screen, ref, contrast, lowest):
+    keys = ["--fate-key", "fateprob", "--guide-key", "guide_assignment", "--ref-fate", ref, "--contrast-fate", contrast]
+    done = run("fit_hierarchy", shared / "data" / f"{screen}.h5ad", *keys, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "gene_daywise_for_mash.csv").set_index("gene")
+    z = (table["betahat_d0"] / table["se_d0"]).sort_values()
+    assert set(z.index[: len(lowest)]) == lowest
+    if "IRF1" in z.index:  # negative and smaller
+        assert -20 < z["IRF1"] < -4 and z.index[4] == "IRF1" and z.iloc[5:].abs().max() < 4
