@@ -33,10 +33,7 @@ def first_few(items: Iterable[object], n: int = 5) -> str:
 def first_rows(bad: np.ndarray, names: Sequence[str] | np.ndarray, values: np.ndarray | None = None, n: int = 5) -> str:
     """The cells where `bad` is true, by row number and name, with their values."""
     rows = np.flatnonzero(bad)
-    shown = [
-        f"row {i} ({names[i]})" + ("" if values is None else f": {np.array2string(np.asarray(values[i]), precision=5)}")
-        for i in rows[:n]
-    ]
+    shown = [f"row {i} ({names[i]})" + ("" if values is None else f": {np.array2string(np.asarray(values[i]), precision=5)}") for i in rows[:n]]
     more = "" if rows.size <= n else f"; {rows.size - n:,} more"
     return "; ".join(shown) + more
 

@@ -47,7 +47,8 @@ def _frame_values(frame: pd.DataFrame) -> Any:
     """The values of a table, sparse where all columns are; nullable columns with their missing values as NaN."""
     kinds = list(frame.dtypes)
     if kinds and all(isinstance(kind, pd.SparseDtype) and kind.fill_value == 0 for kind in kinds):
-        return frame.sparse.to_coo()
+        accessor: Any = frame.sparse
+        return accessor.to_coo()
     if any(isinstance(kind, pd.api.extensions.ExtensionDtype) or kind.kind == "O" for kind in kinds):
         try:
             return frame.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -32,8 +32,7 @@ def _present(values: pd.Series, cells: np.ndarray, where: str) -> None:
         empty = values.cat.categories.difference(values.cat.categories[np.unique(values.cat.codes)])
         if len(empty):
             raise InputError(
-                f"{where} has no cell for the categories {first_few(empty)}. "
-                f"Restore those cells, or call .cat.remove_unused_categories() on {where}."
+                f"{where} has no cell for the categories {first_few(empty)}. Restore those cells, or call .cat.remove_unused_categories() on {where}."
             )
 
 
@@ -44,8 +43,7 @@ def _number(label: str, where: str) -> float:
     if len(found) != 1:
         problem = "has no number" if not found else f"has {len(found)} numbers ({', '.join(found)})"
         raise InputError(
-            f"{where}: the label {label!r} {problem}, so its day is unclear. "
-            "Use integers, labels with one number ('d0', 'day 3'), or an ordered categorical."
+            f"{where}: the label {label!r} {problem}, so its day is unclear. Use integers, labels with one number ('d0', 'day 3'), or an ordered categorical."
         )
     return float(found[0])
 

@@ -214,7 +214,7 @@ def _cluster(view: View, key: str, covar: str, cells: np.ndarray) -> pd.Series:
             values = values.cat.remove_unused_categories()
         codes, labels = level_codes(values, cells, where=where)
         parts.append(pd.Series(np.array(labels, dtype=object)[codes]))
-    return parts[0] if len(parts) == 1 else parts[0].str.cat(parts[1:], sep=" × ")
+    return pd.Series([" × ".join(labels) for labels in zip(*parts, strict=True)])
 
 
 def _unique(names: np.ndarray) -> None:

@@ -40,10 +40,7 @@ class GuideMap:
             raise InputError(f"the guide map {problem}: {said} ({repeated.size} in all). Keep one row for each guide.")
         lost = ~self.is_ntc & np.array([not str(gene).strip() for gene in self.gene], dtype=bool)
         if lost.any():
-            raise InputError(
-                f"the guide map has no gene_name for the targeting guides {first_few(self.guide[lost])}. "
-                "Give each a gene, or set is_ntc."
-            )
+            raise InputError(f"the guide map has no gene_name for the targeting guides {first_few(self.guide[lost])}. Give each a gene, or set is_ntc.")
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, *, ntc_labels: Sequence[str] = NTC_LABELS, where: str = "the guide map") -> "GuideMap":
@@ -54,8 +51,7 @@ class GuideMap:
         for column in ("guide_name", "gene_name"):
             if column not in frame.columns:
                 raise InputError(
-                    f"{where} has no column {column!r}; it has: {first_few(frame.columns, 20)}. "
-                    "It needs guide_name and gene_name, and may have is_ntc."
+                    f"{where} has no column {column!r}; it has: {first_few(frame.columns, 20)}. It needs guide_name and gene_name, and may have is_ntc."
                 )
         for column in ("guide_name", "gene_name", "is_ntc"):
             if (n := list(frame.columns).count(column)) > 1:
@@ -111,9 +107,7 @@ def _as_bool(column: pd.Series, guide: np.ndarray, where: str) -> np.ndarray:
     known = text.isin(_TRUE | _FALSE).to_numpy()
     if not known.all():
         row = int(np.flatnonzero(~known)[0])
-        raise InputError(
-            f"{where}: is_ntc of guide {guide[row]} is {column.iloc[row]!r} ({int((~known).sum())} such rows); use True or False."
-        )
+        raise InputError(f"{where}: is_ntc of guide {guide[row]} is {column.iloc[row]!r} ({int((~known).sum())} such rows); use True or False.")
     return text.isin(_TRUE).to_numpy()
 
 

@@ -55,9 +55,8 @@ def fit_hierarchy(
     if contrast_fate not in read.fate_names or contrast_fate == ref_fate:
         raise InputError(f"--contrast-fate {contrast_fate!r} must be one of {', '.join(f for f in read.fate_names if f != ref_fate)}.")
     data = build_fate_data(read, ref_fate=ref_fate) if cache is None else cached_fate_data(read, ref_fate=ref_fate, path=cache)
-    print(
-        f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days, fates {', '.join(data.fates)}; MOI {read.moi:.2f}"
-    )
+    print(f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days; MOI {read.moi:.2f}")
+    print(f"fates {', '.join(data.fates)}; the first is the reference")
     checkpoint = out / "checkpoint.pt"
     fitted = fit(data.to(chosen), settings=settings, checkpoint=checkpoint, progress=True)
     effects = summarise(fitted, n_draws=draws)

@@ -73,7 +73,7 @@ class DenseLaplace:
         p = data.fate_prob.numpy().astype(float)
         x = np.zeros(f * design.shape[1])
         for _ in range(n_newton):
-            eta = (design @ x.reshape(f, -1).T)
+            eta = design @ x.reshape(f, -1).T
             pi = np.exp(log_softmax(eta))[:, 1:]
             gradient = weight * (design.T @ (p[:, 1:] - pi)).T.ravel() - self.prior * x
             hessian = np.block(
@@ -88,6 +88,9 @@ class DenseLaplace:
         cumulate = np.tril(np.ones((self.n_days, self.n_days)))
         mean = np.stack([[cumulate @ self.mode[k * size + rows] for k in range(self.f)] for rows in self.theta_rows])
         sd = np.stack(
-            [[np.sqrt(np.diag(cumulate @ self.covariance[np.ix_(k * size + rows, k * size + rows)] @ cumulate.T)) for k in range(self.f)] for rows in self.theta_rows]
+            [
+                [np.sqrt(np.diag(cumulate @ self.covariance[np.ix_(k * size + rows, k * size + rows)] @ cumulate.T)) for k in range(self.f)]
+                for rows in self.theta_rows
+            ]
         )
         return mean, sd

@@ -24,7 +24,9 @@ def simulated(tmp_path_factory):
 
 
 def test_simulate_fit_and_score(simulated, tmp_path):
-    first = run("fit_hierarchy", simulated / "screen.h5ad", "--guide-map", simulated / "guide_map.csv", "--out", tmp_path / "a", "--save-posterior", "--draws", 20)
+    first = run(
+        "fit_hierarchy", simulated / "screen.h5ad", "--guide-map", simulated / "guide_map.csv", "--out", tmp_path / "a", "--save-posterior", "--draws", 20
+    )
     assert first.returncode == 0, first.stderr
     want = {"gene_daywise_for_mash.csv", "guide_daywise_for_mash.csv", "theta_posterior_summary.npz", "delta_posterior_summary.npz"}
     want |= {"qc_delta_mean_by_gene.csv", "qc_theta_beta_offset_by_gene.csv", "run.json", "posterior.nc"}

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.oracles import DenseLaplace
 
 from hierarchy import FitSettings, Priors
 from hierarchy import marginals as marginals_module
@@ -14,6 +13,7 @@ from hierarchy.linear import Precision
 from hierarchy.marginals import marginal_covariances
 from hierarchy.natural import NaturalProblem, run_natural, start
 from hierarchy.scales import gene_posteriors, half_normal_scales, log_prior, score_and_information
+from tests.oracles import DenseLaplace
 
 from .conftest import make
 
@@ -64,7 +64,9 @@ def test_one_pass_agrees_with_autograd(problem):
     torch.testing.assert_close(found.nuisance, hessian[own:, own:], rtol=1e-9, atol=1e-9)
     one = torch.ones((), dtype=torch.float64)
     operator = dense_precision(problem, found, one, torch.zeros(coords.n_free, coords.n_days + 1, dtype=torch.float64))
-    torch.testing.assert_close(operator - torch.diag(problem.prior(torch.zeros(coords.n_free, coords.n_days + 1, dtype=torch.float64)).flatten()), hessian, rtol=1e-9, atol=1e-8)
+    torch.testing.assert_close(
+        operator - torch.diag(problem.prior(torch.zeros(coords.n_free, coords.n_days + 1, dtype=torch.float64)).flatten()), hessian, rtol=1e-9, atol=1e-8
+    )
 
 
 def test_cubature_matches_monte_carlo(problem, end):
@@ -86,7 +88,11 @@ def test_cubature_matches_monte_carlo(problem, end):
     assert abs(found.log_lik - draws.mean()) < 0.1 * abs(at_mean - draws.mean())  # and the curvature is what it accounts for
 
 
-@pytest.mark.parametrize("design", [{}, {"n_days": 1, "guides_per_gene": 2}, {"fates": ("A", "B")}, {"fates": tuple("ABCDE"), "n_days": 2, "moi": 6.0}], ids=["base", "one-day", "two-fates", "five-fates"])
+@pytest.mark.parametrize(
+    "design",
+    [{}, {"n_days": 1, "guides_per_gene": 2}, {"fates": ("A", "B")}, {"fates": tuple("ABCDE"), "n_days": 2, "moi": 6.0}],
+    ids=["base", "one-day", "two-fates", "five-fates"],
+)
 def test_the_fit_is_the_dense_laplace_answer(design):
     data, _ = make(**design)
     problem = problem_of(data, likelihood_weight=20.0)
@@ -128,7 +134,10 @@ def test_the_score_of_the_scales_is_the_gradient_of_the_evidence(problem, end):
     coords = problem.coords
     found = pass_over_cells(problem.design, coords, end.mean, end.covariance)
     info = [20.0 * h for h in found.blocks]
-    linear = [torch.einsum("lij,lj->li", h, g.split(end.mean).flatten(1)) + 20.0 * g.split(found.gradient).flatten(1) for h, g in zip(info, coords.groups, strict=True)]
+    linear = [
+        torch.einsum("lij,lj->li", h, g.split(end.mean).flatten(1)) + 20.0 * g.split(found.gradient).flatten(1)
+        for h, g in zip(info, coords.groups, strict=True)
+    ]
     half = half_normal_scales(coords, problem.priors)
     at = (end.log_scale + 0.3 * torch.randn(end.log_scale.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).requires_grad_()
     means, covariances, evidence = gene_posteriors(coords, at, info, linear)
@@ -149,7 +158,9 @@ def test_the_weight_is_found_at_every_precision():
 def test_steps_do_not_depend_on_where_they_start(problem, end):
     other = start(problem)
     generator = torch.Generator().manual_seed(3)
-    far = type(other)(mean=other.mean + 0.5 * torch.randn(other.mean.shape, dtype=torch.float64, generator=generator), log_scale=other.log_scale - 1.5, weight=other.weight)
+    far = type(other)(
+        mean=other.mean + 0.5 * torch.randn(other.mean.shape, dtype=torch.float64, generator=generator), log_scale=other.log_scale - 1.5, weight=other.weight
+    )
     again = run_natural(problem, far)
     sd = torch.cat([c.diagonal(dim1=1, dim2=2).flatten() for c in end.covariance])
     moved = torch.cat([(g.split(again.mean) - g.split(end.mean)).flatten() for g in problem.coords.groups])

@@ -22,7 +22,17 @@ def table(fitted):
 
 @pytest.mark.parametrize(
     "design",
-    [{}, {"n_days": 1}, {"n_days": 8}, {"fates": ("A", "B")}, {"fates": tuple("ABCDE")}, {"guides_per_gene": (1, 12)}, {"moi": 10.0}, {"concentration": None}, {"day_weights": (1, 1, 0.05)}],
+    [
+        {},
+        {"n_days": 1},
+        {"n_days": 8},
+        {"fates": ("A", "B")},
+        {"fates": tuple("ABCDE")},
+        {"guides_per_gene": (1, 12)},
+        {"moi": 10.0},
+        {"concentration": None},
+        {"day_weights": (1, 1, 0.05)},
+    ],
     ids=["base", "one-day", "eight-days", "two-fates", "five-fates", "unbalanced", "moi-10", "one-hot", "few-on-a-day"],
 )
 def test_it_converges_on_screens_of_every_kind(design):
@@ -43,7 +53,13 @@ def test_the_same_seed_gives_the_same_bytes(small):
 def test_hash_seed_does_not_matter(tmp_path, small):
     code = "from tests.hierarchy.conftest import make; from tests.hierarchy.test_fit import table, fit; print(table(fit(make()[0])))"
     said = [
-        subprocess.run([sys.executable, "-W", "ignore", "-c", code], env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": "."}, capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": "."},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         for seed in ("0", "1")
     ]
     assert said[0] == said[1] and said[0].strip() == table(fit(small)).strip()
@@ -91,7 +107,10 @@ def test_too_few_steps_are_said(small):
 
 def test_mean_field_errors_grow_with_the_day_and_gene_block_errors_do_not():
     data, _ = make(n_cells=4000, n_genes=20, guides_per_gene=4, n_days=4)
-    ratio = {name: (m := fit(data, settings=FitSettings(posterior=name)).moments()).theta_sd[..., -1].median() / m.theta_sd[..., 0].median() for name in ("gene_block", "mean_field")}
+    ratio = {
+        name: (m := fit(data, settings=FitSettings(posterior=name)).moments()).theta_sd[..., -1].median() / m.theta_sd[..., 0].median()
+        for name in ("gene_block", "mean_field")
+    }
     assert 0.85 < ratio["gene_block"] < 1.25 < ratio["mean_field"]
 
 
@@ -122,7 +141,9 @@ def test_cuda_agrees_with_cpu(small):
     torch.testing.assert_close(gpu.theta_sd.cpu(), cpu.theta_sd, rtol=2e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("bad", [{"posterior": "flow"}, {"likelihood_weight": -1.0}, {"likelihood_weight": "often"}, {"max_steps": 0}, {"batch_cells": 10}, {"learning_rate": 0.0}])
+@pytest.mark.parametrize(
+    "bad", [{"posterior": "flow"}, {"likelihood_weight": -1.0}, {"likelihood_weight": "often"}, {"max_steps": 0}, {"batch_cells": 10}, {"learning_rate": 0.0}]
+)
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError, match=next(iter(bad)).split("_")[0]):
         FitSettings(**bad)

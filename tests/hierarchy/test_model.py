@@ -2,7 +2,6 @@ import numpy as np
 import pyro
 import pytest
 import torch
-from tests.oracles import cell_log_lik
 from pyro import poutine
 from pyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
@@ -10,6 +9,7 @@ from pyro.optim import Adam
 from scipy.stats import halfnorm, norm
 
 from hierarchy import Priors, hierarchy_model
+from tests.oracles import cell_log_lik
 
 from .conftest import make
 
@@ -28,7 +28,9 @@ def latent(trace):
     return {k: trace.nodes[k]["value"] for k in LATENT if k in trace.nodes}
 
 
-@pytest.mark.parametrize("design", [{}, {"n_days": 1}, {"fates": ("A", "B")}, {"fates": tuple("ABCDE"), "n_days": 2}], ids=["base", "one-day", "two-fates", "five-fates"])
+@pytest.mark.parametrize(
+    "design", [{}, {"n_days": 1}, {"fates": ("A", "B")}, {"fates": tuple("ABCDE"), "n_days": 2}], ids=["base", "one-day", "two-fates", "five-fates"]
+)
 @pytest.mark.parametrize("center", [True, False])
 def test_log_density_equals_an_independent_computation(design, center):
     data, _ = make(n_cells=150, **design)

@@ -3,10 +3,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.oracles import center_by_loop
 
 from data_prep.guides import index_guides
 from hierarchy.ops import center_within_gene, check_mean_zero, gene_sum, guide_effect, log_fate_prob, random_walk, sparse_product
+from tests.oracles import center_by_loop
 
 assignments = st.lists(st.integers(0, 5), min_size=1, max_size=25)
 

@@ -18,7 +18,9 @@ def as_double(fitted):
     from hierarchy.model import HierarchyModel, cell_design
 
     old = fitted.model
-    model = HierarchyModel(data=old.data, design=cell_design(old.data, dtype=torch.float64), priors=old.priors, weight=old.weight, center_guides=old.center_guides)
+    model = HierarchyModel(
+        data=old.data, design=cell_design(old.data, dtype=torch.float64), priors=old.priors, weight=old.weight, center_guides=old.center_guides
+    )
     p = fitted.posterior
     covariance = p.log_scale_tril @ p.log_scale_tril.T
     scales = ScalePosterior(mean=p.log_scale_mean.reshape(p.coords.n_free, -1).detach(), covariance=covariance.detach())
