@@ -1,5 +1,6 @@
 """What the benchmarks of the hierarchy share: simulate, fit, hold against the truth."""
 
+import os
 import warnings
 from dataclasses import dataclass
 
@@ -61,4 +62,4 @@ def trial(design=None, seed=0, **settings):
 def quiet():
     """Two threads, no warnings of torch's sparse beta."""
     warnings.filterwarnings("ignore", category=UserWarning)
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+    torch.set_num_threads(min(int(os.environ.get("OMP_NUM_THREADS", 2)), torch.get_num_threads()))
