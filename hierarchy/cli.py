@@ -36,6 +36,10 @@ def fit_hierarchy(
     max_guides_per_cell: Annotated[int, typer.Option(help="cells with more guides are dropped")] = 20,
     posterior: Annotated[Literal["gene_block", "mean_field"], typer.Option(help="posterior family")] = _DEFAULT.posterior,
     likelihood_weight: Annotated[str, typer.Option(help="'auto' (from the Pearson dispersion) or a positive number")] = str(_DEFAULT.likelihood_weight),
+    se: Annotated[Literal["posterior", "sandwich"], typer.Option(help="errors from the posterior, or robust to noise that clusters of cells share")] = _DEFAULT.se,
+    cluster_key: Annotated[
+        Optional[str], typer.Option(help="columns in obs or obsm[covar-key], joined by '+', whose cells share noise (--se sandwich) [default: each cell alone]")  # noqa: UP045
+    ] = None,
     center_guides: Annotated[bool, typer.Option(help="centre guide deviations within genes; off only to show what it mends")] = _DEFAULT.center_guides,
     draws: Annotated[int, typer.Option(help="posterior draws, for posterior.nc and for families without closed-form moments")] = 1000,
     save_posterior: Annotated[bool, typer.Option("--save-posterior", help="also write posterior.nc (needs the arviz extra)")] = False,
@@ -46,11 +50,13 @@ def fit_hierarchy(
 ) -> None:
     """Fit the guide → gene hierarchy of a screen and write gene_daywise_for_mash.csv."""
     options = {k: str(v) if isinstance(v, Path) else v for k, v in locals().items()}
-    settings = FitSettings(posterior=posterior, likelihood_weight=_weight(likelihood_weight), center_guides=center_guides, max_steps=max_steps, seed=seed)
+    settings = FitSettings(posterior=posterior, likelihood_weight=_weight(likelihood_weight), se=se, center_guides=center_guides, max_steps=max_steps, seed=seed)
     if draws < 2:
         raise InputError(f"--draws is {draws}; it must be at least 2.")
+    if cluster_key is not None and se != "sandwich":
+        raise InputError("--cluster-key is for --se sandwich.")
     chosen = choose_device(device)
-    keys = ScreenKeys(fate=fate_key, guide=guide_key, day=day_key, rep=rep_key, covar=covar_key, guide_names=guide_names_key)
+    keys = ScreenKeys(fate=fate_key, guide=guide_key, day=day_key, rep=rep_key, covar=covar_key, guide_names=guide_names_key, cluster=cluster_key)
     read = read_screen(screen, keys=keys, guide_map=guide_map, ntc_labels=tuple(ntc_label or NTC_LABELS), max_guides_per_cell=max_guides_per_cell)
     if contrast_fate not in read.fate_names or contrast_fate == ref_fate:
         raise InputError(f"--contrast-fate {contrast_fate!r} must be one of {', '.join(f for f in read.fate_names if f != ref_fate)}.")

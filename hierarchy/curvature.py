@@ -17,6 +17,7 @@ class Pass:
     ----------
     log_lik : expected log-likelihood
     pearson : Σ (p − π)²/π over cells and fates, averaged over the posterior
+    residual : (N, F*) p − E[π] of the free fates
     gradient : float64 (rows, F*), of the expected log-likelihood with respect to the coordinates' mean
     curvature : (N, P) packed diag(π) − ππ' of the free fates, averaged over the posterior
     blocks : each group's information, (L_n, K·F*, K·F*)
@@ -26,6 +27,7 @@ class Pass:
 
     log_lik: Tensor
     pearson: Tensor
+    residual: Tensor
     gradient: Tensor
     curvature: Tensor
     blocks: list[Tensor]
@@ -69,25 +71,33 @@ def pass_over_cells(design: CellDesign, coords: Coordinates, x: Tensor, covarian
         pi = full[:, 1:]
         mean += pi / len(points)
         curvature += (pi[:, upper[0]] * diagonal - pi[:, upper[0]] * pi[:, upper[1]]) / len(points)
-    gradient = pull_back(design, coords, prob[:, 1:] - mean)
+    residual = prob[:, 1:] - mean
 
-    n_beta = design.carried.numel()
-    sums = (design.cols @ curvature).double()
-    by_guide = sums[:n_beta].reshape(*design.carried.shape, -1)
-    by_pair = (design.pair_cells @ curvature).double()
+    blocks, by_guide, by_day = information(design, coords, curvature)
     z, m, f = design.nuisance, design.n_nuisance, coords.n_free
     z = z.double()  # intercepts and replicates are nearly collinear: float32 sums lose the difference
     nuisance = torch.stack([z.T @ (z * curvature[:, p, None]) for p in range(upper.shape[1])], -1)[..., coords.packed]
     return Pass(
         log_lik=log_lik,
         pearson=pearson,
-        gradient=gradient,
+        residual=residual,
+        gradient=pull_back(design, coords, residual),
         curvature=curvature,
-        blocks=[gene_information(group, coords.packed, by_guide, by_pair) for group in coords.groups],
+        blocks=blocks,
         nuisance=nuisance.permute(0, 2, 1, 3).reshape(m * f, m * f),
         by_guide=by_guide,
-        by_day=sums[n_beta : n_beta + coords.n_days],
+        by_day=by_day,
     )
+
+
+def information(design: CellDesign, coords: Coordinates, curvature: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+    """Each group's Σ_i x_i x_i' ⊗ W_i, and the sums of the packed W (N, P) over guide and day (G, D, P), and day (D, P)."""
+    n_beta = design.carried.numel()
+    sums = (design.cols @ curvature).double()
+    by_guide = sums[:n_beta].reshape(*design.carried.shape, -1)
+    by_pair = (design.pair_cells @ curvature).double()
+    blocks = [gene_information(group, coords.packed, by_guide, by_pair) for group in coords.groups]
+    return blocks, by_guide, sums[n_beta : n_beta + coords.n_days]
 
 
 def beta_covariance(coords: Coordinates, covariance: list[Tensor], n_guides: int) -> Tensor:

@@ -23,6 +23,7 @@ from hierarchy.model import HierarchyModel
 from hierarchy.natural import NaturalProblem, NaturalState, run_natural, start
 from hierarchy.ops import check_mean_zero
 from hierarchy.posterior import Draws, GeneBlock, MeanField, Moments, moments_of_draws
+from hierarchy.sandwich import robust_covariances
 from hierarchy.scales import ScalePosterior, half_normal_scales, scale_posterior
 from hierarchy.settings import FitSettings, Priors
 
@@ -154,8 +155,11 @@ def gene_block_from(problem: NaturalProblem, state: NaturalState, model: Hierarc
     found = pass_over_cells(problem.design, coords, state.mean, state.covariance)
     marginals = marginal_covariances(problem, found, state.weight, state.log_scale, generator=generator)
     prior = problem.prior(state.log_scale)
+    blocks = marginals.blocks
+    if problem.settings.se == "sandwich":
+        blocks = robust_covariances(problem, found, state.weight, prior, blocks, model.data.cluster)
     info, linear = [], []
-    for group, cov in zip(coords.groups, marginals.blocks, strict=True):
+    for group, cov in zip(coords.groups, blocks, strict=True):
         precision = torch.cholesky_inverse(torch.linalg.cholesky(cov))
         info.append(precision - torch.diag_embed(group.split(prior).flatten(1)))
         linear.append((precision @ group.split(state.mean).flatten(1).unsqueeze(-1)).squeeze(-1))

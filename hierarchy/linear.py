@@ -82,19 +82,29 @@ class CentredPreconditioner:
 
 def centred_preconditioner(design: CellDesign, coords: Coordinates, found: Pass, weight: Tensor, prior: Tensor) -> CentredPreconditioner:
     """Build the preconditioner at a pass."""
-    d, m = coords.n_days, design.n_nuisance
-    carried = design.carried
-    by_day = torch.zeros(carried.numel() + m, d, dtype=torch.float64, device=carried.device)
-    by_day[: carried.numel()] = (torch.eye(d, dtype=torch.float64, device=carried.device) * carried.unsqueeze(-1)).flatten(0, 1)
-    shift = coords.from_columns @ by_day
-    blocks = []
-    for group, info in zip(coords.groups, found.blocks, strict=True):
-        mean = group.split(shift)  # (L, K, D)
-        total = torch.einsum("gdk,lgdp->lkdp", group.to_beta, found.by_guide[group.guides])
-        cross = torch.einsum("lkdp,lmd->lkmp", total, mean)
-        own = torch.einsum("lkd,dp,lmd->lkmp", mean, found.by_day, mean)
-        change = (own - cross - cross.transpose(1, 2))[..., coords.packed]
-        blocks.append(info + change.permute(0, 1, 3, 2, 4).reshape(info.shape))
+    shift = day_means(design, coords)
+    blocks = centred_information(coords, shift, found.blocks, found.by_guide, found.by_day)
     factors = factor_blocks(blocks, weight, [group.split(prior) for group in coords.groups])
     nuisance = torch.linalg.cholesky(weight * found.nuisance + torch.diag(prior[coords.nuisance].flatten()))
     return CentredPreconditioner(coords=coords, factors=factors, nuisance=nuisance, shift=shift)
+
+
+def day_means(design: CellDesign, coords: Coordinates) -> Tensor:
+    """The mean of each coordinate's feature over the cells of each day, (rows, D); 0 in nuisance rows."""
+    carried, d = design.carried, coords.n_days
+    by_day = torch.zeros(carried.numel() + design.n_nuisance, d, dtype=torch.float64, device=carried.device)
+    by_day[: carried.numel()] = (torch.eye(d, dtype=torch.float64, device=carried.device) * carried.unsqueeze(-1)).flatten(0, 1)
+    return coords.from_columns @ by_day
+
+
+def centred_information(coords: Coordinates, shift: Tensor, blocks: list[Tensor], by_guide: Tensor, by_day: Tensor) -> list[Tensor]:
+    """Each gene's Σ_i (x_i − x̄_day)(x_i − x̄_day)' ⊗ W_i from the uncentred `blocks` and the sums of W by guide and day (G, D, P) and day (D, P)."""
+    out = []
+    for group, info in zip(coords.groups, blocks, strict=True):
+        mean = group.split(shift)  # (L, K, D)
+        total = torch.einsum("gdk,lgdp->lkdp", group.to_beta, by_guide[group.guides])
+        cross = torch.einsum("lkdp,lmd->lkmp", total, mean)
+        own = torch.einsum("lkd,dp,lmd->lkmp", mean, by_day, mean)
+        change = (own - cross - cross.transpose(1, 2))[..., coords.packed]
+        out.append(info + change.permute(0, 1, 3, 2, 4).reshape(info.shape))
+    return out

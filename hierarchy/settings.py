@@ -35,6 +35,8 @@ class FitSettings:
     posterior : "gene_block" keeps each gene's covariance, fitted by natural-gradient steps; "mean_field" is the
         independent-sites family, fitted by `pyro.infer.SVI`, for comparison
     likelihood_weight : "auto" for 1/φ, φ the Pearson dispersion; a number fixes it
+    se : "posterior", or "sandwich" for errors that are robust to noise shared by the cells of a cluster (`FateData.cluster`; each cell
+        alone without one); gene_block only, see `hierarchy.sandwich`
     center_guides : False is the uncentred model, kept only to show what centring mends
     max_steps : at most so many steps; None for the family's own (60 natural, 20,000 Adam)
     learning_rate : Adam's first rate (mean_field)
@@ -47,6 +49,7 @@ class FitSettings:
 
     posterior: PosteriorName = "gene_block"
     likelihood_weight: float | Literal["auto"] = "auto"
+    se: Literal["posterior", "sandwich"] = "posterior"
     center_guides: bool = True
     max_steps: int | None = None
     learning_rate: float = 0.02
@@ -63,6 +66,10 @@ class FitSettings:
         w = self.likelihood_weight
         if w != "auto" and (isinstance(w, str) or not 0 < w < float("inf")):
             raise InputError(f"likelihood_weight is {w!r}; give 'auto' or a positive number.")
+        if self.se not in ("posterior", "sandwich"):
+            raise InputError(f"se is {self.se!r}; choose 'posterior' or 'sandwich'.")
+        if self.se == "sandwich" and self.posterior != "gene_block":
+            raise InputError("se 'sandwich' is for posterior 'gene_block'.")
         for name in ("max_steps", "batch_cells", "n_scale_nodes"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise InputError(f"{name} is {value}; it must be at least 1.")
