@@ -7,12 +7,13 @@ import pandas as pd
 import typer
 
 from data_prep.console import run
-from data_prep.errors import InputError
+from data_prep.errors import InputError, first_few, warn
 from data_prep.read import ScreenKeys, read_screen
 from data_prep.screen import NTC_LABELS
 from data_prep.tensors import build_fate_data, cached_fate_data
+from hierarchy.checks import check_fit
 from hierarchy.fit import choose_device, fit
-from hierarchy.output import run_record, write_effects, write_posterior, write_record, write_table
+from hierarchy.output import run_record, write_checks, write_effects, write_posterior, write_record, write_table
 from hierarchy.scoring import score_daywise
 from hierarchy.settings import FitSettings
 from hierarchy.summary import check_centred, summarise
@@ -36,7 +37,9 @@ def fit_hierarchy(
     max_guides_per_cell: Annotated[int, typer.Option(help="cells with more guides are dropped")] = 20,
     posterior: Annotated[Literal["gene_block", "mean_field"], typer.Option(help="posterior family")] = _DEFAULT.posterior,
     likelihood_weight: Annotated[str, typer.Option(help="'auto' (from the Pearson dispersion) or a positive number")] = str(_DEFAULT.likelihood_weight),
-    se: Annotated[Literal["posterior", "sandwich"], typer.Option(help="errors from the posterior, or robust to noise that clusters of cells share")] = _DEFAULT.se,
+    se: Annotated[
+        Literal["posterior", "sandwich"], typer.Option(help="errors of the posterior, or robust to noise that cells of a cluster share")
+    ] = _DEFAULT.se,
     cluster_key: Annotated[
         Optional[str], typer.Option(help="columns in obs or obsm[covar-key], joined by '+', whose cells share noise (--se sandwich) [default: each cell alone]")  # noqa: UP045
     ] = None,
@@ -50,7 +53,9 @@ def fit_hierarchy(
 ) -> None:
     """Fit the guide → gene hierarchy of a screen and write gene_daywise_for_mash.csv."""
     options = {k: str(v) if isinstance(v, Path) else v for k, v in locals().items()}
-    settings = FitSettings(posterior=posterior, likelihood_weight=_weight(likelihood_weight), se=se, center_guides=center_guides, max_steps=max_steps, seed=seed)
+    settings = FitSettings(
+        posterior=posterior, likelihood_weight=_weight(likelihood_weight), se=se, center_guides=center_guides, max_steps=max_steps, seed=seed
+    )
     if draws < 2:
         raise InputError(f"--draws is {draws}; it must be at least 2.")
     if cluster_key is not None and se != "sandwich":
@@ -68,6 +73,11 @@ def fit_hierarchy(
     effects = summarise(fitted, n_draws=draws)
     check_centred(effects, simulated=read.simulated, centred=center_guides)
     write_effects(effects, out, contrast_fate=contrast_fate)
+    checks = check_fit(fitted)
+    write_checks(fitted, checks, out)
+    if checks.badly_fitted:
+        bad = first_few(checks.badly_fitted)
+        warn(f"too few cells or fates for a Gaussian posterior in {len(checks.badly_fitted)} genes ({bad}): mistrust them; see check_family_by_gene.csv")
     if save_posterior:
         write_posterior(fitted, out / "posterior.nc", n_draws=draws)
     write_record(run_record(fitted, contrast_fate=contrast_fate, dropped=read.dropped, options=options), out / "run.json")

@@ -24,7 +24,7 @@ from hierarchy.natural import NaturalProblem, NaturalState, run_natural, start
 from hierarchy.ops import check_mean_zero
 from hierarchy.posterior import Draws, GeneBlock, MeanField, Moments, moments_of_draws
 from hierarchy.sandwich import robust_covariances
-from hierarchy.scales import ScalePosterior, half_normal_scales, scale_posterior
+from hierarchy.scales import ScalePosterior, gene_posteriors, half_normal_scales, scale_posterior
 from hierarchy.settings import FitSettings, Priors
 
 _State = TypeVar("_State", NaturalState, AdamState)
@@ -39,7 +39,8 @@ class Fit:
     model, posterior : the Pyro model and its fitted variational family
     weight : the likelihood weight w in force; 1/w is the dispersion φ
     converged : whether the stop rule was met before the step limit
-    elbo : the bound after each step (at that step's weight)
+    elbo, moved : the bound after each step (at that step's weight), and how far the means moved in it, in posterior SDs (RMS; natural steps)
+    weights : w at each natural step
     steps, seconds : how long it took
     """
 
@@ -49,6 +50,8 @@ class Fit:
     weight: float
     converged: bool
     elbo: tuple[float, ...]
+    moved: tuple[float, ...]
+    weights: tuple[float, ...]
     steps: int
     seconds: float
 
@@ -63,6 +66,22 @@ class Fit:
         if isinstance(self.posterior, GeneBlock):
             return self.posterior.draws(n, n_nodes=self.settings.n_scale_nodes, seed=self.settings.seed)
         return self.posterior.draws(n, seed=self.settings.seed)
+
+    def nuisance_mean(self) -> Tensor:
+        """Posterior mean of the nuisance columns (F*, M): days, replicates, burden."""
+        if isinstance(self.posterior, GeneBlock):
+            return self.posterior.nuisance_mean.detach().reshape(-1, self.model.data.n_free).T
+        return self.draws(400).nuisance.mean(0)
+
+    def coordinate_mean(self) -> Tensor:
+        """Posterior mean of all coordinates (rows, F*) of a `GeneBlock` fit; see `hierarchy.blocks`."""
+        if not isinstance(self.posterior, GeneBlock):
+            raise InputError("coordinates are of posterior 'gene_block'.")
+        coords, node = self.posterior.coords, self.posterior.scale_nodes(1, seed=0)[0][0]
+        with torch.no_grad():
+            means = gene_posteriors(coords, node, self.posterior.info, self.posterior.linear)[0]
+        parts = [m.reshape(len(g.genes), g.n_coords, -1) for g, m in zip(coords.groups, means, strict=True)]
+        return coords.join(parts, self.nuisance_mean().T)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -144,6 +163,8 @@ def fit(
         weight=float(natural.weight),
         converged=converged,
         elbo=tuple(elbo),
+        moved=tuple(natural.moved),
+        weights=tuple(natural.weights),
         steps=steps,
         seconds=time.perf_counter() - began,
     )

@@ -62,6 +62,8 @@ def _dense(problem: NaturalProblem, precision: Precision, found: Pass) -> Margin
         1,
     )
     start = coords.nuisance.start * f
+    seen = _seen(problem)
+    joint[start:, :start], joint[:start, start:] = seen @ joint[start:, :start], joint[:start, start:] @ seen
     joint[start:, start:] = precision.weight * found.nuisance + torch.diag(precision.prior[coords.nuisance].flatten())  # in float64
     covariance = torch.cholesky_inverse(torch.linalg.cholesky((joint + joint.T) / 2))
     blocks = []
@@ -107,9 +109,25 @@ def _nuisance(genes: _GenesOnly, found: Pass) -> tuple[Tensor, list[Tensor]]:
         response = genes.solve(column)
         reductions.append(precision(response)[coords.nuisance].reshape(m, -1))
         responses.append(response)
-    schur = schur - torch.cat(reductions, 1)
+    seen = _seen(genes.problem)
+    schur = schur - seen @ torch.cat(reductions, 1) @ seen
     joint = torch.cat(responses, -1)
     return torch.cholesky_inverse(torch.linalg.cholesky((schur + schur.T) / 2)), [group.split(joint).flatten(1, 2) for group in coords.groups]
+
+
+def _seen(problem: NaturalProblem) -> Tensor:
+    """The projection (M·F*, M·F*) on what the data see of the nuisance columns.
+
+    Adding a constant to all days and taking it from all replicates changes nothing: only the priors know of that direction, and float32
+    products of order w·N must not.
+    """
+    coords = problem.coords
+    direction = torch.ones(coords.n_nuisance, dtype=torch.float64, device=coords.packed.device)
+    direction[coords.n_days :] = -1.0
+    direction[-1] = 0.0
+    direction = direction / direction.norm()
+    own = torch.eye(coords.n_nuisance, dtype=torch.float64, device=direction.device) - torch.outer(direction, direction)
+    return torch.kron(own, torch.eye(coords.n_free, dtype=torch.float64, device=direction.device))
 
 
 def _between_genes(genes: _GenesOnly, generator: torch.Generator) -> list[Tensor]:

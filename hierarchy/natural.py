@@ -40,6 +40,7 @@ class NaturalState:
     converged: bool = False
     elbo: list[float] = field(default_factory=list)
     moved: list[float] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -113,7 +114,7 @@ def natural_step(problem: NaturalProblem, state: NaturalState) -> NaturalState:
         [moved / STEP_TOLERANCE, (log_scale - state.log_scale).abs().max() / SCALE_TOLERANCE, (weight / state.weight - 1).abs() / WEIGHT_TOLERANCE]
     )
     bound = elbo(problem, state, found, covariance)
-    moved_, bound_, largest = torch.stack([moved, bound, change.max()]).tolist()  # the step's one word to the host
+    moved_, bound_, largest, was = torch.stack([moved, bound, change.max(), state.weight]).tolist()  # the step's one word to the host
     return replace(
         state,
         mean=state.mean + step,
@@ -124,6 +125,7 @@ def natural_step(problem: NaturalProblem, state: NaturalState) -> NaturalState:
         converged=largest < 1.0 and state.covariance is not None,
         elbo=[*state.elbo, bound_],
         moved=[*state.moved, moved_],
+        weights=[*state.weights, was],
     )
 
 

@@ -14,7 +14,9 @@ import torch
 
 from data_prep.errors import InputError
 from data_prep.files import atomic, write_text
+from hierarchy.checks import Checks
 from hierarchy.fit import Fit
+from hierarchy.plots import fit_figure
 from hierarchy.summary import DaywiseEffects
 
 
@@ -41,6 +43,17 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> 
         with atomic(out / name) as temporary:
             np.savez(temporary, **arrays)
     return [out / name for name in [*tables, "theta_posterior_summary.npz", "delta_posterior_summary.npz"]]
+
+
+def write_checks(fit: Fit, checks: Checks, out: Path) -> None:
+    """Write the predictive checks, the family's fit, the scales, and the figure."""
+    write_table(checks.composition, out / "check_composition.csv")
+    write_table(checks.genes, out / "check_top_genes.csv")
+    write_table(checks.scales, out / "scales.csv")
+    if checks.family is not None:
+        write_table(checks.family, out / "check_family_by_gene.csv")
+    with atomic(out / "fit.png") as temporary:
+        fit_figure(fit, checks).savefig(temporary, dpi=110)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -122,7 +135,7 @@ def run_record(fit: Fit, *, contrast_fate: str, dropped: Mapping[str, object], o
         "dispersion": 1 / fit.weight,
         "converged": fit.converged,
         "steps": fit.steps,
-        "elbo": {"first": fit.elbo[0], "last": fit.elbo[-1], "best": max(fit.elbo), "trace": list(fit.elbo)},
+        "elbo": {"first": fit.elbo[0], "last": fit.elbo[-1], "best": max(fit.elbo), "trace": list(fit.elbo), "weights": list(fit.weights)},
         "seconds": round(fit.seconds, 3),
     }
 

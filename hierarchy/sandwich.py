@@ -1,12 +1,14 @@
 """Errors that are robust to noise which cells share, and to a wrong likelihood: the sandwich.
 
-The posterior's errors hold when cells are independent given the model, with one dispersion. Replicates differ by more than their intercept, fate probabilities smoothed
-over a neighbour graph are correlated between cells; then the gradient of the log-likelihood varies more than its curvature says. With each gene's covariance Σ, prior precision P and
+The posterior's errors hold when cells are independent given the model, with one dispersion. Replicates differ by more than their
+intercept, and fate probabilities smoothed over a neighbour graph are correlated between cells; then the gradient of the
+log-likelihood varies more than its curvature says. With each gene's covariance Σ, prior precision P and
 
     M = Σ_clusters s_c s_c',   s_c = Σ_{i in c} w (x_i − x̄_day) ⊗ (p_i − π_i)
 
-the robust covariance is Σ (P + M) Σ; where the model is right M is the information and it is Σ again. M is taken about the days' means, as the intercepts take up what all cells share, and is
-brought to the information that a gene has beside all others by the same factor that its expected value is, (C/(C − 1) for C clusters; Liang and Zeger 1986, White 1982).
+the robust covariance is Σ (P + M) Σ; where the model is right M is the information and it is Σ again. M is taken about the days'
+means, as the intercepts take up what all cells share, and is brought to the information that a gene has beside all others by the
+factor that its expected value is (C/(C − 1) for C clusters; Liang and Zeger 1986, White 1982).
 """
 
 import torch
@@ -53,7 +55,9 @@ def _by_cluster(problem: NaturalProblem, found: Pass, shift: Tensor, cluster: Te
     if count < 2:
         raise InputError("all cells are in one cluster: a sandwich needs at least two (--cluster-key).")
     if count < FEW_CLUSTERS:
-        warn(f"there are only {count} clusters: sandwich errors rest on so many numbers and are themselves uncertain by about {100 / (2 * count) ** 0.5:.0f} %.")
+        warn(
+            f"there are only {count} clusters: sandwich errors rest on so many numbers and are themselves uncertain by about {100 / (2 * count) ** 0.5:.0f} %."
+        )
     days = slice(coords.nuisance.start, coords.nuisance.start + coords.n_days)
     total = [shift.new_zeros(len(g.genes), g.n_coords * f, g.n_coords * f) for g in coords.groups]
     width = max(1, CHUNK_NUMBERS // (n * f))

@@ -447,7 +447,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "no guides": (without("obsm", "guide"), r"obsm\['guide'\] is missing; obsm has: covar, lineages_fwd\. .*--guide-key"),
     "no day": (without("obs", "day"), r"obs\['day'\] is missing; obs has: none\. .*--day-key"),
     "no rep": (without("obsm", "covar"), r"obs\['rep'\] is missing; obs has: day\. .*--rep-key"),
-    "no guide names": (without("uns", "guide_names"), r"uns\['guide_names'\] is missing; uns has: guide_map, real_or_simulated\. .*bare matrix.*guide names there"),
+    "no guide names": (without("uns", "guide_names"), r"uns\['guide_names'\] is missing; uns has: guide_map, real.*bare matrix.*guide names there"),
     "no map": (without("uns", "guide_map"), r"uns\['guide_map'\] is missing; uns has: guide_names, real_or_simulated\. Give a guide map file"),
     "bare fates": (lambda a: (bare_fates("x")(a), a.uns.pop("x"), None)[-1], r"uns\['lineages_fwd_names'\] is missing.*put its 3 fate names there"),
     "fate names dict": (bare_fates("fate_names", {"EC": 1}), r"uns\['fate_names'\] is a dict; it must be a list"),
