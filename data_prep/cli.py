@@ -7,7 +7,7 @@ import typer
 
 from data_prep.console import run
 from data_prep.errors import InputError
-from data_prep.files import atomic
+from data_prep.files import atomic, writable_folder
 from data_prep.synthetic import ScreenDesign, simulate_fate_screen
 
 
@@ -39,6 +39,7 @@ def simulate_screen(
         concentration=None if one_hot else concentration,
         effects=effects,
     )
+    writable_folder(out)
     screen = simulate_fate_screen(design, seed=seed)
     with atomic(out / "guide_map.csv") as path:
         screen.guide_map.to_csv(path, index=False)

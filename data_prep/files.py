@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from data_prep.errors import InputError
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -23,6 +25,18 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def writable_folder(path: str | Path) -> Path:
+    """`path` as a folder that a file can be written in, made if need be: found out before the work, not after it."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        said = "is not a folder" if isinstance(error, (FileExistsError, NotADirectoryError)) else f"can't be written in ({error.strerror})"
+        raise InputError(f"the output folder {path} {said}. Choose another with --out.") from error
 
 
 def _umask() -> int:

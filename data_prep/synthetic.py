@@ -58,8 +58,8 @@ class ScreenDesign:
             raise InputError(f"fates must be two or more different names, not {self.fates}.")
         if len(self.guide_range) != 2 or not 1 <= self.guide_range[0] <= self.guide_range[1]:
             raise InputError(f"guides_per_gene is {self.guides_per_gene}; it must be at least 1, or (low, high) with 1 <= low <= high.")
-        if not self.moi > 0 or not (self.concentration is None or self.concentration > 0):
-            raise InputError(f"moi is {self.moi} and concentration {self.concentration}; they must be positive (concentration may be None).")
+        if not 0 < self.moi < np.inf or not (self.concentration is None or 0 < self.concentration < np.inf):
+            raise InputError(f"moi is {self.moi} and concentration {self.concentration}; they must be positive and finite (concentration may be None).")
         for name in ("tau", "sigma_time", "sigma_guide"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0.")
@@ -100,6 +100,8 @@ def simulate_fate_screen(design: ScreenDesign | None = None, *, seed: int = 0) -
     A cell's fate logits are α_fd + b_fr + γ k + Σ_g (θ + δ), k its guide burden less the day's mean; δ is centred within each gene.
     """
     d = design or ScreenDesign()
+    if seed < 0:
+        raise InputError(f"seed is {seed}; it must be at least 0.")
     rng = np.random.default_rng(seed)
     n_free = len(d.fates) - 1
     low, high = d.guide_range

@@ -85,9 +85,13 @@ def run_adam(
 
 
 def _advance(state: AdamState, svi: SVI) -> None:
-    loss = svi.step()
+    said = f"the ELBO is not finite at step {state.step}. Lower learning_rate, or fix likelihood_weight."
+    try:
+        loss = svi.step()
+    except ValueError as error:  # Pyro's word for a parameter that has become NaN, infinite, or a scale of zero
+        raise InputError(said) from error
     if not math.isfinite(loss):
-        raise InputError(f"the ELBO is not finite at step {state.step}. Lower learning_rate, or fix likelihood_weight.")
+        raise InputError(said)
     state.step += 1
     state.window.append(-loss)
 

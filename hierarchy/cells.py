@@ -19,7 +19,7 @@ class CellDesign:
     rows, cols : the design as CSR (N, G·D + M), M = D + R + 1, and its transpose, float32
     nuisance : the last M columns, dense (N, M)
     prob : fate probabilities (N, F), the reference first
-    pair_cells : CSR (pairs, N): cells that carry both guides of a pair of one gene on a day
+    pair_cells, pair_cols : CSR (pairs, N), cells that carry both guides of a pair of one gene on a day, and its transpose
     pair_guides, pair_day : int64 (pairs, 2) and (pairs,)
     carried : float64 (G, D), the fraction of the day's cells that carry each guide
     """
@@ -29,6 +29,7 @@ class CellDesign:
     nuisance: Tensor
     prob: Tensor
     pair_cells: Tensor
+    pair_cols: Tensor
     pair_guides: Tensor
     pair_day: Tensor
     carried: Tensor
@@ -62,6 +63,7 @@ def cell_design(data: FateData, *, dtype: torch.dtype = torch.float32) -> CellDe
         nuisance=torch.from_numpy(nuisance).to(device, dtype),
         prob=prob / prob.sum(1, keepdim=True),  # to the last digit of dtype: gradients take the sum for 1
         pair_cells=_csr(pair_cells, device, dtype),
+        pair_cols=_csr(pair_cells.T.tocsr(), device, dtype),
         pair_guides=torch.from_numpy(pair_guides).to(device),
         pair_day=torch.from_numpy(pair_day).to(device),
         carried=torch.from_numpy(carried).to(device),

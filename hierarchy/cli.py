@@ -8,6 +8,7 @@ import typer
 
 from data_prep.console import run
 from data_prep.errors import InputError, first_few, warn
+from data_prep.files import writable_folder
 from data_prep.read import ScreenKeys, read_screen
 from data_prep.screen import NTC_LABELS
 from data_prep.tensors import build_fate_data, cached_fate_data
@@ -68,7 +69,7 @@ def fit_hierarchy(
     data = build_fate_data(read, ref_fate=ref_fate) if cache is None else cached_fate_data(read, ref_fate=ref_fate, path=cache)
     print(f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days; MOI {read.moi:.2f}")
     print(f"fates {', '.join(data.fates)}; the first is the reference")
-    checkpoint = out / "checkpoint.pt"
+    checkpoint = writable_folder(out) / "checkpoint.pt"
     fitted = fit(data.to(chosen), settings=settings, checkpoint=checkpoint, progress=True)
     effects = summarise(fitted, n_draws=draws)
     check_centred(effects, simulated=read.simulated, centred=center_guides)
@@ -109,7 +110,10 @@ def score(
 def _table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise InputError(f"{path} is not a file.")
-    return pd.read_csv(path)
+    try:
+        return pd.read_csv(path)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} can't be read as a CSV: {error}") from error
 
 
 def _weight(text: str) -> float | Literal["auto"]:

@@ -54,8 +54,8 @@ def apply_curvature(curvature: Tensor, packed: Tensor, eta: Tensor) -> Tensor:
 def pass_over_cells(design: CellDesign, coords: Coordinates, x: Tensor, covariance: list[Tensor] | None) -> Pass:
     """Expectations over cells under independent Gaussians for each gene: mean `x` (rows, F*), `covariance` of each group's genes.
 
-    A cell's η is then Gaussian in F* dimensions, with variance summed over the guides it carries; the expectation is over the
-    2·F* points of the symmetric third-degree cubature rule (McNamee and Stenger 1967). None for the covariance is the mode's pass.
+    A cell's η is then Gaussian in F* dimensions, with variance summed over the guides it carries and pairs of them of one gene; the expectation
+    is over the 2·F* points of the symmetric third-degree cubature rule (McNamee and Stenger 1967). None for the covariance is the mode's pass.
     """
     eta = predictor(design, coords, x)
     points = [eta] if covariance is None else _cubature(eta, _eta_variance(design, coords, covariance), coords.packed)
@@ -113,11 +113,27 @@ def beta_covariance(coords: Coordinates, covariance: list[Tensor], n_guides: int
     return out
 
 
+def pair_covariance(coords: Coordinates, covariance: list[Tensor], n_pairs: int) -> Tensor:
+    """Cov(β_ad, β_bd) + its transpose over free fates, for the pairs (a, b) of one gene's guides that a cell carries, packed: (pairs, P)."""
+    f = coords.n_free
+    upper = torch.triu_indices(f, f, device=coords.packed.device)
+    out = covariance[0].new_zeros(n_pairs, upper.shape[1])
+    for group, cov in zip(coords.groups, covariance, strict=True):
+        k, (a, b), day = group.n_coords, group.pair_guides.T, group.pair_day
+        half = torch.einsum("adk,lkfmg->ladmfg", group.to_beta, cov.reshape(-1, k, f, k, f))
+        cross = torch.einsum("emfg,em->efg", half[group.pair_gene, a, day], group.to_beta[b, day])
+        out[group.pairs] = (cross + cross.transpose(1, 2))[:, upper[0], upper[1]]
+    return out
+
+
 def _eta_variance(design: CellDesign, coords: Coordinates, covariance: list[Tensor]) -> Tensor:
-    """Var(η) of each cell, packed (N, P): the sum over its guides."""
+    """Var(η) of each cell, packed (N, P): the sum over its guides, and over pairs of them that share a gene's θ and δ."""
     by_column = beta_covariance(coords, covariance, len(design.carried)).flatten(0, 1)
     nothing = by_column.new_zeros(design.n_nuisance, by_column.shape[1])
-    return design.rows @ torch.cat([by_column, nothing]).to(design.prob.dtype)
+    variance = design.rows @ torch.cat([by_column, nothing]).to(design.prob.dtype)
+    if not len(design.pair_day):
+        return variance
+    return variance + design.pair_cols @ pair_covariance(coords, covariance, len(design.pair_day)).to(design.prob.dtype)
 
 
 def cholesky_packed(matrix: Tensor, packed: Tensor) -> list[list[Tensor]]:

@@ -18,6 +18,7 @@ from hierarchy.blocks import coordinates
 from hierarchy.cells import cell_design
 from hierarchy.checkpoint import Checkpoint
 from hierarchy.curvature import pass_over_cells
+from hierarchy.linear import definite
 from hierarchy.marginals import marginal_covariances
 from hierarchy.model import HierarchyModel
 from hierarchy.natural import NaturalProblem, NaturalState, run_natural, start
@@ -92,9 +93,12 @@ def choose_device(name: str = "auto") -> torch.device:
     if name.startswith("cuda") and not there:
         raise InputError(f"device {name!r} was asked for, but there is no CUDA device. Use --device cpu or auto.")
     try:
-        return torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"{name!r} is not a device: use auto, cpu or cuda.") from error
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"{name!r} is not a device: use auto, cpu or cuda.")
+    return device
 
 
 def fit(
@@ -122,8 +126,10 @@ def fit(
         when the bound is not finite, or the checkpoint is of another screen or other settings.
     """
     priors, settings = priors or Priors(), settings or FitSettings()
-    if time_scale is not None and (time_scale.numel() != data.n_days - 1 or not bool((time_scale > 0).all())):
+    if time_scale is not None and (time_scale.shape != (data.n_days - 1,) or not bool(((time_scale > 0) & time_scale.isfinite()).all())):
         raise InputError(f"time_scale must have {data.n_days - 1} positive entries, one for each step between days, not {time_scale.tolist()}.")
+    if settings.batch_cells is not None and settings.batch_cells > data.n_cells:
+        raise InputError(f"batch_cells is {settings.batch_cells}, but the screen has {data.n_cells} cells. Give fewer, or None for all.")
     began = time.perf_counter()
     design = cell_design(data)
     coords = coordinates(data, design, center_guides=settings.center_guides, time_scale=time_scale)
@@ -170,6 +176,7 @@ def fit(
     )
 
 
+@definite()
 def gene_block_from(problem: NaturalProblem, state: NaturalState, model: HierarchyModel, *, generator: torch.Generator) -> GeneBlock:
     """The gene-block posterior at the end of the natural steps, with marginal covariances and the scales' posterior."""
     coords = problem.coords

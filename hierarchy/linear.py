@@ -1,14 +1,28 @@
 """Solves with the precision of all coordinates at once: preconditioned conjugate gradients over the cells' products."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from data_prep.errors import InputError
 from hierarchy.blocks import Coordinates
 from hierarchy.cells import CellDesign
 from hierarchy.curvature import Pass, apply_curvature, predictor, pull_back
+
+
+@contextmanager
+def definite() -> Iterator[None]:
+    """What to try where a precision, symmetric and positive by its formula, is neither in floating point; also a decorator."""
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:
+        raise InputError(
+            "a posterior precision lost its definiteness to round-off: the likelihood weight is too large for the screen's digits, as where every cell has "
+            "the same fate probabilities. Fix a smaller likelihood_weight (1 is the mildest), and look for fates with almost no spread between cells."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

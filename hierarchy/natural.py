@@ -16,7 +16,7 @@ from data_prep.errors import InputError
 from hierarchy.blocks import Coordinates
 from hierarchy.cells import CellDesign
 from hierarchy.curvature import Pass, pass_over_cells
-from hierarchy.linear import Precision, centred_preconditioner, conjugate_gradient
+from hierarchy.linear import Precision, centred_preconditioner, conjugate_gradient, definite
 from hierarchy.scales import climb, gene_posteriors, half_normal_scales
 from hierarchy.settings import FitSettings, Priors
 
@@ -142,6 +142,7 @@ def elbo(problem: NaturalProblem, state: NaturalState, found: Pass, covariance: 
     return total + 0.5 * (torch.linalg.slogdet(cov)[1] - (prior[coords.nuisance].flatten() * cov.diagonal()).sum() + len(cov))
 
 
+@definite()
 def run_natural(problem: NaturalProblem, state: NaturalState, *, on_step: Callable[[NaturalState], None] = lambda _: None) -> NaturalState:
     """Steps until means, scales and weight stand still, or the limit."""
     while not state.converged and state.step < problem.settings.step_limit:

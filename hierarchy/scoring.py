@@ -23,6 +23,9 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     one row for each day and one, `all`, for all of them: tp, fp, fn, tn, rmse, correlation, coverage (of nominal `level` intervals),
     null_coverage (where θ = 0), mean_offset (mean of betahat − θ)
     """
+    for said, found, needed in (("table", table, {"gene"}), ("truth", truth, {"gene", "fate", "day", "theta"})):
+        if lost := sorted(needed - set(found.columns)):
+            raise InputError(f"the {said} has no column {', '.join(lost)}; it has: {first_few(found.columns, 20)}. Are table and truth the right way round?")
     if fate not in set(truth["fate"]):
         raise InputError(f"the truth has no fate {fate!r}; it has {first_few(sorted(set(truth['fate'])))} (--contrast-fate).")
     wide = truth[truth["fate"] == fate].pivot(index="gene", columns="day", values="theta")

@@ -20,10 +20,10 @@ class Priors:
     guide: float = 1.5
 
     def __post_init__(self) -> None:
-        """Check that all are positive."""
+        """Check that all are positive and finite."""
         for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise InputError(f"the prior scale {name} is {getattr(self, name)}; it must be positive.")
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"the prior scale {name} is {getattr(self, name)}; it must be positive and finite.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,8 @@ class FitSettings:
                 raise InputError(f"{name} is {value}; it must be at least 1.")
         if self.batch_cells is not None and self.posterior != "mean_field":
             raise InputError("batch_cells is for posterior 'mean_field'; natural-gradient steps see all cells.")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}.")
         if not self.learning_rate > 0 or self.n_probes < 2:
             raise InputError("learning_rate must be positive and n_probes at least 2.")
 

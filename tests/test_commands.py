@@ -52,6 +52,8 @@ def test_simulate_fit_and_score(simulated, tmp_path):
         (["--guide-map", "no.csv"], "no.csv is not a file"),
         (["--posterior", "flow"], "flow"),
         (["--draws", "0"], "must be at least 2"),
+        (["--seed", "-1"], "seed is -1"),
+        (["--out", __file__], "is not a folder"),
     ],
 )
 def test_wrong_settings_are_one_message_and_exit_2(simulated, tmp_path, args, said):
@@ -64,6 +66,18 @@ def test_a_missing_screen_and_a_wrong_table_are_exit_2(simulated, tmp_path):
     assert "does not exist" in (done := run("fit_hierarchy", tmp_path / "none.h5ad", "--out", tmp_path)).stderr and done.returncode == 2
     done = run("score_daywise", tmp_path / "none.csv", simulated / "truth.csv")
     assert done.returncode == 2 and "is not a file" in done.stderr
+    for table, truth, said in ((simulated / "screen.h5ad", "truth.csv", "can't be read as a CSV"), (simulated / "truth.csv", "guide_map.csv", "has no column")):
+        done = run("score_daywise", table, simulated / truth)
+        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [(["--seed", "-1"], "seed is -1"), (["--moi", "inf"], "positive and finite"), (["--out", __file__], "is not a folder")],
+)
+def test_a_simulation_that_cannot_be_is_exit_2(tmp_path, args, said):
+    done = run("simulate_screen", "--out", tmp_path / "s", "--cells", 20, *args)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("script", ["simulate_screen", "fit_hierarchy", "score_daywise"])

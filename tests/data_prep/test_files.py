@@ -5,7 +5,8 @@ import stat
 
 import pytest
 
-from data_prep.files import atomic, write_text
+from data_prep.errors import InputError
+from data_prep.files import atomic, writable_folder, write_text
 
 
 def test_write_makes_the_folder_and_replaces(tmp_path):
@@ -46,3 +47,12 @@ def test_permissions_follow_the_umask(tmp_path):
         assert os.umask(0o027) == 0o027  # left as it was
     finally:
         os.umask(mask)
+
+
+def test_a_folder_is_made_or_refused_before_the_work(tmp_path):
+    assert writable_folder(tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
+    (tmp_path / "file").write_text("kept")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match="is not a folder. Choose another with --out"):
+            writable_folder(path)
+    assert (tmp_path / "file").read_text() == "kept"

@@ -1,5 +1,7 @@
 """The natural-gradient engine against dense algebra and autograd."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hierarchy import FitSettings, Priors
 from hierarchy import marginals as marginals_module
 from hierarchy.blocks import coordinates
 from hierarchy.cells import cell_design
-from hierarchy.curvature import pass_over_cells, predictor
+from hierarchy.curvature import _eta_variance, pass_over_cells, predictor
 from hierarchy.linear import Precision
 from hierarchy.marginals import marginal_covariances
 from hierarchy.natural import NaturalProblem, run_natural, start
@@ -88,6 +90,19 @@ def test_cubature_matches_monte_carlo(problem, end):
     assert abs(found.log_lik - draws.mean()) < 0.1 * abs(at_mean - draws.mean())  # and the curvature is what it accounts for
 
 
+def test_the_variance_of_a_cell_is_that_of_its_row(problem, end):
+    coords, design = problem.coords, problem.design
+    assert len(design.pair_day)  # cells with two guides of one gene, whose θ and δ are not independent
+    joint = torch.zeros(coords.n_rows, coords.n_free, coords.n_rows, coords.n_free, dtype=torch.float64)
+    for group, cov in zip(coords.groups, end.covariance, strict=True):
+        for gene, own in enumerate(cov):
+            at = slice(group.first + gene * group.n_coords, group.first + (gene + 1) * group.n_coords)
+            joint[at, :, at] = own.reshape(group.n_coords, coords.n_free, group.n_coords, coords.n_free)
+    rows = predictor(design, coords, torch.eye(coords.n_rows, dtype=torch.float64))
+    want = torch.einsum("nk,kfmg,nm->nfg", rows, joint, rows)
+    torch.testing.assert_close(_eta_variance(design, coords, end.covariance)[:, coords.packed], want, rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     "design",
     [{}, {"n_days": 1, "guides_per_gene": 2}, {"fates": ("A", "B")}, {"fates": tuple("ABCDE"), "n_days": 2, "moi": 6.0}],
@@ -153,6 +168,15 @@ def test_the_weight_is_found_at_every_precision():
         problem = problem_of(data)
         weight = run_natural(problem, start(problem)).weight
         assert float(weight) == pytest.approx(want, rel=0.05)  # its sampling error is 1/sqrt(8000), about 1.5 % with Dirichlet tails
+
+
+def test_the_weight_is_found_where_every_cell_carries_all_guides_of_a_gene():
+    data, _ = make(n_cells=2000, n_genes=10, guides_per_gene=2)
+    gene_of_cell = torch.arange(2000) % 10  # both guides of one gene in each cell, and no effect of any
+    prob = torch.from_numpy(np.random.default_rng(0).dirichlet([50.0 / 3] * 3, 2000)).float()
+    parts = {"cell_guides": data.guides_by_gene.reshape(10, 2)[gene_of_cell].flatten(), "cell_offsets": 2 * torch.arange(2001), "fate_prob": prob}
+    problem = problem_of(dataclasses.replace(data, guide_burden=torch.zeros(2000), **parts))
+    assert float(run_natural(problem, start(problem)).weight) == pytest.approx(51.0, rel=0.1)
 
 
 def test_steps_do_not_depend_on_where_they_start(problem, end):

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import subprocess
 import sys
@@ -128,6 +129,8 @@ def test_devices_by_name():
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(InputError, match="not a device"):
         choose_device("quantum")
+    with pytest.raises(InputError, match="'meta' is not a device"):
+        choose_device("meta")
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="no CUDA device"):
             choose_device("cuda")
@@ -142,7 +145,17 @@ def test_cuda_agrees_with_cpu(small):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"posterior": "flow"}, {"likelihood_weight": -1.0}, {"likelihood_weight": "often"}, {"max_steps": 0}, {"batch_cells": 10}, {"learning_rate": 0.0}]
+    "bad",
+    [
+        {"posterior": "flow"},
+        {"likelihood_weight": -1.0},
+        {"likelihood_weight": "often"},
+        {"max_steps": 0},
+        {"batch_cells": 10},
+        {"learning_rate": 0.0},
+        {"seed": -1},
+        {"seed": 2**32},
+    ],
 )
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError, match=next(iter(bad)).split("_")[0]):
@@ -152,8 +165,28 @@ def test_bad_settings_are_refused(bad):
 def test_bad_priors_and_time_scale_are_refused(small):
     with pytest.raises(InputError, match="tau is 0"):
         Priors(tau=0.0)
-    with pytest.raises(InputError, match="2 positive entries"):
-        fit(small, time_scale=torch.tensor([1.0]))
+    with pytest.raises(InputError, match="alpha is inf"):
+        Priors(alpha=float("inf"))
+    for bad in (torch.tensor([1.0]), torch.ones(2, 1), torch.tensor([1.0, torch.inf]), torch.tensor([1.0, torch.nan])):
+        with pytest.raises(InputError, match="2 positive entries"):
+            fit(small, time_scale=bad)
+
+
+@pytest.mark.parametrize(
+    ("fate_prob", "settings", "said"),
+    [
+        ([1 / 3, 1 / 3, 1 / 3], {}, "same fate probabilities"),
+        ([0.0, 1.0, 0.0], {}, "same fate probabilities"),
+        (None, {"likelihood_weight": 1e12}, "Fix a smaller likelihood_weight"),
+        (None, {"likelihood_weight": 1e300}, "Fix a smaller likelihood_weight"),
+        (None, {"posterior": "mean_field", "batch_cells": 601}, "the screen has 600 cells"),
+        (None, {"posterior": "mean_field", "learning_rate": 1e6}, "the ELBO is not finite at step 1"),
+    ],
+)
+def test_what_cannot_be_fitted_is_one_message(small, fate_prob, settings, said):
+    data = small if fate_prob is None else dataclasses.replace(small, fate_prob=torch.tensor(fate_prob).expand(small.n_cells, 3))
+    with pytest.raises(InputError, match=said):
+        fit(data, settings=FitSettings(**settings))
 
 
 def test_longer_gaps_shrink_less():
