@@ -29,7 +29,7 @@ def _mix(x):
 
 @nb.njit(cache=True, nogil=True, fastmath=True)
 def fill_exponentials(out, value, bits, state):
-    """−log(uniform), vectorised: u = 2^e·f with f in [1, 2), log f = log √2 + 2 atanh((f − √2)/(f + √2)). `bits` views `value` as integers."""
+    """−log(uniform), vectorised: u = 2^e·f with f in [1, 2), log f = log √2 + 2 atanh((f − √2)/(f + √2)), to 1e-12. `bits` views `value` as integers."""
     for i in range(BLOCK):
         value[i] = np.float64(np.int64(_mix(state + np.uint64(i + 1) * GAMMA) >> _S11) + 1)
     for i in range(BLOCK):
@@ -37,7 +37,7 @@ def fill_exponentials(out, value, bits, state):
         f = np.float64((raw & 0xFFFFFFFFFFFFF) | 0x10000000000000) * 2.0**-52
         s = (f - _SQRT2) / (f + _SQRT2)
         z = s * s
-        odd = 1.0 + z * (1 / 3.0 + z * (1 / 5.0 + z * (1 / 7.0 + z * (1 / 9.0 + z * (1 / 11.0 + z * (1 / 13.0 + z * (1 / 15.0 + z / 17.0)))))))
+        odd = 1.0 + z * (1 / 3.0 + z * (1 / 5.0 + z * (1 / 7.0 + z * (1 / 9.0 + z * (1 / 11.0 + z / 13.0)))))
         out[i] = -(2.0 * s * odd + (np.float64((raw >> 52) - 1076) + 0.5) * _LN2)
     return state + np.uint64(BLOCK) * GAMMA
 
@@ -46,6 +46,20 @@ def fill_exponentials(out, value, bits, state):
 def _add_row(total, row, width):
     for k in range(width):
         total[k] += row[k]
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, inline="always")
+def _add_rows(total, Z, cells, n, width):
+    """Add several rows into one total, four at a time: one after the other, each would wait for the last one's store."""
+    t = 0
+    while t + 4 <= n:
+        first, second, third, fourth = Z[cells[t]], Z[cells[t + 1]], Z[cells[t + 2]], Z[cells[t + 3]]
+        for k in range(width):
+            total[k] += (first[k] + second[k]) + (third[k] + fourth[k])
+        t += 4
+    while t < n:
+        _add_row(total, Z[cells[t]], width)
+        t += 1
 
 
 @nb.njit(cache=True, nogil=True, inline="always")
@@ -150,9 +164,7 @@ def stratified_sums(Z, members, offsets, n_treated, sums, state):
         own = members[offsets[s] : offsets[s + 1]]
         for b in range(n_resamples):
             state = _shuffle_front(own, m, state)
-            total = sums[b]
-            for t in range(m):
-                _add_row(total, Z[own[t]], width)
+            _add_rows(sums[b], Z, own, m, width)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -178,8 +190,8 @@ def gather_sums(Z, indptr, indices, sums):
     """Sums of rows over the cells of each resample, for draws that are at hand as lists."""
     width = sums.shape[1]
     for b in range(indptr.size - 1):
-        for t in range(indptr[b], indptr[b + 1]):
-            _add_row(sums[b], Z[indices[t]], width)
+        cells = indices[indptr[b] : indptr[b + 1]]
+        _add_rows(sums[b], Z, cells, cells.size, width)
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "arcp", "nsz"})
@@ -268,10 +280,17 @@ def _probability(C, n, beta, x, k, scale, exponent, mu):
     """mu = 1/(1 + exp(−C β)) for n cells, C (p, cells). exp(x) = 2^k·exp(r), |r| ≤ ln2/2, by its series to r¹³; `scale` views `exponent` as floats."""
     for i in range(n):
         x[i] = 0.0
-    for j in range(C.shape[0]):
-        bj = beta[j]
+    j = 0
+    while j + 4 <= C.shape[0]:
+        b0, b1, b2, b3 = beta[j], beta[j + 1], beta[j + 2], beta[j + 3]
         for i in range(n):
-            x[i] -= bj * np.float64(C[j, i])
+            x[i] -= (b0 * C[j, i] + b1 * C[j + 1, i]) + (b2 * C[j + 2, i] + b3 * C[j + 3, i])
+        j += 4
+    while j < C.shape[0]:
+        b0 = beta[j]
+        for i in range(n):
+            x[i] -= b0 * C[j, i]
+        j += 1
     for i in range(n):
         v = min(max(x[i], -700.0), 700.0)
         k[i] = math.floor(v * 1.4426950408889634 + 0.5)
@@ -357,8 +376,12 @@ def logistic_probability(Ct, beta, out):
     x, k, mu = np.empty(CELLS), np.empty(CELLS), np.empty(CELLS)
     exponent = np.empty(CELLS, np.int64)
     scale = exponent.view(np.float64)
+    block = np.empty((Ct.shape[0], CELLS), np.float32)
     for first in range(0, out.size, CELLS):
         n = min(CELLS, out.size - first)
-        _probability(Ct[:, first : first + n], n, beta, x, k, scale, exponent, mu)
+        for j in range(Ct.shape[0]):
+            for i in range(n):
+                block[j, i] = Ct[j, first + i]
+        _probability(block, n, beta, x, k, scale, exponent, mu)
         for i in range(n):
             out[first + i] = mu[i]
