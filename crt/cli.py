@@ -101,7 +101,8 @@ def write_tables(out: Path, result: CRTResult, *, screen: str, sizes: dict[str, 
 def _say(out: Path, result: CRTResult) -> None:
     table = result.table
     defined = table["p_adj"].notna()
-    print(f"{out / 'crt_results.csv'}: {len(result.treated_df)} targets, {int(defined.sum()):,} tests, {int((table['p_adj'] < 0.1).sum())} at a 10 % false discovery rate")
+    found = int((table["p_adj"] < 0.1).sum())
+    print(f"{out / 'crt_results.csv'}: {len(result.treated_df)} targets, {int(defined.sum()):,} tests, {found} at a 10 % false discovery rate")
     undefined = result.treated_df["reason"][lambda reason: reason != ""]
     for reason, names in undefined.groupby(undefined).groups.items():
         print(f"not tested ({reason}): {', '.join(map(str, names[:5]))}{' …' if len(names) > 5 else ''}")

@@ -27,8 +27,8 @@ class CRTInputs:
 
     Attributes
     ----------
-    rows : float32 (N, width), C-contiguous: for each cell its p covariates (intercept first), its K outcomes, and zeros up to a multiple of 16. A sum over treated
-        cells is one pass over their rows; `C` and `Y` are views of it
+    rows : float32 (N, width), C-contiguous: for each cell its p covariates (intercept first), its K outcomes, and zeros up to a multiple of 16.
+        A sum over treated cells is one pass over their rows; `C` and `Y` are views of it
     columns : float32 (p, N), the covariates again, transposed, for the propensity
     gram, cross : float64, C'C (p, p) and C'Y (p, K) over all cells; with NTC controls `ntc_gram`, `ntc_cross` over those
     guides : presence, CSC (N, G)
@@ -171,8 +171,8 @@ def prepare_crt_inputs(
     batch_key : the column of the covariate table that holds batches
     transform : "clr" for program usage; "none" takes any continuous outcome as it is
     eps_quantile : see `clr_usage`
-    control_group : "complement", all cells without the unit's guides, right at high MOI; "ntc_cells", only cells whose guides are all NTC, right at low MOI, where
-        other perturbations in the complement bias every comparison
+    control_group : "complement", all cells without the unit's guides, right at high MOI; "ntc_cells", only cells whose guides are all NTC, right at
+        low MOI, where other perturbations in the complement bias every comparison
     ntc_labels : genes that mark NTC guides
 
     Raises
@@ -260,7 +260,9 @@ def _usage(view: View, key: str, cells: np.ndarray) -> tuple[np.ndarray, tuple[s
     if view.find("uns", "program_names") is not None:
         names = tuple(str(n) for n in np.asarray(view.need("uns", "program_names", "")).ravel())
         if len(names) != n_programs:
-            raise InputError(f"uns['program_names'] has {len(names)} names but obsm[{key!r}] has {n_programs} programs. Give one name for each column, or remove it.")
+            raise InputError(
+                f"uns['program_names'] has {len(names)} names but obsm[{key!r}] has {n_programs} programs. Give one name for each column, or remove it."
+            )
         return values, names
     return values, tuple(f"program_{k}" for k in range(n_programs))
 

@@ -136,7 +136,14 @@ def separates(p: np.ndarray, treated: np.ndarray) -> bool:
     return bool(lowest > others.max())
 
 
-def propensity(Ct: np.ndarray, treated: np.ndarray, *, mode: Propensity = "fit", settings: LogisticSettings | None = None, beta: Coefficients | None = None) -> PropensityFit:
+def propensity(
+    Ct: np.ndarray,
+    treated: np.ndarray,
+    *,
+    mode: Propensity = "fit",
+    settings: LogisticSettings | None = None,
+    beta: Coefficients | None = None,
+) -> PropensityFit:
     """P(treated | covariates) of one unit.
 
     Parameters

@@ -24,7 +24,8 @@ class CRTResult:
     ----------
     pvals_df, betas_df : genes × programs; p is the skew-normal one if the run calibrated, else the empirical one
     treated_df : one row a gene: n_treated, n_control, reason, and what became of its propensity and its resamples
-    table : one row a test: target, program, beta, z, p_raw, p_skew, p_adj, n_treated, reason, log10_p. Undefined tests have NaN and a reason, and are left out of p_adj
+    table : one row a test: target, program, beta, z, p_raw, p_skew, p_adj, n_treated, reason, log10_p. Undefined tests have NaN and a reason, and are
+        left out of p_adj
     pvals_raw_df, pvals_skew_df, skew_params : on request, else None; skew_params has xi, omega, alpha (on the scale of beta) and fallback for each test
     settings : of the run, as plain values
     """

@@ -250,7 +250,10 @@ def _batch(settings: StratifiedPermutation, inputs: CRTInputs) -> np.ndarray | N
         return None
     table = inputs.covar_df_raw
     if table is None:
-        warn("the covariates are an array, so there are no batch labels: strata are propensity bins only. Give the covariates as a DataFrame with a batch column.")
+        warn(
+            "the covariates are an array, so there are no batch labels: strata are propensity bins only. "
+            "Give the covariates as a DataFrame with a batch column."
+        )
         return None
     if settings.batch_key is None and inputs.batch_raw is not None:
         return batch_codes(inputs.batch_raw)
@@ -274,8 +277,9 @@ def _burden(settings: StratifiedPermutation, inputs: CRTInputs) -> np.ndarray | 
     if not pd.api.types.is_numeric_dtype(table[key]) or pd.api.types.is_bool_dtype(table[key]):
         raise InputError(f"the burden column {key!r} is {table[key].dtype}; it must be numeric.")
     values = table[key].to_numpy(dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise InputError(f"the burden column {key!r} is NaN or infinite in rows {first_few(np.flatnonzero(~np.isfinite(values)))}. Fill it, or drop those cells.")
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise InputError(f"the burden column {key!r} is NaN or infinite in rows {first_few(bad)}. Fill it, or drop those cells.")
     return values
 
 

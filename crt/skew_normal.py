@@ -49,7 +49,11 @@ class SkewNormalFit:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SkewNormalPvalues:
-    """p-values after calibration, (K,): `p` and `log10_p` (both the empirical p where `fallback`), the `fit`, and `fallback`, where it was not trusted."""
+    """p-values after calibration, (K,).
+
+    `p` and `log10_p` (both of the empirical p where `fallback`), the `fit`, and `fallback`, where it was not trusted. A p below 2.2e-308, the smallest
+    normal double, is given as that; `log10_p` has the value itself.
+    """
 
     p: np.ndarray
     log10_p: np.ndarray
@@ -125,9 +129,10 @@ def skew_normal_pvalues(observed: np.ndarray, null: np.ndarray, *, side: Side = 
         upward = right if side == "both" else np.full(z.shape, side == "right")
         log_p = log_upper_tail(np.where(upward, z, -z), np.where(upward, fit.alpha, -fit.alpha))
         log_p = np.minimum(log_p + (np.log(2) if side == "both" else 0.0), 0.0)
-        trusted = np.isfinite(fit.xi) & np.isfinite(fit.alpha) & (fit.omega > 0) & fit.outlier_ok & np.where(right, fit.right_ok, fit.left_ok) & ~np.isnan(log_p)
+        sound = np.isfinite(fit.xi) & np.isfinite(fit.alpha) & (fit.omega > 0) & ~np.isnan(log_p)
+        trusted = sound & fit.outlier_ok & np.where(right, fit.right_ok, fit.left_ok)
         log10_p = np.where(trusted, log_p / np.log(10), np.log10(raw))
-        p = np.where(trusted, np.exp(log_p), raw)
+        p = np.where(trusted, np.maximum(np.exp(log_p), np.finfo(np.float64).tiny), raw)
     return SkewNormalPvalues(p=p, log10_p=log10_p, fallback=~trusted, fit=fit)
 
 
@@ -158,7 +163,8 @@ def log_upper_tail(z: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def _log_thin_tail(z: np.ndarray, a: np.ndarray) -> np.ndarray:
     """log ∫_z^∞ 2φ(t)Φ(−at) dt, a ≥ 0.
 
-    With s² = 1 + a² and t = z + v the integrand is (2π)^{−1/2} e^{−s²z²/2}·e^{−s²(zv + v²/2)}·erfcx(a t/√2), smooth; Gauss–Legendre up to where the middle factor is e^{−45}.
+    With s² = 1 + a² and t = z + v the integrand is (2π)^{−1/2} e^{−s²z²/2}·e^{−s²(zv + v²/2)}·erfcx(a t/√2), which is smooth; Gauss–Legendre up to where
+    the middle factor is e^{−45}.
     """
     s2 = 1 + a * a
     reach = 90 / s2

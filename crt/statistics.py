@@ -1,6 +1,5 @@
 """The one engine: (a set of treated cells, inputs, a sampler) → `NullDraws`."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,16 +127,36 @@ def draws(
     total_c, total_y = own[:p], own[p : p + len(inputs.program_names)]
     observed, den = projection.coefficients(total_c, total_y)
     reason = _reason(treated.size, cells.size, observed)
-    shared = {"den": den, "u_norm": float(np.linalg.norm(total_c)), "n_treated": int(treated.size), "n_control": int(cells.size - treated.size)}
+    u_norm, n_treated, n_control = float(np.linalg.norm(total_c)), int(treated.size), int(cells.size - treated.size)
     if reason:
-        nothing = np.empty((0, observed.size), np.float32)
-        return NullDraws(observed=np.full_like(observed, np.nan), null=nothing, n_undefined=0, propensity=None, sampling={}, reason=reason, **shared)
+        return NullDraws(
+            observed=np.full_like(observed, np.nan),
+            null=np.empty((0, observed.size), np.float32),
+            n_undefined=0,
+            den=den,
+            u_norm=u_norm,
+            n_treated=n_treated,
+            n_control=n_control,
+            propensity=None,
+            sampling={},
+            reason=reason,
+        )
     columns = inputs.columns if whole else np.ascontiguousarray(inputs.columns[:, cells])
     fitted = propensity(columns, local, mode=propensity_mode, settings=logistic, beta=beta)
     drawer = sampler.bind(inputs) if hasattr(sampler, "bind") else sampler
     sums, sampling = drawer.sums(Unit(cells=cells, treated=local, p=fitted.p, whole=whole), inputs.rows, n_resamples, seed)
     null, n_undefined = null_statistics(sums, projection, observed.size)
-    return NullDraws(observed=observed, null=null.T, n_undefined=n_undefined, propensity=fitted, sampling=sampling, **shared)
+    return NullDraws(
+        observed=observed,
+        null=null.T,
+        n_undefined=n_undefined,
+        den=den,
+        u_norm=u_norm,
+        n_treated=n_treated,
+        n_control=n_control,
+        propensity=fitted,
+        sampling=sampling,
+    )
 
 
 def null_statistics(sums: np.ndarray, projection: Projection, n_programs: int) -> tuple[np.ndarray, int]:
@@ -181,6 +200,3 @@ def _reason(n_treated: int, n_cells: int, observed: np.ndarray) -> str:
     if np.isnan(observed).all():
         return IS_SINGULAR
     return "" if np.isfinite(observed).all() else NONFINITE
-
-
-Statistic = Callable[[NullDraws], np.ndarray]

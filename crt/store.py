@@ -92,4 +92,4 @@ class ResultFolder:
         name = hashlib.blake2b("\x00".join(r.name for r in batch).encode(), digest_size=12).hexdigest()
         columns = {f.name: np.array([getattr(r, f.name) for r in batch]) for f in fields(UnitResult)}
         with atomic(self.finished / f"{name}.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, **columns)
+            np.savez(file, allow_pickle=False, **columns)

@@ -114,8 +114,9 @@ class Strata:
 def batch_codes(labels: np.ndarray | pd.Series) -> np.ndarray:
     """Batch labels as codes in the labels' sorted order; a missing label is an error."""
     values = pd.Series(np.asarray(labels, dtype=object))
-    if values.isna().any():
-        raise InputError(f"{int(values.isna().sum()):,} cells have no batch label, first in row {int(np.flatnonzero(values.isna())[0])}. Fill them, or drop those cells.")
+    absent = np.flatnonzero(values.isna())
+    if absent.size:
+        raise InputError(f"{absent.size:,} cells have no batch label, first in row {absent[0]}. Fill them, or drop those cells.")
     codes, _ = pd.factorize(values.astype(str), sort=True)
     return codes.astype(np.int64)
 
@@ -143,7 +144,6 @@ def build_strata(
     burden : values (n,), or None for no burden bins
     cells : what to call the cells, (n,); by default their positions
     """
-    n = p_hat.size
     p_bin, n_p, _ = compute_bins(p_hat, n_bins)
     b_bin, n_b = (0, 1) if burden is None else compute_bins(burden, n_burden_bins, burden_method, burden_clip)[:2]
     stratum = p_bin * n_b + b_bin

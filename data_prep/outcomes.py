@@ -51,7 +51,7 @@ def check_usage(usage: np.ndarray, cells: np.ndarray, *, where: str) -> np.ndarr
         naming the key, the first bad cells and the mend.
     """
     usage = check_outcome(usage, cells, where=where)
-    negative = (usage < 0).any(1)
+    negative = np.asarray((usage < 0).any(1))
     if negative.any():
         raise InputError(f"{where} is negative in {first_rows(negative, cells)}. Give program usage, or transform='none' for other outcomes.")
     total = usage.sum(1)
@@ -96,6 +96,8 @@ def clr_usage(usage: np.ndarray, *, eps_quantile: float = 1e-4, where: str = "us
         warn(f"{where}: rows do not sum to 1 (they sum to {total.min():.4g} to {total.max():.4g}); they were divided by their sums.")
     share = usage / total
     floor = max(float(np.quantile(share[share > 0], eps_quantile)), np.finfo(np.float64).tiny)
-    share = np.maximum(share, floor)
-    log = np.log(share / share.sum(1, keepdims=True))
-    return log - log.mean(1, keepdims=True)
+    np.maximum(share, floor, out=share)
+    share /= share.sum(1, keepdims=True)
+    np.log(share, out=share)
+    share -= share.mean(1, keepdims=True)
+    return share
