@@ -18,7 +18,7 @@ from screen import clr, design, make_screen
 from crt.engine import STAGES, UnitSettings, run_units
 from crt.samplers import BernoulliIndex, StratifiedPermutation
 
-B = 1023
+B, EFFECT = 1023, 0.6
 
 
 def ours(inputs, **options) -> np.ndarray:
@@ -36,7 +36,7 @@ def main(screens: int, cells: int) -> None:
     for confounding in (0.0, 1.0):
         for seed in range(screens):
             s = make_screen(
-                n_cells=cells, n_genes=60, guides_per_gene=4, n_ntc=60, n_programs=20, frac_active=0.2, usage_effect=0.15, confounding=confounding, seed=seed
+                n_cells=cells, n_genes=60, guides_per_gene=4, n_ntc=60, n_programs=20, frac_active=0.2, usage_effect=EFFECT, confounding=confounding, seed=seed
             )
             C, Y = design(s.covariates), clr(s.usage)
             inputs = crt_common.inputs_of(s, C, Y)
@@ -64,7 +64,7 @@ def main(screens: int, cells: int) -> None:
         true, spread, false = np.sum(counts, axis=0)
         rows.append([confounding, name, f"{true} of {direct}", int(spread), int(false), f"{false / max(1, true + spread + false):.3f}"])
     header = ["confounding", "method", "true", "spread", "false", "false share"]
-    crt_common.table(f"{screens} screens of {cells:,} cells, B = {B}, 10 % false discovery rate", header, rows)
+    crt_common.table(f"{screens} screens of {cells:,} cells, effect {EFFECT}, B = {B}, 10 % false discovery rate", header, rows)
 
 
 if __name__ == "__main__":

@@ -87,8 +87,8 @@ def fit_logistic(Ct: np.ndarray, treated: Sequence[np.ndarray], *, settings: Log
     share = np.array([t.size for t in treated]) / n
     beta = np.zeros((len(treated), p))
     beta[:, 0] = np.log(share) - np.log1p(-share)
-    step = np.zeros_like(beta)
-    slope = np.full(len(treated), np.inf)
+    step, slope = _first_step(Ct, score, share, penalty)
+    beta += step
     converged, n_iter = np.zeros(len(treated), bool), np.zeros(len(treated), np.int64)
     moved, curvature = np.full(len(treated), np.inf), np.empty((len(treated), p, p))
     gradient, hessian = np.empty_like(beta), np.empty((len(treated), p, p))
@@ -119,6 +119,20 @@ def fit_logistic(Ct: np.ndarray, treated: Sequence[np.ndarray], *, settings: Log
             moved[target] = np.abs(new[row]).max()
             converged[target] = moved[target] <= s.tolerance
     return Coefficients(beta=beta, converged=converged, n_iter=n_iter)
+
+
+def _first_step(Ct: np.ndarray, score: np.ndarray, share: np.ndarray, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Newton step from the intercept alone, and its slope.
+
+    There π is one number, so C'π and the Hessian are, but for a factor, the same for all targets: one pass at β = 0 gives ½C'1 and ¼C'C.
+    """
+    p = len(Ct)
+    half, quarter = np.empty((1, p)), np.empty((1, p, p))
+    _kernels.logistic_pass(Ct, np.zeros((1, p)), half, quarter, np.ones(1, bool))
+    gradient = score - share[:, None] * (2 * half)
+    hessian = (share * (1 - share))[:, None, None] * (4 * quarter) + np.diag(penalty + 1e-10)
+    step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
+    return step, np.abs((gradient * step).sum(1))
 
 
 def probability(Ct: np.ndarray, beta: np.ndarray) -> np.ndarray:
