@@ -60,7 +60,8 @@ def ratios(base, inputs, targets, rounds) -> None:
         rows.append([label, f"{slow * 1e3:.0f}", f"{same * 1e3:.2f}", f"{ratio:.0f}×", spread, f"{full * 1e3:.2f}"])
     header = ["", "baseline, ms/target", "project, same targets", "ratio", "range", "project, 16 targets"]
     mean = np.mean([v.sum() for v in vectors])
-    crt_common.table(f"{inputs.all_cells.size:,} cells, {len(inputs.program_names)} programs, p = {len(inputs.covar_names)}, {mean:.0f} treated, B = {B}", header, rows)
+    n, p, K = inputs.all_cells.size, len(inputs.covar_names), len(inputs.program_names)
+    crt_common.table(f"{n:,} cells, {K} programs, p = {p}, {mean:.0f} treated, B = {B}", header, rows)
 
 
 def best(work, n=7) -> float:
@@ -82,7 +83,8 @@ def breakdown(inputs) -> None:
     bernoulli, stratified = BernoulliIndex().bind(inputs), StratifiedPermutation(stratify_by_batch=False).bind(inputs)
     sums, _ = bernoulli.sums(unit, inputs.rows, B, 1)
     null, _ = null_statistics(sums, projection, K)
-    observed = projection.coefficients(inputs.rows[t].astype(float).sum(0)[: inputs.gram.shape[0]], inputs.rows[t].astype(float).sum(0)[inputs.gram.shape[0] :][:K])[0]
+    own, q = inputs.rows[t].astype(float).sum(0), inputs.gram.shape[0]
+    observed = projection.coefficients(own[:q], own[q : q + K])[0]
     raw = empirical_pvalues(observed, null.T)
     hazard, counts = -np.log1p(-p), np.zeros(B, np.int64)
     state = np.uint64(1)
@@ -97,13 +99,15 @@ def breakdown(inputs) -> None:
     strata = stratified.strata(unit)
     one = np.ones((n, 1), np.float32)
     single = np.zeros((B, 1), np.float32)
+    fitting = best(lambda: fit_logistic(inputs.columns, sets)) / 16 + best(lambda: probability(inputs.columns, fit.beta[0]))
+    fused, both = best(lambda: bernoulli.sums(unit, inputs.rows, B, 1)), best(lambda: stratified.sums(unit, inputs.rows, B, 1))
     rows = [
-        ["propensity", best(lambda: fit_logistic(inputs.columns, sets)) / 16 + best(lambda: probability(inputs.columns, fit.beta[0])), f"{stream * (passes + 1):.2f}", f"reading the design {passes:.0f} + 1 times"],
+        ["propensity", fitting, f"{stream * (passes + 1):.2f}", f"reading the design {passes:.0f} + 1 times"],
         ["sampling (bernoulli)", best(lambda: _kernels.bernoulli_counts(hazard, counts, state)), f"{floor_draw:.2f}", f"{drawn:,} exponentials"],
-        ["sampling and sums, fused (bernoulli)", best(lambda: bernoulli.sums(unit, inputs.rows, B, 1)), f"{floor_draw + floor_add:.2f}", f"and {drawn:,} rows of {width} from the first-level cache"],
+        ["sampling and sums, fused (bernoulli)", fused, f"{floor_draw + floor_add:.2f}", f"and {drawn:,} rows of {width} from the first-level cache"],
         ["strata", best(lambda: stratified.strata(unit)), "", ""],
         ["sampling (stratified)", best(lambda: _kernels.stratified_sums(one, strata.cells.copy(), strata.offsets, strata.n_treated, single, state)), "", ""],
-        ["sampling and sums, fused (stratified)", best(lambda: stratified.sums(unit, inputs.rows, B, 1)), f"{floor_add:.2f}", "rows from the first-level cache"],
+        ["sampling and sums, fused (stratified)", both, f"{floor_add:.2f}", "rows from the first-level cache"],
         ["statistic", best(lambda: null_statistics(sums, projection, K)), f"{best(lambda: null.copy()):.2f}", "copying the result"],
         ["raw p", best(lambda: empirical_pvalues(observed, null.T)), f"{best(lambda: null.max()):.2f}", "reading the null once"],
         ["skew-normal", best(lambda: skew_normal_pvalues(observed, null.T, raw=raw)), f"{best(lambda: np.sort(null, axis=1)):.2f}", "sorting the null"],

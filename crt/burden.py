@@ -7,7 +7,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from crt.inputs import _guide_map, _in_order
+from crt.read import guide_map_of, in_order
 from data_prep.errors import InputError, missing_key
 from data_prep.guides import presence
 from data_prep.read import read_guides
@@ -52,7 +52,7 @@ def add_burden_covariate(
     with open_view(adata) as view:
         matrix, names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key)
         guides = presence(matrix, view.names("obs"), where=where)
-        guide_map = _in_order(_guide_map(view, guide2gene_key, ntc_labels), names, where, guide2gene_key)
+        guide_map = in_order(guide_map_of(view, guide2gene_key, ntc_labels), names, where, guide2gene_key)
     counted = np.ones(names.size, bool) if count == "all" else ~guide_map.is_ntc
     burden = pd.Series(np.log1p(np.asarray(guides[:, np.flatnonzero(counted)].sum(1)).ravel().astype(np.float64)), index=table.index, name=name)
     adata.obsm[covar_key] = table.assign(**{name: burden})

@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from crt.read import guide_map_of, in_order, same_index, slot, storable, usage_of
 from data_prep.design import encode_covariates
-from data_prep.errors import InputError, first_few, missing_key, warn
+from data_prep.errors import InputError, warn
 from data_prep.guides import presence
 from data_prep.outcomes import check_outcome, check_usage, clr_usage
 from data_prep.read import read_guides
 from data_prep.screen import NTC_LABELS, GuideMap
-from data_prep.source import View, open_view
+from data_prep.source import open_view
 
 ControlGroup = Literal["complement", "ntc_cells"]
 CONTROL_GROUPS = ("complement", "ntc_cells")
@@ -184,21 +185,21 @@ def prepare_crt_inputs(
         raise InputError(f"transform is {transform!r}; choose 'clr' or 'none'.")
     with open_view(adata) as view:
         cells = view.names("obs")
-        usage, programs = _usage(view, usage_key, cells)
-        covariates = _slot(view, covar_key, "Name the covariates with covar_key (--covar-key).")
+        usage, programs = usage_of(view, usage_key, cells)
+        covariates = slot(view, covar_key, "Name the covariates with covar_key (--covar-key).")
         matrix, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key)
-        mapping = _guide_map(view, guide2gene_key, ntc_labels)
+        mapping = guide_map_of(view, guide2gene_key, ntc_labels)
     if cells.size == 0:
         raise InputError("the screen has no cells.")
     if isinstance(matrix, pd.DataFrame):
-        _same_index(matrix.index, cells, where)
+        same_index(matrix.index, cells, where)
     guides = presence(matrix, cells, where=where)
-    guide_map = _in_order(mapping, guide_names, where, guide2gene_key)
+    guide_map = in_order(mapping, guide_names, where, guide2gene_key)
     said = f"obsm[{usage_key!r}]"
     if transform == "clr":
         Y = clr_usage(check_usage(usage, cells, where=said), eps_quantile=eps_quantile, where=said)
     else:
-        Y = _storable(check_outcome(usage, cells, where=said), said)
+        Y = storable(check_outcome(usage, cells, where=said), said)
     raw = covariates if isinstance(covariates, pd.DataFrame) else None
     design = encode_covariates(covariates, cells, where=f"obsm[{covar_key!r}]")
     inputs = make_inputs(
@@ -242,71 +243,3 @@ def _ntc_only(guides: sp.csc_matrix, is_ntc: np.ndarray) -> np.ndarray:
     ntc = np.bincount(guides[:, np.flatnonzero(is_ntc)].indices, minlength=guides.shape[0])
     targeting = np.bincount(guides[:, np.flatnonzero(~is_ntc)].indices, minlength=guides.shape[0])
     return np.flatnonzero((ntc > 0) & (targeting == 0)).astype(np.int32)
-
-
-def _slot(view: View, key: str, mend: str) -> Any:
-    """`obsm[key]` or `layers[key]`."""
-    slot = "layers" if view.find("obsm", key) is None and view.find("layers", key) is not None else "obsm"
-    return view.need(slot, key, mend)
-
-
-def _usage(view: View, key: str, cells: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    found = _slot(view, key, "Name the program usage with usage_key (--usage-key).")
-    if isinstance(found, pd.DataFrame):
-        _same_index(found.index, cells, f"obsm[{key!r}]")
-        return found.to_numpy(), tuple(str(c) for c in found.columns)
-    values = found.toarray() if sp.issparse(found) else np.asarray(found)
-    n_programs = values.shape[1] if values.ndim == 2 else 0
-    if view.find("uns", "program_names") is not None:
-        names = tuple(str(n) for n in np.asarray(view.need("uns", "program_names", "")).ravel())
-        if len(names) != n_programs:
-            raise InputError(
-                f"uns['program_names'] has {len(names)} names but obsm[{key!r}] has {n_programs} programs. Give one name for each column, or remove it."
-            )
-        return values, names
-    return values, tuple(f"program_{k}" for k in range(n_programs))
-
-
-def _same_index(index: pd.Index, cells: np.ndarray, where: str) -> None:
-    theirs, mine = index.astype(str).to_numpy(dtype=object), np.asarray(cells).astype(str).astype(object)
-    if theirs.size != mine.size:
-        raise InputError(f"{where} has {theirs.size:,} rows but the screen has {mine.size:,} cells.")
-    if (theirs != mine).any():
-        row = int(np.flatnonzero(theirs != mine)[0])
-        raise InputError(f"{where} names its cells differently from the screen, first in row {row} ({theirs[row]} and {mine[row]}). Bring both into one order.")
-
-
-def _guide_map(view: View, key: str, ntc_labels: Sequence[str]) -> GuideMap:
-    holder = view.find("uns", key)
-    if holder is None:
-        raise missing_key("uns", key, view.keys("uns"), "Put the guide → gene map there, as a dict or a table, or name it with guide2gene_key.")
-    found = holder.get("uns", key)
-    if isinstance(found, pd.DataFrame):
-        return GuideMap.from_frame(found, ntc_labels=ntc_labels, where=f"uns[{key!r}]")
-    if isinstance(found, Mapping):
-        return GuideMap.from_mapping({str(k): str(v) for k, v in found.items()}, ntc_labels=ntc_labels)
-    raise InputError(f"uns[{key!r}] is a {type(found).__name__}; it must be a DataFrame or a dict of guide → gene.")
-
-
-def _in_order(mapping: GuideMap, names: np.ndarray, where: str, key: str) -> GuideMap:
-    """The map's rows for these guides; a guide that it does not know is an error."""
-    unique, count = np.unique(names.astype(str), return_counts=True)
-    if (count > 1).any():
-        raise InputError(f"{where}: guide names repeat: {first_few(unique[count > 1])}. Make them unique.")
-    row = pd.Index(mapping.guide).get_indexer(pd.Index(names))
-    if (row < 0).any():
-        raise InputError(
-            f"{where}: {int((row < 0).sum())} of {names.size} guides are not in uns[{key!r}]: {first_few(names[row < 0])}. "
-            "Add them to the map (an NTC guide maps to 'non-targeting'), or drop their columns."
-        )
-    return GuideMap(guide=mapping.guide[row], gene=mapping.gene[row], is_ntc=mapping.is_ntc[row])
-
-
-def _storable(values: np.ndarray, where: str) -> np.ndarray:
-    """Outcomes that float32 can hold: those far from zero are stored less their means, which no coefficient depends on."""
-    mean, sd = values.mean(0), values.std(0)
-    far = np.abs(mean) > 100 * sd
-    if far.any():
-        warn(f"{where}: {int(far.sum())} outcomes lie over 100 SD from zero; Y holds them less their means.")
-        values = values - np.where(far, mean, 0.0)
-    return values

@@ -12,9 +12,10 @@ import pandas as pd
 
 from crt import _kernels
 from crt.inputs import CRTInputs
+from crt.raw_columns import batch_of, burden_of
 from crt.strata import BIN_METHODS, BinMethod, Strata, batch_codes, build_strata
 from crt.streams import stream_state
-from data_prep.errors import InputError, first_few, warn
+from data_prep.errors import InputError, first_few
 
 
 class Resamples(NamedTuple):
@@ -179,7 +180,11 @@ class StratifiedPermutation:
 
     def bind(self, inputs: CRTInputs) -> Drawer:
         """Make ready for a screen: batch codes and burden values, once for all its units."""
-        return _StratifiedDrawer(settings=self, batch=_batch(self, inputs), burden=_burden(self, inputs))
+        return _StratifiedDrawer(
+            settings=self,
+            batch=batch_of(inputs, self.batch_key) if self.stratify_by_batch else None,
+            burden=None if self.burden_key is None else burden_of(inputs, self.burden_key),
+        )
 
 
 Sampler = BernoulliIndex | StratifiedPermutation
@@ -243,44 +248,6 @@ class _StratifiedDrawer:
         indices = np.empty(total * n_resamples, np.int32)
         _kernels.stratified_indices(strata.cells.copy(), strata.offsets, strata.n_treated, n_resamples, indices, stream_state(seed))
         return Resamples(np.arange(n_resamples + 1, dtype=np.int64) * total, indices)
-
-
-def _batch(settings: StratifiedPermutation, inputs: CRTInputs) -> np.ndarray | None:
-    if not settings.stratify_by_batch:
-        return None
-    table = inputs.covar_df_raw
-    if table is None:
-        warn(
-            "the covariates are an array, so there are no batch labels: strata are propensity bins only. "
-            "Give the covariates as a DataFrame with a batch column."
-        )
-        return None
-    if settings.batch_key is None and inputs.batch_raw is not None:
-        return batch_codes(inputs.batch_raw)
-    key = settings.batch_key or "batch"
-    if key not in table.columns:
-        raise InputError(
-            f"the covariates have no batch column {key!r}; they have: {first_few(table.columns, 20)}. "
-            "Add the batch labels to the raw covariate table, name the column with batch_key, or set stratify_by_batch=False."
-        )
-    return batch_codes(table[key])
-
-
-def _burden(settings: StratifiedPermutation, inputs: CRTInputs) -> np.ndarray | None:
-    key, table = settings.burden_key, inputs.covar_df_raw
-    if key is None:
-        return None
-    if table is None:
-        raise InputError(f"burden_key is {key!r} but the covariates are an array, without named columns. Give them as a DataFrame.")
-    if key not in table.columns:
-        raise InputError(f"the covariates have no burden column {key!r}; they have: {first_few(table.columns, 20)}. add_burden_covariate computes one.")
-    if not pd.api.types.is_numeric_dtype(table[key]) or pd.api.types.is_bool_dtype(table[key]):
-        raise InputError(f"the burden column {key!r} is {table[key].dtype}; it must be numeric.")
-    values = table[key].to_numpy(dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(values))
-    if bad.size:
-        raise InputError(f"the burden column {key!r} is NaN or infinite in rows {first_few(bad)}. Fill it, or drop those cells.")
-    return values
 
 
 def _hazard(p: np.ndarray) -> np.ndarray:
