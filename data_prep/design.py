@@ -7,7 +7,7 @@ import pandas as pd
 
 from data_prep.errors import InputError, first_few, first_rows, warn
 
-FEW_VALUES = 2  # a numeric column with no more distinct values than this is read as labels
+FEW_VALUES = 5  # a numeric column with no more distinct values than this is read as labels (batches are often numbered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

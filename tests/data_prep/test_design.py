@@ -26,6 +26,11 @@ def test_encoding():
     assert np.linalg.matrix_rank(design.matrix) == 7 and not design.dropped
 
 
+def test_numbered_batches_are_levels():
+    design = encode_covariates(frame(batch=np.tile([3, 1, 2, 7], 15), count=np.arange(60) % 6), CELLS)
+    assert design.names == ("intercept", "batch=2", "batch=3", "batch=7", "count")
+
+
 def test_dependent_and_constant_columns_are_named_and_dropped():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 60))
