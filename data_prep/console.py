@@ -23,6 +23,9 @@ def run(command: Callable[..., Any]) -> None:
     except OSError as error:  # a file that can't be read or written, a full disk
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except AssertionError as error:  # a check of our own result failed
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

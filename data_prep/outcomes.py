@@ -44,3 +44,64 @@ def check_fate_prob(prob: np.ndarray, names: tuple[str, ...], cells: np.ndarray,
     if (off > SUM_EXACT).any():
         warn(f"{where}: {int((off > SUM_EXACT).sum()):,} rows sum to 1 only within {off.max():.1e}; they were renormalised.")
     return prob / total[:, None]
+
+
+def check_usage(usage: np.ndarray, cells: np.ndarray, *, where: str) -> np.ndarray:
+    """Program usage as float64 (N, K): finite and nonnegative, with a positive sum in every cell.
+
+    Raises
+    ------
+    InputError
+        naming the key, the first bad cells and the mend.
+    """
+    usage = check_outcome(usage, cells, where=where)
+    negative = np.asarray((usage < 0).any(1))
+    if negative.any():
+        raise InputError(f"{where} is negative in {first_rows(negative, cells)}. Give program usage, or transform='none' for other outcomes.")
+    total = usage.sum(1)
+    if (total <= 0).any():
+        raise InputError(f"{where} is zero throughout in {first_rows(total <= 0, cells)}. Drop those cells: a composition of nothing is undefined.")
+    return usage
+
+
+def check_outcome(values: np.ndarray, cells: np.ndarray, *, where: str) -> np.ndarray:
+    """Any continuous outcome as float64 (N, K), finite."""
+    try:
+        values = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} is not numeric: {error}. Give one number for each cell and program.") from error
+    if values.ndim != 2 or values.shape[1] == 0:
+        raise InputError(f"{where} has shape {values.shape}; it must be cells × programs.")
+    if len(values) != cells.size:
+        raise InputError(f"{where} has {len(values):,} rows but the screen has {cells.size:,} cells.")
+    bad = ~np.isfinite(values).all(1)
+    if bad.any():
+        raise InputError(f"{where} is NaN or infinite in {first_rows(bad, cells)}. Drop those cells, or compute their values again.")
+    return values
+
+
+def clr_usage(usage: np.ndarray, *, eps_quantile: float = 1e-4, where: str = "usage") -> np.ndarray:
+    """Centred log-ratios of program usage, (N, K).
+
+    Rows are divided by their sums (usages in percent, whose rows sum to 100, are said), floored at the `eps_quantile` quantile of the *positive* entries,
+    divided by their sums again, and clr_k = log u_k − mean_j log u_j. Consensus NMF leaves exact zeros; a quantile over all entries would then be 0 and
+    the logarithm −∞.
+
+    Source: Aitchison 1986, "The statistical analysis of compositional data", for the centred log-ratio.
+    """
+    if not 0 <= eps_quantile < 1:
+        raise InputError(f"eps_quantile is {eps_quantile}; it must be in [0, 1).")
+    if usage.shape[1] < 2:
+        raise InputError(f"{where} has one program; a centred log-ratio needs two or more (transform='none' takes the outcome as it is).")
+    total = usage.sum(1, keepdims=True)
+    if abs(float(np.median(total)) - 100) < 1:
+        warn(f"{where}: rows sum to 100, so usages are in percent; they were divided by their sums.")
+    elif (np.abs(total - 1) > SUM_ROUNDED).any():
+        warn(f"{where}: rows do not sum to 1 (they sum to {total.min():.4g} to {total.max():.4g}); they were divided by their sums.")
+    share = usage / total
+    floor = max(float(np.quantile(share[share > 0], eps_quantile)), np.finfo(np.float64).tiny)
+    np.maximum(share, floor, out=share)
+    share /= share.sum(1, keepdims=True)
+    np.log(share, out=share)
+    share -= share.mean(1, keepdims=True)
+    return share

@@ -21,6 +21,8 @@ from hierarchy.natural import NaturalProblem
 
 DENSE_LIMIT = 1_000  # unknowns up to which the joint covariance is formed whole
 ITERATIONS = 14
+PROBE_ERROR = 0.007  # relative error of an SD that more probes are not spent on
+BATCH = 16  # probes between looks at it
 CHUNK_NUMBERS = 6_000_000  # cells × free fates × right-hand sides held at once
 
 
@@ -131,18 +133,23 @@ def _seen(problem: NaturalProblem) -> Tensor:
 
 
 def _between_genes(genes: _GenesOnly, generator: torch.Generator) -> list[Tensor]:
-    """The middle term for each group's genes, averaged over draws."""
+    """The middle term for each group's genes, averaged over draws: batches of them until the errors are known to `PROBE_ERROR`, or all."""
     problem, coords = genes.problem, genes.problem.coords
     total = [torch.zeros_like(factor) for factor in genes.factors]
-    probes, width = problem.settings.n_probes, _width(problem)
-    for first in range(0, probes, width):
-        noise = _noise(problem, genes.precision, min(width, probes - first), generator)
+    given_all = sum(torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2).sum() for factor in genes.factors)
+    probes, width, done = problem.settings.n_probes, min(BATCH, _width(problem)), 0
+    while done < probes:
+        noise = _noise(problem, genes.precision, min(width, probes - done), generator)
         noise[coords.nuisance] = 0
         shift = genes.solve(noise) - genes.blockwise(noise)  # −Q_ℓℓ⁻¹ Σ_m Q_ℓm x_m
         for group, out in zip(coords.groups, total, strict=True):
             own = group.split(shift).flatten(1, 2)
-            out += own @ own.transpose(1, 2) / probes
-    return total
+            out += own @ own.transpose(1, 2)
+        done += noise.shape[-1]
+        share = float(sum(out.diagonal(dim1=1, dim2=2).sum() for out in total) / done / given_all)
+        if done >= 8 and share / (2 * done) ** 0.5 < PROBE_ERROR:  # an SD's relative error: half the variance's share × √(2/draws)
+            break
+    return [out / done for out in total]
 
 
 def _noise(problem: NaturalProblem, precision: Precision, s: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,129 @@
+"""How time grows with cells, programs, resamples, targets and workers; and a million cells.
+
+    python benchmarks/crt_growth.py             growth, CPU ms per target
+    python benchmarks/crt_growth.py million     1,000,000 cells × 60 programs × 200 targets, two workers: wall time and memory
+"""
+
+import resource
+import sys
+import threading
+import time
+
+import crt_common
+import numpy as np
+from screen import clr, design, make_screen
+
+from crt.engine import UnitSettings, run_units
+from crt.inputs import make_inputs
+from crt.samplers import BernoulliIndex, StratifiedPermutation
+from data_prep.screen import GuideMap
+
+
+def per_target(inputs, n_targets, n_resamples, sampler) -> float:
+    """CPU milliseconds per target, the better of two runs."""
+    settings = UnitSettings(n_resamples=n_resamples, sampler=sampler)
+    genes = list(inputs.genes)[:n_targets]
+    took = []
+    for _ in range(3):
+        start = time.process_time()
+        list(run_units(genes, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings))
+        took.append((time.process_time() - start) / n_targets * 1e3)
+    return min(took)
+
+
+def growth() -> None:
+    """One thing varied at a time around 50,000 cells × 70 programs, B = 1023, 16 targets."""
+    rows = []
+    at = {"cells": 50_000, "programs": 70, "B": 1023, "targets": 16}
+    for name, values in (("cells", (12_500, 50_000, 200_000)), ("programs", (16, 70, 140)), ("B", (255, 1023, 4092)), ("targets", (4, 16, 64))):
+        for value in values:
+            now = {**at, name: value}
+            s = make_screen(n_cells=now["cells"], n_programs=now["programs"])
+            inputs = crt_common.inputs_of(s, design(s.covariates), clr(s.usage))
+            treated = float(np.mean([inputs.treated(inputs.gene_to_cols[g]).size for g in list(inputs.genes)[: now["targets"]]]))
+            times = [per_target(inputs, now["targets"], now["B"], sampler) for sampler in (BernoulliIndex(), StratifiedPermutation(stratify_by_batch=False))]
+            rows.append([name, f"{value:,}", f"{treated:.0f}", *(f"{t:.2f}" for t in times)])
+    crt_common.table("CPU ms per target, one thread", ["varied", "value", "treated", "bernoulli", "stratified"], rows)
+
+
+def workers() -> None:
+    """Wall time of 64 targets with one and two workers, by turns."""
+    s = make_screen(n_cells=50_000, n_programs=70)
+    inputs = crt_common.inputs_of(s, design(s.covariates), clr(s.usage))
+    genes = list(inputs.genes)[:64]
+    rows = []
+    for label, skew in (("raw", False), ("skew-normal", True)):
+        settings = UnitSettings(skew_normal=skew)
+        times = {1: [], 2: []}
+        for _ in range(5):
+            for n_jobs in (1, 2):
+                start = time.perf_counter()
+                list(run_units(genes, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings, n_jobs=n_jobs))
+                times[n_jobs].append(time.perf_counter() - start)
+        one, two = min(times[1]), min(times[2])
+        rows.append([label, f"{one:.3f}", f"{two:.3f}", f"{one / two:.2f}×"])
+    crt_common.table("64 targets, wall seconds (least of 5)", ["", "1 worker", "2 workers", "gain"], rows)
+
+
+def peak() -> float:
+    """Peak resident memory, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def resident() -> float:
+    """Resident memory now, GiB."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**30
+
+
+def million(n=1_000_000, K=60, n_genes=200, treated_each=4_000) -> None:
+    """Outcomes drawn in float32; each gene's guides in about 4,000 cells."""
+    rng = np.random.default_rng(0)
+    Y = rng.standard_normal((n, K), dtype=np.float32)
+    C = np.column_stack([np.ones(n, np.float32), rng.standard_normal((n, 8), dtype=np.float32)])
+    from scipy.sparse import csc_matrix
+
+    indices = np.concatenate([np.sort(rng.choice(n, treated_each, replace=False)) for _ in range(n_genes)]).astype(np.int32)
+    guides = csc_matrix((np.ones(indices.size, np.float32), indices, np.arange(n_genes + 1) * treated_each), shape=(n, n_genes))
+    names = np.array([f"G{g:03d}" for g in range(n_genes)], dtype=object)
+    inputs = make_inputs(
+        C=C,
+        Y=Y,
+        guides=guides,
+        guide_map=GuideMap(guide=names, gene=names, is_ntc=np.zeros(n_genes, bool)),
+        program_names=[f"program_{k}" for k in range(K)],
+        covar_names=[f"covariate_{j}" for j in range(9)],
+        cells=np.arange(n),
+    )
+    del Y, C
+    held = (inputs.rows.nbytes + inputs.columns.nbytes) / 2**30
+    rows = []
+    for label, sampler in (("bernoulli", BernoulliIndex()), ("stratified", StratifiedPermutation(stratify_by_batch=False))):
+        most, stop = [resident()], threading.Event()
+
+        def watch(most=most, stop=stop):
+            while not stop.wait(0.02):
+                most[0] = max(most[0], resident())
+
+        before = resident()
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        start, cpu = time.perf_counter(), time.process_time()
+        list(run_units(inputs.genes, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, UnitSettings(sampler=sampler, skew_normal=True), n_jobs=2))
+        wall, used = time.perf_counter() - start, time.process_time() - cpu
+        stop.set()
+        watcher.join()
+        rows.append([label, f"{wall:.1f}", f"{used:.1f}", f"{held:.2f}", f"{(most[0] - before) * 1024:.0f}"])
+    crt_common.table(
+        f"{n:,} cells × {K} programs × {n_genes} targets, {treated_each:,} treated each, B = 1023, skew-normal, 2 workers",
+        ["sampler", "wall s", "CPU s", "inputs in float32, GiB", "more while running, MiB"],
+        rows,
+    )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["million"]:
+        million()
+    else:
+        growth()
+        workers()

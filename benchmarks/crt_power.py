@@ -1,0 +1,72 @@
+"""Power at a 10 % false discovery rate, with and without confounding: this package, the baseline's p-values, a t-test and Wilcoxon for each program.
+
+    python benchmarks/crt_power.py [screens=3] [cells=20000]
+
+Screens of `screen.make_screen` with effects: 60 genes, 20 programs, a fifth of the genes active. `confounding` tilts guide frequency by batch; there
+the programs that depend on batch shift with it. Direct effects are the truth; CLR spreads an effect thinly over all programs, so a found program that is
+not directly shifted, of an active gene, is counted apart ("spread") and only those of inactive genes are false.
+"""
+
+import sys
+
+import crt_common
+import numpy as np
+from crt_baseline import Baseline
+from scipy.stats import false_discovery_control, mannwhitneyu, ttest_ind
+from screen import clr, design, make_screen
+
+from crt.engine import STAGES, UnitSettings, run_units
+from crt.samplers import BernoulliIndex, StratifiedPermutation
+
+B, EFFECT = 1023, 0.6
+
+
+def ours(inputs, **options) -> np.ndarray:
+    """p of every gene and program: the skew-normal one if calibrated."""
+    settings = UnitSettings(n_resamples=B, **options)
+    units = [u for batch in run_units(inputs.genes, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings, n_jobs=2) for u in batch]
+    by_name = {u.name: u for u in units}
+    return np.array([by_name[g].p_skew if settings.skew_normal else by_name[g].p_raw for g in inputs.genes])
+
+
+def main(screens: int, cells: int) -> None:
+    """Sums over screens of true, spread and false discoveries."""
+    found: dict[tuple[float, str], list[np.ndarray]] = {}
+    direct = 0
+    for confounding in (0.0, 1.0):
+        for seed in range(screens):
+            s = make_screen(
+                n_cells=cells, n_genes=60, guides_per_gene=4, n_ntc=60, n_programs=20, frac_active=0.2, usage_effect=EFFECT, confounding=confounding, seed=seed
+            )
+            C, Y = design(s.covariates), clr(s.usage)
+            inputs = crt_common.inputs_of(s, C, Y)
+            base = Baseline(C, Y)
+            x = np.array([np.bincount(inputs.treated(inputs.gene_to_cols[g]), minlength=cells) for g in inputs.genes])
+            p = {
+                "bernoulli raw": ours(inputs, sampler=BernoulliIndex()),
+                "bernoulli skew-normal": ours(inputs, sampler=BernoulliIndex(), skew_normal=True),
+                "bernoulli raw, adaptive": ours(inputs, sampler=BernoulliIndex(), stages=STAGES),
+                "stratified raw": ours(inputs, sampler=StratifiedPermutation(stratify_by_batch=False)),
+                "stratified skew-normal": ours(inputs, sampler=StratifiedPermutation(stratify_by_batch=False), skew_normal=True),
+                "baseline raw": np.array([base.test(v, B, seed)[0] for v in x]),
+                "baseline skew-normal": np.array([base.test(v, B, seed, skew_normal=True)[0] for v in x]),
+                "t-test": np.array([ttest_ind(Y[v == 1], Y[v == 0], equal_var=False).pvalue for v in x]),
+                "Wilcoxon": np.array([mannwhitneyu(Y[v == 1], Y[v == 0]).pvalue for v in x]),
+            }
+            truth = s.usage_effect != 0
+            active = truth.any(1, keepdims=True)
+            direct += truth.sum() if confounding == 0 else 0
+            for name, values in p.items():
+                hit = false_discovery_control(values.ravel()).reshape(values.shape) <= 0.1
+                found.setdefault((confounding, name), []).append(np.array([(hit & truth).sum(), (hit & ~truth & active).sum(), (hit & ~active).sum()]))
+    rows = []
+    for (confounding, name), counts in found.items():
+        true, spread, false = np.sum(counts, axis=0)
+        rows.append([confounding, name, f"{true} of {direct}", int(spread), int(false), f"{false / max(1, true + spread + false):.3f}"])
+    header = ["confounding", "method", "true", "spread", "false", "false share"]
+    crt_common.table(f"{screens} screens of {cells:,} cells, effect {EFFECT}, B = {B}, 10 % false discovery rate", header, rows)
+
+
+if __name__ == "__main__":
+    given = [int(a) for a in sys.argv[1:]]
+    main(*(given + [3, 20_000][len(given) :]))

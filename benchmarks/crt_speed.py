@@ -1,0 +1,124 @@
+"""CPU time per target against `crt_baseline.py`, in one process, alternating; median of the rounds. One thread.
+
+    python benchmarks/crt_speed.py [cells=50000] [programs=70] [targets=4] [rounds=3]
+
+Then where the time goes, and how far each part is from its floor: the memory it must move, or the numbers it must draw.
+"""
+
+import sys
+import time
+
+import crt_common
+import numpy as np
+from crt_baseline import Baseline
+from screen import clr, design, make_screen
+
+from crt import _kernels
+from crt.engine import UnitSettings, run_units
+from crt.propensity import fit_logistic, probability
+from crt.pvalues import empirical_pvalues
+from crt.samplers import BernoulliIndex, StratifiedPermutation, Unit
+from crt.skew_normal import skew_normal_pvalues
+from crt.statistics import Projection, null_statistics
+
+B = 1023
+CASES = (
+    ("bernoulli raw", BernoulliIndex(), False, {}),
+    ("bernoulli skew-normal", BernoulliIndex(), True, {"skew_normal": True}),
+    ("stratified raw", StratifiedPermutation(stratify_by_batch=False), False, {"sampler": "stratified_perm"}),
+)
+
+
+def cpu(work) -> float:
+    """CPU seconds of a call."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def ratios(base, inputs, targets, rounds) -> None:
+    """Baseline and project by turns. Ours takes a batch of 16 targets, of which the baseline does the first few: times are per target and per treated cell."""
+    ours = list(inputs.genes)[:16]
+    treated = {g: inputs.treated(inputs.gene_to_cols[g]) for g in ours}
+    theirs = ours[:targets]
+    vectors = [np.bincount(treated[g], minlength=inputs.all_cells.size) for g in theirs]
+    rows = []
+    for label, sampler, skew, options in CASES:
+        settings = UnitSettings(n_resamples=B, sampler=sampler, skew_normal=skew)
+        run = lambda names, s=settings: list(run_units(names, treated.__getitem__, inputs, s))  # noqa: E731
+        run(ours)
+        base.test(vectors[0], 15, **options)
+        pairs = []
+        for _ in range(rounds):
+            slow = cpu(lambda o=options: [base.test(x, B, **o) for x in vectors]) / targets
+            same = cpu(lambda r=run: [r(theirs) for _ in range(4)]) / targets / 4
+            full = cpu(lambda r=run: [r(ours) for _ in range(2)]) / len(ours) / 2
+            pairs.append((slow, same, full))
+        slow, same, full = np.median(pairs, axis=0)
+        ratio = np.median([a / b for a, b, _ in pairs])
+        spread = f"{min(a / b for a, b, _ in pairs):.0f}–{max(a / b for a, b, _ in pairs):.0f}"
+        rows.append([label, f"{slow * 1e3:.0f}", f"{same * 1e3:.2f}", f"{ratio:.0f}×", spread, f"{full * 1e3:.2f}"])
+    header = ["", "baseline, ms/target", "project, same targets", "ratio", "range", "project, 16 targets"]
+    mean = np.mean([v.sum() for v in vectors])
+    n, p, K = inputs.all_cells.size, len(inputs.covar_names), len(inputs.program_names)
+    crt_common.table(f"{n:,} cells, {K} programs, p = {p}, {mean:.0f} treated, B = {B}", header, rows)
+
+
+def best(work, n=7) -> float:
+    """Milliseconds, the least of several calls."""
+    work()
+    return min(cpu(work) for _ in range(n)) * 1e3
+
+
+def breakdown(inputs) -> None:
+    """Where a target's time goes."""
+    genes = list(inputs.genes)[:16]
+    sets = [inputs.treated(inputs.gene_to_cols[g]) for g in genes]
+    n, width = inputs.rows.shape
+    fit = fit_logistic(inputs.columns, sets)
+    t, p = sets[0], probability(inputs.columns, fit.beta[0])
+    unit = Unit(cells=inputs.all_cells, treated=t, p=p, whole=True)
+    projection = Projection.of(inputs.gram, inputs.cross)
+    K = len(inputs.program_names)
+    bernoulli, stratified = BernoulliIndex().bind(inputs), StratifiedPermutation(stratify_by_batch=False).bind(inputs)
+    sums, _ = bernoulli.sums(unit, inputs.rows, B, 1)
+    null, _ = null_statistics(sums, projection, K)
+    own, q = inputs.rows[t].astype(float).sum(0), inputs.gram.shape[0]
+    observed = projection.coefficients(own[:q], own[q : q + K])[0]
+    raw = empirical_pvalues(observed, null.T)
+    hazard, counts = -np.log1p(-p), np.zeros(B, np.int64)
+    state = np.uint64(1)
+    out, value = np.empty(_kernels.BLOCK), np.empty(_kernels.BLOCK)
+    drawn = t.size * B
+    blocks = drawn // _kernels.BLOCK
+    floor_draw = best(lambda: [_kernels.fill_exponentials(out, value, value.view(np.int64), state) for _ in range(blocks)])
+    line = np.ones((16, width), np.float32)
+    floor_add = best(lambda: _kernels.gather_sums(line, np.arange(B + 1) * t.size, np.zeros(drawn, np.int32), sums.copy()))
+    passes = float(fit.n_iter.mean())
+    stream = best(lambda: inputs.columns.sum())
+    strata = stratified.strata(unit)
+    one = np.ones((n, 1), np.float32)
+    single = np.zeros((B, 1), np.float32)
+    fitting = best(lambda: fit_logistic(inputs.columns, sets)) / 16 + best(lambda: probability(inputs.columns, fit.beta[0]))
+    fused, both = best(lambda: bernoulli.sums(unit, inputs.rows, B, 1)), best(lambda: stratified.sums(unit, inputs.rows, B, 1))
+    rows = [
+        ["propensity", fitting, f"{stream * (passes + 1):.2f}", f"reading the design {passes:.0f} + 1 times"],
+        ["sampling (bernoulli)", best(lambda: _kernels.bernoulli_counts(hazard, counts, state)), f"{floor_draw:.2f}", f"{drawn:,} exponentials"],
+        ["sampling and sums, fused (bernoulli)", fused, f"{floor_draw + floor_add:.2f}", f"and {drawn:,} rows of {width} from the first-level cache"],
+        ["strata", best(lambda: stratified.strata(unit)), "", ""],
+        ["sampling (stratified)", best(lambda: _kernels.stratified_sums(one, strata.cells.copy(), strata.offsets, strata.n_treated, single, state)), "", ""],
+        ["sampling and sums, fused (stratified)", both, f"{floor_add:.2f}", "rows from the first-level cache"],
+        ["statistic", best(lambda: null_statistics(sums, projection, K)), f"{best(lambda: null.copy()):.2f}", "copying the result"],
+        ["raw p", best(lambda: empirical_pvalues(observed, null.T)), f"{best(lambda: null.max()):.2f}", "reading the null once"],
+        ["skew-normal", best(lambda: skew_normal_pvalues(observed, null.T, raw=raw)), f"{best(lambda: np.sort(null, axis=1)):.2f}", "sorting the null"],
+    ]
+    crt_common.table("One target, ms of CPU", ["part", "takes", "floor", "the floor is"], rows)
+
+
+if __name__ == "__main__":
+    cells, programs, targets, rounds = (int(a) for a in (sys.argv[1:] + ["50000", "70", "4", "3"][len(sys.argv) - 1 :]))
+    s = make_screen(n_cells=cells, n_programs=programs)
+    C, Y = design(s.covariates), clr(s.usage)
+    inputs = crt_common.inputs_of(s, C, Y)
+    breakdown(inputs)
+    ratios(Baseline(C, Y), inputs, targets, rounds)

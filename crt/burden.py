@@ -1,0 +1,59 @@
+"""Burden: how many guides a cell carries, as a covariate."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from crt.read import guide_map_of, in_order
+from data_prep.errors import InputError, missing_key
+from data_prep.guides import presence
+from data_prep.read import read_guides
+from data_prep.screen import NTC_LABELS
+from data_prep.source import open_view
+
+BURDEN_KEY = "log1p_non_ntc_guides_per_cell"
+
+
+def add_burden_covariate(
+    adata: ad.AnnData | Any,
+    *,
+    name: str = BURDEN_KEY,
+    count: Literal["non_ntc", "all"] = "non_ntc",
+    covar_key: str = "covar",
+    guide_assignment_key: str = "guide_assignment",
+    guide2gene_key: str = "guide2gene",
+    guide_names_key: str = "guide_names",
+    ntc_labels: Sequence[str] = NTC_LABELS,
+) -> pd.Series:
+    """Add log(1 + guides in the cell) to `adata.obsm[covar_key]` as a column, and return it.
+
+    The table is replaced by a copy with the column, so a table shared with another object stays as it is.
+
+    Parameters
+    ----------
+    name : of the column; an existing column of that name is replaced
+    count : "non_ntc" guides, or "all"
+
+    Raises
+    ------
+    InputError
+        where the covariates are not a DataFrame, or the guides can't be read.
+    """
+    if count not in ("non_ntc", "all"):
+        raise InputError(f"count is {count!r}; choose 'non_ntc' or 'all'.")
+    if covar_key not in adata.obsm:
+        raise missing_key("obsm", covar_key, adata.obsm.keys(), "The burden is a column of the covariate table.")
+    table = adata.obsm[covar_key]
+    if not isinstance(table, pd.DataFrame):
+        raise InputError(f"obsm[{covar_key!r}] is a {type(table).__name__}; the burden is a named column, so store the covariates as a DataFrame.")
+    with open_view(adata) as view:
+        matrix, names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key)
+        guides = presence(matrix, view.names("obs"), where=where)
+        guide_map = in_order(guide_map_of(view, guide2gene_key, ntc_labels), names, where, guide2gene_key)
+    counted = np.ones(names.size, bool) if count == "all" else ~guide_map.is_ntc
+    burden = pd.Series(np.log1p(np.asarray(guides[:, np.flatnonzero(counted)].sum(1)).ravel().astype(np.float64)), index=table.index, name=name)
+    adata.obsm[covar_key] = table.assign(**{name: burden})
+    return burden

@@ -1,0 +1,245 @@
+"""The checked input of the test: `CRTInputs`, and how an AnnData becomes one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from crt.read import guide_map_of, in_order, same_index, slot, storable, usage_of
+from data_prep.design import encode_covariates
+from data_prep.errors import InputError, warn
+from data_prep.guides import presence
+from data_prep.outcomes import check_outcome, check_usage, clr_usage
+from data_prep.read import read_guides
+from data_prep.screen import NTC_LABELS, GuideMap
+from data_prep.source import open_view
+
+ControlGroup = Literal["complement", "ntc_cells"]
+CONTROL_GROUPS = ("complement", "ntc_cells")
+LOW_MOI = 1.5  # mean guides per cell under which the complement is a doubtful control
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CRTInputs:
+    """Everything the test needs of a screen, read-only, shared by all units and workers.
+
+    Attributes
+    ----------
+    rows : float32 (N, width), C-contiguous: for each cell its p covariates (intercept first), its K outcomes, and zeros up to a multiple of 16.
+        A sum over treated cells is one pass over their rows; `C` and `Y` are views of it
+    columns : float32 (p, N), the covariates again, transposed, for the propensity
+    gram, cross : float64, C'C (p, p) and C'Y (p, K) over all cells; with NTC controls `ntc_gram`, `ntc_cross` over those
+    guides : presence, CSC (N, G)
+    guide_names, guide2gene : guides in the order of the columns; guide → gene (an NTC guide's is its label)
+    gene_to_cols : gene → columns of `guides`; `ntc_cols` the columns of NTC guides
+    program_names, covar_names : columns of Y and C
+    covar_df_raw, batch_raw : the covariate table as given (None for an array) and its batch column (None if it has none). Nothing in C depends on them
+    control_group, ntc_cells : which cells a unit is compared with; the cells all of whose guides are NTC (one at least), int32
+    cells : names (N,)
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    gram: np.ndarray
+    cross: np.ndarray
+    ntc_gram: np.ndarray
+    ntc_cross: np.ndarray
+    guides: sp.csc_matrix
+    guide_names: np.ndarray
+    guide2gene: Mapping[str, str]
+    gene_to_cols: Mapping[str, np.ndarray]
+    ntc_cols: np.ndarray
+    program_names: tuple[str, ...]
+    covar_names: tuple[str, ...]
+    covar_df_raw: pd.DataFrame | None
+    batch_raw: pd.Series | None
+    control_group: ControlGroup
+    ntc_cells: np.ndarray
+    all_cells: np.ndarray
+    cells: np.ndarray
+
+    @property
+    def C(self) -> np.ndarray:
+        """The design, float32 (N, p), a read-only view; the intercept is column 0."""
+        return self.rows[:, : len(self.covar_names)]
+
+    @property
+    def Y(self) -> np.ndarray:
+        """The outcomes, float32 (N, K), a read-only view."""
+        p = len(self.covar_names)
+        return self.rows[:, p : p + len(self.program_names)]
+
+    @property
+    def genes(self) -> tuple[str, ...]:
+        """The target genes, in sorted order."""
+        return tuple(self.gene_to_cols)
+
+    @property
+    def moi(self) -> float:
+        """Mean number of guides in a cell."""
+        return float(self.guides.nnz / max(1, self.guides.shape[0]))
+
+    def treated(self, columns: Sequence[int] | np.ndarray) -> np.ndarray:
+        """The cells that carry any of these guides, int32, rising."""
+        g = self.guides
+        parts = [g.indices[g.indptr[c] : g.indptr[c + 1]] for c in columns]
+        return np.unique(np.concatenate(parts)).astype(np.int32) if parts else np.empty(0, np.int32)
+
+
+def make_inputs(
+    *,
+    C: np.ndarray,
+    Y: np.ndarray,
+    guides: sp.spmatrix,
+    guide_map: GuideMap,
+    program_names: Sequence[str],
+    covar_names: Sequence[str],
+    cells: np.ndarray,
+    covar_df_raw: pd.DataFrame | None = None,
+    batch_raw: pd.Series | None = None,
+    control_group: ControlGroup = "complement",
+) -> CRTInputs:
+    """Lay out checked parts as `CRTInputs`; `guide_map` is in the order of the columns of `guides`, and column 0 of C is the intercept."""
+    n, p = C.shape
+    if n == 0 or Y.shape[0] != n or guides.shape[0] != n:
+        raise InputError(f"C has {n:,} cells, Y {Y.shape[0]:,} and the guides {guides.shape[0]:,}; they must be the same cells, one at least.")
+    if not (C[:, 0] == 1).all():
+        raise InputError("column 0 of C must be the intercept: all ones.")
+    if control_group not in CONTROL_GROUPS:
+        raise InputError(f"control_group is {control_group!r}; choose {' or '.join(map(repr, CONTROL_GROUPS))}.")
+    width = -(-(p + Y.shape[1]) // 16) * 16
+    rows = _aligned_zeros((n, width))
+    rows[:, :p], rows[:, p : p + Y.shape[1]] = C, Y
+    columns = np.ascontiguousarray(rows[:, :p].T)
+    csc = sp.csc_matrix(guides)
+    csc.sort_indices()
+    is_ntc = guide_map.is_ntc
+    ntc_cells = _ntc_only(csc, is_ntc)
+    if control_group == "ntc_cells" and ntc_cells.size == 0:
+        raise InputError("control_group is 'ntc_cells' but no cell carries only NTC guides. Check which guides the map calls NTC, or use the complement.")
+    gram, cross = _moments(rows, p, len(program_names))
+    ntc_gram, ntc_cross = _moments(rows[ntc_cells], p, len(program_names)) if control_group == "ntc_cells" else (np.zeros_like(gram), np.zeros_like(cross))
+    gene_to_cols = {str(g): np.flatnonzero((guide_map.gene == g) & ~is_ntc) for g in sorted(set(guide_map.gene[~is_ntc]))}
+    for array in (rows, columns, gram, cross, ntc_gram, ntc_cross, ntc_cells, csc.data, csc.indices, csc.indptr):
+        array.flags.writeable = False
+    return CRTInputs(
+        rows=rows,
+        columns=columns,
+        gram=gram,
+        cross=cross,
+        ntc_gram=ntc_gram,
+        ntc_cross=ntc_cross,
+        guides=csc,
+        guide_names=guide_map.guide,
+        guide2gene=dict(zip(guide_map.guide, guide_map.gene, strict=True)),
+        gene_to_cols=gene_to_cols,
+        ntc_cols=np.flatnonzero(is_ntc),
+        program_names=tuple(program_names),
+        covar_names=tuple(covar_names),
+        covar_df_raw=covar_df_raw,
+        batch_raw=batch_raw,
+        control_group=control_group,
+        ntc_cells=ntc_cells,
+        all_cells=np.arange(n, dtype=np.int32),
+        cells=cells,
+    )
+
+
+def prepare_crt_inputs(
+    adata: Any,
+    *,
+    usage_key: str = "cnmf_usage",
+    covar_key: str = "covar",
+    guide_assignment_key: str = "guide_assignment",
+    guide2gene_key: str = "guide2gene",
+    guide_names_key: str = "guide_names",
+    batch_key: str = "batch",
+    transform: Literal["clr", "none"] = "clr",
+    eps_quantile: float = 1e-4,
+    control_group: ControlGroup = "complement",
+    ntc_labels: Sequence[str] = NTC_LABELS,
+) -> CRTInputs:
+    """Read and check a screen for the test.
+
+    Parameters
+    ----------
+    adata : AnnData, MuData, or a path to .h5ad, .h5mu or .zarr
+    usage_key, covar_key, guide_assignment_key : in `obsm` or `layers`; guides may be a MuData modality
+    guide2gene_key, guide_names_key : in `uns`; the map is a dict of guide → gene or a table of guide_name, gene_name, is_ntc
+    batch_key : the column of the covariate table that holds batches
+    transform : "clr" for program usage; "none" takes any continuous outcome as it is
+    eps_quantile : see `clr_usage`
+    control_group : "complement", all cells without the unit's guides, right at high MOI; "ntc_cells", only cells whose guides are all NTC, right at
+        low MOI, where other perturbations in the complement bias every comparison
+    ntc_labels : genes that mark NTC guides
+
+    Raises
+    ------
+    InputError
+        on anything wrong with the input, naming the key, the first rows or names, and the mend.
+    """
+    if transform not in ("clr", "none"):
+        raise InputError(f"transform is {transform!r}; choose 'clr' or 'none'.")
+    with open_view(adata) as view:
+        cells = view.names("obs")
+        usage, programs = usage_of(view, usage_key, cells)
+        covariates = slot(view, covar_key, "Name the covariates with covar_key (--covar-key).")
+        matrix, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key)
+        mapping = guide_map_of(view, guide2gene_key, ntc_labels)
+    if cells.size == 0:
+        raise InputError("the screen has no cells.")
+    if isinstance(matrix, pd.DataFrame):
+        same_index(matrix.index, cells, where)
+    guides = presence(matrix, cells, where=where)
+    guide_map = in_order(mapping, guide_names, where, guide2gene_key)
+    said = f"obsm[{usage_key!r}]"
+    if transform == "clr":
+        Y = clr_usage(check_usage(usage, cells, where=said), eps_quantile=eps_quantile, where=said)
+    else:
+        Y = storable(check_outcome(usage, cells, where=said), said)
+    raw = covariates if isinstance(covariates, pd.DataFrame) else None
+    design = encode_covariates(covariates, cells, where=f"obsm[{covar_key!r}]")
+    inputs = make_inputs(
+        C=design.matrix,
+        Y=Y,
+        guides=guides,
+        guide_map=guide_map,
+        program_names=programs,
+        covar_names=design.names,
+        cells=cells,
+        covar_df_raw=None if raw is None else raw.copy(),
+        batch_raw=None if raw is None or batch_key not in raw.columns else raw[batch_key].copy(),
+        control_group=control_group,
+    )
+    if control_group == "complement" and inputs.moi < LOW_MOI:
+        warn(
+            f"cells carry {inputs.moi:.2f} guides on average, so this is a low-MOI screen, and the control group is the complement: most control cells carry "
+            "some other perturbation, which biases every comparison. Use control_group='ntc_cells' (--control-group ntc_cells)."
+        )
+    return inputs
+
+
+def _aligned_zeros(shape: tuple[int, int]) -> np.ndarray:
+    """Zeros whose rows start on 64-byte lines."""
+    count = shape[0] * shape[1]
+    buffer = np.zeros(count + 16, np.float32)
+    first = (-buffer.ctypes.data % 64) // 4
+    return buffer[first : first + count].reshape(shape)
+
+
+def _moments(rows: np.ndarray, p: int, n_programs: int) -> tuple[np.ndarray, np.ndarray]:
+    """C'C and C'Y in float64, a block of cells at a time."""
+    total = np.zeros((p, p + n_programs))
+    for first in range(0, len(rows), 65_536):
+        block = rows[first : first + 65_536, : p + n_programs].astype(np.float64)
+        total += block[:, :p].T @ block
+    return total[:, :p].copy(), total[:, p:].copy()
+
+
+def _ntc_only(guides: sp.csc_matrix, is_ntc: np.ndarray) -> np.ndarray:
+    ntc = np.bincount(guides[:, np.flatnonzero(is_ntc)].indices, minlength=guides.shape[0])
+    targeting = np.bincount(guides[:, np.flatnonzero(~is_ntc)].indices, minlength=guides.shape[0])
+    return np.flatnonzero((ntc > 0) & (targeting == 0)).astype(np.int32)

@@ -1,0 +1,95 @@
+"""Finished units on disk, so that an interrupted run continues where it stopped."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from crt.engine import UnitResult, UnitSettings
+from crt.inputs import CRTInputs
+from data_prep.errors import InputError, first_few
+from data_prep.files import atomic, write_text
+
+FORMAT = 1
+_ARRAYS = ("beta", "z", "p_raw", "p_skew", "log10_p", "xi", "omega", "alpha", "fallback")
+
+
+def settings_record(settings: UnitSettings) -> dict[str, object]:
+    """The settings as plain values, for the run record and the fingerprint."""
+    record: dict[str, object] = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.name == "propensity_mode" and callable(value):
+            record[field.name] = f"function {getattr(value, '__module__', '')}.{getattr(value, '__qualname__', type(value).__name__)}"
+        elif hasattr(value, "__dataclass_fields__"):
+            record[field.name] = {"name": type(value).__name__, **{f.name: getattr(value, f.name) for f in fields(value)}}
+        else:
+            record[field.name] = list(value) if isinstance(value, tuple) else value
+    return json.loads(json.dumps(record, default=_plain))
+
+
+def _plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def inputs_digest(inputs: CRTInputs) -> str:
+    """A digest of everything in the inputs that results depend on."""
+    digest = hashlib.blake2b(digest_size=16)
+    g = inputs.guides
+    for array in (inputs.rows, g.indptr, g.indices, inputs.ntc_cells):
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    words = (inputs.control_group, inputs.program_names, inputs.covar_names, tuple(map(str, inputs.guide_names)), tuple(inputs.guide2gene.values()))
+    digest.update(repr(words).encode())
+    if inputs.covar_df_raw is not None:
+        digest.update(inputs.covar_df_raw.to_csv(index=False).encode())
+    return digest.hexdigest()
+
+
+class ResultFolder:
+    """The finished units of one run: `run_fingerprint.json` and `finished/*.npz`, each file whole or not there."""
+
+    def __init__(self, folder: str | Path, inputs: CRTInputs, settings: UnitSettings, *, resume: bool = True):
+        self.folder = Path(folder)
+        self.finished = self.folder / "finished"
+        mine = {"format": FORMAT, "inputs": inputs_digest(inputs), "settings": settings_record(settings)}
+        path = self.folder / "run_fingerprint.json"
+        if path.is_file() and resume:
+            self._same(json.loads(path.read_text(encoding="utf-8")), mine)
+            return
+        for old in self.finished.glob("*.npz"):
+            old.unlink()
+        self.finished.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(mine, indent=1, sort_keys=True) + "\n")
+
+    def _same(self, theirs: Mapping[str, object], mine: Mapping[str, object]) -> None:
+        mend = "Give another folder, or start afresh there with resume=False (--no-resume)."
+        if theirs.get("inputs") != mine["inputs"] or theirs.get("format") != mine["format"]:
+            raise InputError(f"{self.folder} holds results of another screen or of other input options, which can't be continued. {mend}")
+        old, new = theirs.get("settings"), mine["settings"]
+        assert isinstance(new, dict)
+        if not isinstance(old, dict) or old != new:
+            old = old if isinstance(old, dict) else {}
+            said = first_few(f"{name}: {old.get(name)} there, {value} now" for name, value in new.items() if old.get(name) != value)
+            raise InputError(f"{self.folder} holds results made with other settings ({said}), which can't be continued. {mend}")
+
+    def load(self) -> dict[str, UnitResult]:
+        """The finished units by name."""
+        out: dict[str, UnitResult] = {}
+        for path in sorted(self.finished.glob("*.npz")):
+            with np.load(path, allow_pickle=False) as held:
+                values = {key: held[key] for key in held.files}
+            for i in range(values["name"].size):
+                plain = {key: value[i] if key in _ARRAYS else value[i].item() for key, value in values.items()}
+                out[plain["name"]] = UnitResult(**plain)
+        return out
+
+    def save(self, results: Iterable[UnitResult]) -> None:
+        """Write a batch of units as one file."""
+        batch = list(results)
+        name = hashlib.blake2b("\x00".join(r.name for r in batch).encode(), digest_size=12).hexdigest()
+        columns = {f.name: np.array([getattr(r, f.name) for r in batch]) for f in fields(UnitResult)}
+        with atomic(self.finished / f"{name}.npz") as temporary, temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **columns)

@@ -1,0 +1,11 @@
+"""`run-crt` from a checkout; --help says how."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from crt.cli import main_run
+
+if __name__ == "__main__":
+    main_run()

@@ -1,0 +1,170 @@
+"""From an AnnData to `CRTInputs`, and everything that can be wrong on the way."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+
+from crt.burden import BURDEN_KEY, add_burden_covariate
+from crt.inputs import prepare_crt_inputs
+from data_prep.errors import InputError, ScreenWarning
+
+
+def test_what_is_prepared(screen, inputs):
+    n = screen.n_obs
+    assert inputs.C.shape == (n, 6) and inputs.Y.shape == (n, 5) and inputs.C.dtype == inputs.Y.dtype == np.float32
+    assert sp.issparse(inputs.guides) and inputs.guides.format == "csc"
+    assert inputs.covar_names[:2] == ("intercept", "batch=batch2") and (inputs.C[:, 0] == 1).all()
+    assert inputs.program_names == tuple(screen.uns["program_names"]) and inputs.genes == tuple(sorted(f"GENE{i}" for i in range(8)))
+    assert inputs.batch_raw is not None and inputs.covar_df_raw.equals(screen.obsm["covar"])
+    np.testing.assert_allclose(inputs.Y.sum(1), 0, atol=1e-4)
+    assert inputs.rows.ctypes.data % 64 == 0 and inputs.rows.shape[1] % 16 == 0
+    gene = "GENE3"
+    dense = screen.obsm["guide_assignment"].toarray()[:, inputs.gene_to_cols[gene]]
+    np.testing.assert_array_equal(inputs.treated(inputs.gene_to_cols[gene]), np.flatnonzero(dense.any(1)))
+    assert {inputs.guide2gene[g] for g in inputs.guide_names[inputs.gene_to_cols[gene]]} == {gene}
+    assert {inputs.guide2gene[g] for g in inputs.guide_names[inputs.ntc_cols]} == {"non-targeting"}
+    np.testing.assert_allclose(inputs.gram, inputs.C.T.astype(float) @ inputs.C)
+
+
+def test_ntc_cells(screen):
+    inputs = prepare_crt_inputs(screen, control_group="ntc_cells")
+    dense = screen.obsm["guide_assignment"].toarray()
+    ntc = np.zeros(dense.shape[1], bool)
+    ntc[inputs.ntc_cols] = True
+    np.testing.assert_array_equal(inputs.ntc_cells, np.flatnonzero(dense[:, ntc].any(1) & ~dense[:, ~ntc].any(1)))
+
+
+def test_stored_zeros_are_absent(screen_copy, inputs):
+    guides = screen_copy.obsm["guide_assignment"].tocoo()
+    empty = np.setdiff1d(np.arange(guides.shape[0]), inputs.treated(range(guides.shape[1])))[:3]
+    more = sp.csr_matrix((np.append(guides.data, np.zeros(3)), (np.append(guides.row, empty), np.append(guides.col, [0, 0, 0]))), shape=guides.shape)
+    assert more.nnz == guides.nnz + 3
+    screen_copy.obsm["guide_assignment"] = more
+    assert prepare_crt_inputs(screen_copy).guides.nnz == guides.nnz
+
+
+def test_forms_of_input(screen, inputs, tmp_path):
+    """DataFrames, layers, a map as a table, a file, a MuData-like modality: the same rows."""
+    table = screen.copy()
+    table.obsm["cnmf_usage"] = pd.DataFrame(screen.obsm["cnmf_usage"], index=screen.obs_names, columns=list(screen.uns["program_names"]))
+    table.obsm["guide_assignment"] = pd.DataFrame(screen.obsm["guide_assignment"].toarray(), index=screen.obs_names, columns=list(screen.uns["guide_names"]))
+    table.uns["guide2gene"] = pd.DataFrame({"guide_name": list(screen.uns["guide2gene"]), "gene_name": list(screen.uns["guide2gene"].values())})
+    screen.write_h5ad(tmp_path / "screen.h5ad")
+    for source in (table, tmp_path / "screen.h5ad", str(tmp_path / "screen.h5ad")):
+        other = prepare_crt_inputs(source)
+        np.testing.assert_array_equal(other.rows, inputs.rows)
+        assert other.program_names == inputs.program_names and (other.guides != inputs.guides).nnz == 0
+        np.testing.assert_array_equal(np.asarray(other.batch_raw).astype(str), np.asarray(inputs.batch_raw).astype(str))
+
+
+def test_the_raw_tables_do_not_move_the_design(screen_copy, inputs):
+    assert prepare_crt_inputs(screen_copy, batch_key="nothing").batch_raw is None
+    np.testing.assert_array_equal(prepare_crt_inputs(screen_copy, batch_key="nothing").C, inputs.C)
+
+
+def test_transform_none(screen_copy):
+    scores = np.random.default_rng(0).normal(size=(screen_copy.n_obs, 2))
+    screen_copy.obsm["scores"] = scores
+    del screen_copy.uns["program_names"]
+    inputs = prepare_crt_inputs(screen_copy, usage_key="scores", transform="none")
+    np.testing.assert_allclose(inputs.Y, scores, rtol=1e-6)
+    assert inputs.program_names == ("program_0", "program_1")
+    screen_copy.obsm["scores"] = scores + np.array([0, 1e6])
+    with pytest.warns(ScreenWarning, match="less their means"):
+        inputs = prepare_crt_inputs(screen_copy, usage_key="scores", transform="none")
+    np.testing.assert_allclose(inputs.Y, scores - np.array([0, scores[:, 1].mean()]), atol=1e-6)
+
+
+def test_low_moi_with_the_complement_is_said(screen_copy):
+    guides = screen_copy.obsm["guide_assignment"].tolil()
+    first = [row[:1] for row in guides.rows]
+    one = sp.csr_matrix((np.ones(sum(map(len, first))), ([i for i, r in enumerate(first) for _ in r], [c for r in first for c in r])), shape=guides.shape)
+    screen_copy.obsm["guide_assignment"] = one
+    with pytest.warns(ScreenWarning, match="low-MOI.*ntc_cells"):
+        prepare_crt_inputs(screen_copy)
+    prepare_crt_inputs(screen_copy, control_group="ntc_cells")  # no warning: warnings are errors here
+
+
+def spoil(screen, what):
+    usage = screen.obsm["cnmf_usage"].copy()
+    guides = screen.obsm["guide_assignment"].copy()
+    if what in ("nan", "inf", "negative"):
+        usage[7, 2] = {"nan": np.nan, "inf": np.inf, "negative": -0.1}[what]
+        screen.obsm["cnmf_usage"] = usage
+    elif what == "guide nan":
+        guides.data[0] = np.nan
+        screen.obsm["guide_assignment"] = guides
+    elif what == "unknown guide":
+        screen.uns["guide2gene"] = {k: v for k, v in screen.uns["guide2gene"].items() if k != "GENE0_g1"}
+    elif what == "guide names":
+        screen.uns["guide_names"] = screen.uns["guide_names"][:-1]
+    elif what == "repeated guide":
+        screen.uns["guide_names"] = np.append(screen.uns["guide_names"][:-1], screen.uns["guide_names"][0])
+    elif what == "map type":
+        screen.uns["guide2gene"] = np.arange(3)
+    elif what in ("cnmf_usage", "covar", "guide_assignment"):
+        del screen.obsm[what]
+    elif what == "map":
+        del screen.uns["guide2gene"]
+    elif what == "program names":
+        screen.uns["program_names"] = np.array(["a"])
+    elif what == "covar nan":
+        table = screen.obsm["covar"].copy()
+        table.iloc[3, 1] = np.nan
+        screen.obsm["covar"] = table
+    return screen
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("nan", r"obsm\['cnmf_usage'\] is NaN or infinite in row 7 \(cell7\)"),
+        ("inf", "infinite in row 7"),
+        ("negative", "negative in row 7"),
+        ("guide nan", r"obsm\['guide_assignment'\] holds NaN"),
+        ("unknown guide", r"1 of 28 guides are not in uns\['guide2gene'\]: GENE0_g1"),
+        ("guide names", "27 names but .* has 28 columns"),
+        ("repeated guide", "guide names repeat"),
+        ("map type", "DataFrame or a dict"),
+        ("cnmf_usage", r"obsm\['cnmf_usage'\] is missing.*usage_key"),
+        ("covar", r"obsm\['covar'\] is missing"),
+        ("guide_assignment", r"obsm\['guide_assignment'\] is missing"),
+        ("map", r"uns\['guide2gene'\] is missing"),
+        ("program names", "1 names but"),
+        ("covar nan", r"\['log_depth'\] is missing or NaN in row 3 \(cell3\)"),
+    ],
+)
+def test_errors(screen_copy, what, said):
+    with pytest.raises(InputError, match=said):
+        prepare_crt_inputs(spoil(screen_copy, what))
+
+
+def test_bad_options(screen_copy):
+    for options, said in (({"transform": "log"}, "clr"), ({"control_group": "ntc"}, "ntc_cells"), ({"eps_quantile": 2}, "eps_quantile")):
+        with pytest.raises(InputError, match=said):
+            prepare_crt_inputs(screen_copy, **options)
+    with pytest.raises(InputError, match="does not exist"):
+        prepare_crt_inputs("nowhere.h5ad")
+    screen_copy.uns["guide2gene"] = {k: ("OTHER" if v == "non-targeting" else v) for k, v in screen_copy.uns["guide2gene"].items()}
+    with pytest.raises(InputError, match="only NTC guides"):
+        prepare_crt_inputs(screen_copy, control_group="ntc_cells")
+
+
+def test_burden_covariate(screen_copy):
+    shared = screen_copy.obsm["covar"].drop(columns=BURDEN_KEY)
+    screen_copy.obsm["covar"] = shared
+    before = shared.copy()
+    burden = add_burden_covariate(screen_copy)
+    dense = screen_copy.obsm["guide_assignment"].toarray()
+    targeting = np.array([screen_copy.uns["guide2gene"][g] != "non-targeting" for g in screen_copy.uns["guide_names"]])
+    np.testing.assert_allclose(burden, np.log1p(dense[:, targeting].sum(1)))
+    np.testing.assert_array_equal(screen_copy.obsm["covar"][BURDEN_KEY], burden)
+    assert shared.equals(before)
+    every = add_burden_covariate(screen_copy, name="log1p_grna_n_nonzero_assign", count="all")
+    np.testing.assert_allclose(every, np.log1p(dense.sum(1)))
+    with pytest.raises(InputError, match="non_ntc"):
+        add_burden_covariate(screen_copy, count="some")
+    screen_copy.obsm["covar"] = shared.drop(columns="batch").to_numpy()
+    with pytest.raises(InputError, match="DataFrame"):
+        add_burden_covariate(screen_copy)
