@@ -120,8 +120,6 @@ def run_unit(
     return _undefined(name, drawn, settings) if drawn.reason else _result(name, drawn, p_raw, stage + 1, settings)
 
 
-
-
 def _undefined(name: str, drawn: NullDraws, settings: UnitSettings) -> UnitResult:
     nan = np.full(drawn.observed.size, np.nan)
     arrays = dict.fromkeys(("beta", "z", "p_raw", "p_skew", "log10_p", "xi", "omega", "alpha"), nan)

@@ -58,7 +58,7 @@ def collect(
 ) -> CRTResult:
     """Tables of unit results, in their order."""
     names = pd.Index([u.name for u in units], name="target", dtype=object)
-    columns = pd.Index(programs, name="program", dtype=object)
+    columns = pd.Index(list(programs), name="program").astype(object)
 
     def stack(attribute: str) -> np.ndarray:
         return np.array([getattr(u, attribute) for u in units]).reshape(len(units), len(columns))

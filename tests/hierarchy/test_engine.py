@@ -136,6 +136,7 @@ def test_probes_agree_with_dense_inversion(problem, end, monkeypatch):
     exact = marginal_covariances(*args, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(marginals_module, "DENSE_LIMIT", 0)
     monkeypatch.setattr(marginals_module, "ITERATIONS", 60)
+    monkeypatch.setattr(marginals_module, "PROBE_ERROR", 0.0)
     many = NaturalProblem(design=problem.design, coords=problem.coords, priors=problem.priors, settings=FitSettings(likelihood_weight=20.0, n_probes=4000))
     probed = marginal_covariances(many, *args[1:], generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(probed.nuisance, exact.nuisance, rtol=1e-4, atol=1e-8)
@@ -143,6 +144,19 @@ def test_probes_agree_with_dense_inversion(problem, end, monkeypatch):
         sd_a, sd_b, least = (m.diagonal(dim1=1, dim2=2).sqrt() for m in (a, b, conditional))
         assert (sd_a / sd_b - 1).abs().max() < 0.02
         assert (sd_b >= least * (1 - 1e-6)).all() and (sd_b / least).max() > 1.02  # there was something to find
+
+
+def test_probes_stop_when_the_errors_are_known(problem, end, monkeypatch):
+    found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance)
+    monkeypatch.setattr(marginals_module, "DENSE_LIMIT", 0)
+    drawn = []
+    noise = marginals_module._noise
+    monkeypatch.setattr(marginals_module, "_noise", lambda p, q, s, g: (drawn.append(s), noise(p, q, s, g))[1])
+    for error, want in ((1.0, 16), (0.0, 48)):
+        drawn.clear()
+        monkeypatch.setattr(marginals_module, "PROBE_ERROR", error)
+        marginal_covariances(problem, found, end.weight, end.log_scale, generator=torch.Generator().manual_seed(0))
+        assert sum(drawn) == want
 
 
 def test_the_score_of_the_scales_is_the_gradient_of_the_evidence(problem, end):
