@@ -22,6 +22,7 @@ from hierarchy.settings import FitSettings, Priors
 
 STEP_TOLERANCE = 2e-3  # RMS change of the means in posterior SDs
 SCALE_TOLERANCE = 5e-3  # largest change of a log scale
+UNDAMPED_STEPS = 8
 WEIGHT_TOLERANCE = 5e-4  # relative change of w
 
 
@@ -102,6 +103,8 @@ def natural_step(problem: NaturalProblem, state: NaturalState) -> NaturalState:
     ]
     half_normal = half_normal_scales(coords, problem.priors)
     log_scale = climb(coords, state.log_scale, half_normal, info, linear, 2)
+    if state.step >= UNDAMPED_STEPS:  # with about as many coordinates as cells, scales and means can chase each other
+        log_scale = (log_scale + state.log_scale) / 2
     covariance = gene_posteriors(coords, log_scale, info, linear)[1]
     prior = problem.prior(log_scale)
     gradient = weight * found.gradient - prior * state.mean
