@@ -1,6 +1,7 @@
 """The posterior families beside NUTS on small screens of the model's own data, and simulation-based calibration.
 
 python benchmarks/hierarchy_families.py table [seeds]      20 genes, 3,000 cells: gene_block, mean_field, NUTS (minutes a seed)
+python benchmarks/hierarchy_families.py laplace [seeds]    8,000 cells, 40 genes, day-local: against the exact dense Laplace answer at the same scales and weight
 python benchmarks/hierarchy_families.py sbc [screens]      ranks of the true θ among posterior draws; a figure in benchmarks/figures/sbc.png
 """
 
@@ -16,6 +17,8 @@ from pyro.infer import MCMC, NUTS
 from pyro.infer.autoguide.initialization import init_to_value
 from pyro.poutine import trace
 from scipy.stats import chisquare
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the tests' oracles
 
 from data_prep import ScreenDesign
 from hierarchy.model import HierarchyModel
@@ -58,6 +61,22 @@ def table(n_seeds=3):
             )
 
 
+def laplace(n_seeds=3):
+    """Means and SEs against a dense Newton mode and its inverse Hessian."""
+    from hierarchy import Priors
+    from tests.oracles import DenseLaplace
+
+    print("| seed | w | σ_guide | RMS (mean − Laplace) / SE | median SE / Laplace | SE / Laplace, 5–95 % |\n|---|---|---|---|---|---|")
+    for seed in range(n_seeds):
+        t = trial(ScreenDesign(n_cells=8000, n_genes=40, n_ntc_guides=12), seed=seed)
+        scales = t.fitted.posterior.scale_nodes(1, seed=0)[0][0].exp().numpy()
+        mean, sd = DenseLaplace(t.fitted.model.data, scales, t.fitted.weight, Priors(), n_newton=8).theta()
+        low, high = np.quantile(t.sd / sd, [0.05, 0.95])
+        away = np.sqrt((((t.mean - mean) / sd) ** 2).mean())
+        guide = ", ".join(f"{s:.3f}" for s in scales[:, -1])
+        print(f"| {seed} | {t.fitted.weight:.2f} | {guide} | {away:.3f} | {np.median(t.sd / sd):.4f} | {low:.3f}–{high:.3f} |", flush=True)
+
+
 def sbc(n_screens=400, n_draws=99, n_bins=20):
     """Ranks of θ of two random gene-days of each of many screens whose scales are drawn anew."""
     rng = np.random.default_rng(0)
@@ -92,4 +111,4 @@ if __name__ == "__main__":
     quiet()
     torch.set_default_dtype(torch.float32)
     what, rest = sys.argv[1] if len(sys.argv) > 1 else "sbc", [int(a) for a in sys.argv[2:]]
-    {"table": table, "sbc": sbc}[what](*rest)
+    {"table": table, "laplace": laplace, "sbc": sbc}[what](*rest)

@@ -142,7 +142,7 @@ class GeneBlock(PyroModule):
         """
         coords, mean, tril = self.coords, self.log_scale_mean, self.log_scale_tril
         if n == 1:
-            return mean.reshape(1, coords.n_free, -1), mean.new_ones(1)
+            return mean.detach().reshape(1, coords.n_free, -1), mean.new_ones(1)
         uniform = qmc.Sobol(mean.numel(), seed=seed).random_base2(max(1, (n - 1).bit_length()))[:n]
         normal = torch.from_numpy(norm.ppf(uniform.clip(1e-12, 1 - 1e-12))).to(mean)
         normal = normal - normal.mean(0)
