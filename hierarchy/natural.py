@@ -21,7 +21,7 @@ from hierarchy.scales import climb, gene_posteriors, half_normal_scales
 from hierarchy.settings import FitSettings, Priors
 
 STEP_TOLERANCE = 2e-3  # RMS change of the means in posterior SDs
-SCALE_TOLERANCE = 5e-3  # largest change of a log scale
+SCALE_TOLERANCE = 2e-3  # largest change of a log scale
 UNDAMPED_STEPS = 8
 WEIGHT_TOLERANCE = 5e-4  # relative change of w
 
@@ -103,6 +103,7 @@ def natural_step(problem: NaturalProblem, state: NaturalState) -> NaturalState:
     ]
     half_normal = half_normal_scales(coords, problem.priors)
     log_scale = climb(coords, state.log_scale, half_normal, info, linear, 2)
+    climbed = (log_scale - state.log_scale).abs().max()
     if state.step >= UNDAMPED_STEPS:  # with about as many coordinates as cells, scales and means can chase each other
         log_scale = (log_scale + state.log_scale) / 2
     covariance = gene_posteriors(coords, log_scale, info, linear)[1]
@@ -114,7 +115,7 @@ def natural_step(problem: NaturalProblem, state: NaturalState) -> NaturalState:
     in_sd = [(group.split(step).flatten(1).square() / cov.diagonal(dim1=-2, dim2=-1)).flatten() for group, cov in zip(coords.groups, covariance, strict=True)]
     moved = torch.cat(in_sd).mean().sqrt()
     change = torch.stack(
-        [moved / STEP_TOLERANCE, (log_scale - state.log_scale).abs().max() / SCALE_TOLERANCE, (weight / state.weight - 1).abs() / WEIGHT_TOLERANCE]
+        [moved / STEP_TOLERANCE, climbed / SCALE_TOLERANCE, (weight / state.weight - 1).abs() / WEIGHT_TOLERANCE]
     )
     bound = elbo(problem, state, found, covariance)
     moved_, bound_, largest, was = torch.stack([moved, bound, change.max(), state.weight]).tolist()  # the step's one word to the host
