@@ -109,7 +109,7 @@ def run_all_genes_union_crt(
     folder = None if out_dir is None else ResultFolder(out_dir, inputs, settings, resume=resume)
     found = {} if folder is None else {k: v for k, v in folder.load().items() if k in set(names)}
     todo = [name for name in names if name not in found]
-    with tqdm(total=len(names), initial=len(found), disable=not progress, unit="gene") as bar:
+    with tqdm(total=len(names), initial=len(found), disable=None if progress else True, unit="gene") as bar:
         for batch in run_units(todo, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings, n_jobs=n_jobs):
             if folder is not None:
                 folder.save(batch)

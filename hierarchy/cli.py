@@ -1,7 +1,7 @@
 """fit-hierarchy and score-daywise."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal
 
 import pandas as pd
 import typer
@@ -14,7 +14,7 @@ from data_prep.screen import NTC_LABELS
 from data_prep.tensors import build_fate_data, cached_fate_data
 from hierarchy.checks import check_fit
 from hierarchy.fit import choose_device, fit
-from hierarchy.output import run_record, write_checks, write_effects, write_posterior, write_record, write_table
+from hierarchy.output import require_arviz, run_record, write_checks, write_effects, write_posterior, write_record, write_table
 from hierarchy.scoring import score_daywise
 from hierarchy.settings import FitSettings
 from hierarchy.summary import check_centred, summarise
@@ -25,7 +25,7 @@ _DEFAULT, _KEYS = FitSettings(), ScreenKeys()
 def fit_hierarchy(
     screen: Annotated[Path, typer.Argument(help="the screen: .h5ad, .h5mu or .zarr")],
     out: Annotated[Path, typer.Option(help="folder for the results")],
-    guide_map: Annotated[Optional[Path], typer.Option(help="CSV or TSV of guide_name, gene_name, is_ntc [default: uns guide_map or guide2gene]")] = None,  # noqa: UP045
+    guide_map: Annotated[Path | None, typer.Option(help="CSV or TSV of guide_name, gene_name, is_ntc [default: uns guide_map or guide2gene]")] = None,
     fate_key: Annotated[str, typer.Option(help="obsm key of the fate probabilities")] = _KEYS.fate,
     guide_key: Annotated[str, typer.Option(help="obsm key, or MuData modality, of the guides")] = _KEYS.guide,
     guide_names_key: Annotated[str, typer.Option(help="uns key of the guide names, where the guides are a bare matrix")] = _KEYS.guide_names,
@@ -34,7 +34,7 @@ def fit_hierarchy(
     covar_key: Annotated[str, typer.Option(help="obsm key of the covariates")] = _KEYS.covar,
     ref_fate: Annotated[str, typer.Option(help="reference fate, the zero of the softmax")] = "EC",
     contrast_fate: Annotated[str, typer.Option(help="fate whose effects are exported")] = "MES",
-    ntc_label: Annotated[Optional[list[str]], typer.Option(help=f"gene label of non-targeting guides; repeatable [default: {', '.join(NTC_LABELS)}]")] = None,  # noqa: UP045
+    ntc_label: Annotated[list[str] | None, typer.Option(help=f"gene label of non-targeting guides; repeatable [default: {', '.join(NTC_LABELS)}]")] = None,
     max_guides_per_cell: Annotated[int, typer.Option(help="cells with more guides are dropped")] = 20,
     posterior: Annotated[Literal["gene_block", "mean_field"], typer.Option(help="posterior family")] = _DEFAULT.posterior,
     likelihood_weight: Annotated[str, typer.Option(help="'auto' (from the Pearson dispersion) or a positive number")] = str(_DEFAULT.likelihood_weight),
@@ -42,14 +42,14 @@ def fit_hierarchy(
         Literal["posterior", "sandwich"], typer.Option(help="errors of the posterior, or robust to noise that cells of a cluster share")
     ] = _DEFAULT.se,
     cluster_key: Annotated[
-        Optional[str], typer.Option(help="columns in obs or obsm[covar-key], joined by '+', whose cells share noise (--se sandwich) [default: each cell alone]")  # noqa: UP045
+        str | None, typer.Option(help="columns in obs or obsm[covar-key], joined by '+', whose cells share noise (--se sandwich) [default: each cell alone]")
     ] = None,
     center_guides: Annotated[bool, typer.Option(help="centre guide deviations within genes; off only to show what it mends")] = _DEFAULT.center_guides,
     draws: Annotated[int, typer.Option(help="posterior draws, for posterior.nc and for families without closed-form moments")] = 1000,
     save_posterior: Annotated[bool, typer.Option("--save-posterior", help="also write posterior.nc (needs the arviz extra)")] = False,
-    max_steps: Annotated[Optional[int], typer.Option(help="most steps [default: 60 for gene_block, 20000 for mean_field]")] = None,  # noqa: UP045
+    max_steps: Annotated[int | None, typer.Option(help="most steps [default: 60 for gene_block, 20000 for mean_field]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    cache: Annotated[Optional[Path], typer.Option(help="a .pt file that keeps the tensors between runs")] = None,  # noqa: UP045
+    cache: Annotated[Path | None, typer.Option(help="a .pt file that keeps the tensors between runs")] = None,
     seed: Annotated[int, typer.Option(help="of every random draw")] = _DEFAULT.seed,
 ) -> None:
     """Fit the guide → gene hierarchy of a screen and write gene_daywise_for_mash.csv."""
@@ -61,6 +61,8 @@ def fit_hierarchy(
         raise InputError(f"--draws is {draws}; it must be at least 2.")
     if cluster_key is not None and se != "sandwich":
         raise InputError("--cluster-key is for --se sandwich.")
+    if save_posterior:
+        require_arviz()
     chosen = choose_device(device)
     keys = ScreenKeys(fate=fate_key, guide=guide_key, day=day_key, rep=rep_key, covar=covar_key, guide_names=guide_names_key, cluster=cluster_key)
     read = read_screen(screen, keys=keys, guide_map=guide_map, ntc_labels=tuple(ntc_label or NTC_LABELS), max_guides_per_cell=max_guides_per_cell)
@@ -91,10 +93,10 @@ def fit_hierarchy(
 def score(
     table: Annotated[Path, typer.Argument(help="gene_daywise_for_mash.csv")],
     truth: Annotated[Path, typer.Argument(help="truth.csv of the simulation")],
-    uncentred: Annotated[Optional[Path], typer.Option(help="the same table from a fit without centring, to compare")] = None,  # noqa: UP045
+    uncentred: Annotated[Path | None, typer.Option(help="the same table from a fit without centring, to compare")] = None,
     contrast_fate: Annotated[str, typer.Option(help="fate of the truth that the table is of")] = "MES",
     level: Annotated[float, typer.Option(help="nominal coverage of the intervals")] = 0.9,
-    out: Annotated[Optional[Path], typer.Option(help="also write the scores as CSV")] = None,  # noqa: UP045
+    out: Annotated[Path | None, typer.Option(help="also write the scores as CSV")] = None,
 ) -> None:
     """Score daywise effects against a simulation's truth: per day TP, FP, FN, TN, RMSE, correlation, interval coverage."""
     if not 0 < level < 1:

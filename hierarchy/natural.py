@@ -114,9 +114,7 @@ def natural_step(problem: NaturalProblem, state: NaturalState) -> NaturalState:
     step = step * (4.0 / step.abs().max().clamp_min(4.0))  # far from the optimum the quadratic is not to be trusted
     in_sd = [(group.split(step).flatten(1).square() / cov.diagonal(dim1=-2, dim2=-1)).flatten() for group, cov in zip(coords.groups, covariance, strict=True)]
     moved = torch.cat(in_sd).mean().sqrt()
-    change = torch.stack(
-        [moved / STEP_TOLERANCE, climbed / SCALE_TOLERANCE, (weight / state.weight - 1).abs() / WEIGHT_TOLERANCE]
-    )
+    change = torch.stack([moved / STEP_TOLERANCE, climbed / SCALE_TOLERANCE, (weight / state.weight - 1).abs() / WEIGHT_TOLERANCE])
     bound = elbo(problem, state, found, covariance)
     moved_, bound_, largest, was = torch.stack([moved, bound, change.max(), state.weight]).tolist()  # the step's one word to the host
     return replace(

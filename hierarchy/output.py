@@ -5,6 +5,7 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,17 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
 
 
+def require_arviz() -> None:
+    """Raise unless ArviZ, which posterior.nc needs, is installed."""
+    if find_spec("arviz") is None:
+        raise InputError("posterior.nc needs ArviZ: pip install 'fatescreen[arviz]'.")
+
+
 def write_posterior(fit: Fit, path: Path, *, n_draws: int) -> None:
     """The draws as an ArviZ dataset (netCDF) with coordinates gene, guide, fate, day."""
-    try:
-        import arviz
-    except ImportError as error:
-        raise InputError("posterior.nc needs ArviZ: pip install 'fatescreen[arviz]'.") from error
+    require_arviz()
+    import arviz
+
     data, draws = fit.model.data, fit.draws(n_draws)
     f, d = data.n_free, data.n_days
     values = {
