@@ -172,8 +172,9 @@ def summarise(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], n_resampl
 
 
 def curve_summary(p: np.ndarray, n_resamples: int | None) -> dict[str, Any]:
-    """KS distance from uniform, and the frequency of small p with exact binomial 95 % intervals (of independent tests, which those of one screen are not quite).
+    """KS distance from uniform, and the frequency of small p with exact binomial 95 % intervals.
 
+    The intervals and the KS p take tests for independent, which those of one screen are not quite, and those of an ensemble less so.
     An empirical p, which lies on the grid 1/(B + 1), …, 1, is moved to the middle of its step first.
     """
     p = p[np.isfinite(p)]

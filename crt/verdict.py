@@ -1,10 +1,10 @@
 """The verdict on a null: which of the causes A–D the figures support. Every rule and every threshold is here.
 
-C is asked first, as figures of groups that match no gene say nothing else. Then A; degenerate units are left out of what follows. Then B and D. A null that is off
-with none of them shown is "unexplained", never "calibrated".
+C is asked first, as figures of groups that match no gene say nothing else. Then A; degenerate units are left out of what follows. Then B and D. A null
+that is off with none of them shown is "unexplained", never "calibrated".
 
-Groups of one partition have no guide in common; partitions share all of them. So a rate has the standard error of as many units as one partition holds, and the
-spread between units (programs of a unit are correlated) for their SD.
+Groups of one partition have no guide in common; partitions share all of them. So a rate has the standard error of as many units as one partition holds, and
+the spread between units (programs of a unit are correlated) for their SD.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ TITLES = {
 NEXT_STEPS = {
     "A": "Raise the cells per unit (merge or drop guides with few cells), and leave out batches that carry no comparison; the units concerned are marked in "
     "diagnostics_units.csv (reason, n_treated, null_nan_frac, den_share, saturated_share).",
-    "B": "Look at propensity_auc, p_hat_min, p_hat_max and misfit in diagnostics_units.csv. Separated: drop the covariate that gives treatment away. Misfit: add what "
-    "assignment depends on (the burden, by add_burden_covariate, a batch, a curve), or use --resampling-method stratified_perm with --burden-key.",
+    "B": "Look at propensity_auc, p_hat_min, p_hat_max and misfit in diagnostics_units.csv. Separated: drop the covariate that gives treatment away. Misfit: "
+    "add what assignment depends on (the burden, by add_burden_covariate, a batch, a curve), or use --resampling-method stratified_perm with --burden-key.",
     "C": "Run again with --group-size set to the number of guides that genes have.",
     "D": "Report the empirical p-values, with --adaptive for small ones; or give outcomes lighter tails (CLR, a log) and test again.",
     "unexplained": "Look for what the covariates leave out (burden, batch, day) with the QQ figures by program, and for effects of NTC guides themselves.",
@@ -39,17 +39,20 @@ class Thresholds:
     ----------
     size_ratio : C, where group size over the genes' median number of guides is this or more, or its inverse or less
     degenerate_share, ones_share : A, where more of the NTC units are degenerate, or more of the tests have p = 1 (beyond 3/(B + 1))
+    half : B and D are not asked where more of the units than this are degenerate
     few_cells, nan_share, den_share, saturated_share : a unit is degenerate with fewer treated or control cells, more undefined resamples, less of its spread
         left by the covariates, or this share of its treated cells in batches that are wholly treated
     separated_share, auc, flagged_auc : B, where more of the sound units are separated (AUC this high; or a propensity within 1e-4 of 0 or 1 and an AUC of
         `flagged_auc`) or have no converged fit
     misfit : B, where the null is off and the misfit over its degrees of freedom is this or more
     z, inflated, conservative : the null is off where a rate is this many standard errors from its level and this many times as large or small
-    tail_ratio, tail_expected : D, where resamples fall beyond their own law's 0.001 quantile this many times too often (or that many times too seldom), of at least so many
+    tail_ratio, tail_expected : D, where resamples fall beyond their own law's 0.001 quantile this many times too often, and so
+        many or more should
     """
 
     size_ratio: float = 1.5
     degenerate_share: float = 0.05
+    half: float = 0.5
     ones_share: float = 0.02
     few_cells: int = 7
     nan_share: float = 0.05
@@ -147,6 +150,8 @@ def _decide(f: Mapping[str, float], n_resamples: int, t: Thresholds) -> dict[str
     found: dict[str, list[str]] = {}
     if f["degenerate_share"] > t.degenerate_share or f["p_equal_1_share"] > t.ones_share + 3 / (n_resamples + 1):
         found["A"] = ["degenerate_share", "undefined_share", "n_treated_min", "null_nan_max", "den_share_min", "saturated_max", "p_equal_1_share"]
+    if f["degenerate_share"] > t.half:
+        return found
     off = f.get("raw_inflated", 0.0) or f.get("raw_conservative", 0.0)
     separated = max(f.get("separated_share", 0.0), f.get("not_converged_share", 0.0)) > t.separated_share
     misfit = off and f.get("misfit_ratio", 1.0) >= t.misfit
@@ -154,7 +159,7 @@ def _decide(f: Mapping[str, float], n_resamples: int, t: Thresholds) -> dict[str
     if separated or misfit or mended:
         found["B"] = ["separated_share", "not_converged_share", "auc_median", "misfit_ratio", "raw_rate_0.2", "raw_rate_0.05", "oracle_rate_0.05"]
     ratio = f.get("skew_tail_ratio", 1.0)
-    tail = f.get("skew_tail_expected", 0.0) >= t.tail_expected and not 1 / t.tail_ratio < ratio < t.tail_ratio
+    tail = f.get("skew_tail_expected", 0.0) >= t.tail_expected and ratio >= t.tail_ratio
     skew_off = f.get("skew_inflated", 0.0) or f.get("skew_conservative", 0.0)
     if tail or (skew_off and not off):
         found["D"] = ["skew_tail_ratio", "skew_tail_expected", "raw_rate_0.01", "skew_rate_0.01"]
