@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import typer
 
 from crt.diagnostics import diagnose_null
@@ -107,7 +108,7 @@ def diagnose_null_command(
         side=side,
         propensity_mode=propensity_mode,
     )
-    write_diagnostics(out, found, null=null)
+    write_diagnostics(out, found, null=null if np.isfinite(null).any() else None)
     print("\n".join(text_lines(found)))
 
 

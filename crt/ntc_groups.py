@@ -111,9 +111,7 @@ def make_ntc_groups_ensemble(
     if isinstance(n_ensemble, bool) or not isinstance(n_ensemble, (int, np.integer)) or n_ensemble < 1:
         raise InputError(f"n_ensemble is {n_ensemble!r}; give a whole number, 1 or more.")
     prepared = build_ntc_group_inputs(inputs, group_size=group_size, n_bins=n_bins)
-    ensemble = tuple(make_ntc_groups_matched_by_freq(prepared, seed=seed0, max_groups=max_groups, prefix=f"ntc_{m:02d}") for m in range(n_ensemble))
-    check_groups(ensemble, group_size)
-    return ensemble
+    return tuple(make_ntc_groups_matched_by_freq(prepared, seed=seed0, max_groups=max_groups, prefix=f"ntc_{m:02d}") for m in range(n_ensemble))
 
 
 def check_groups(ensemble: Sequence[Groups], group_size: int) -> None:

@@ -62,6 +62,7 @@ def qq_plot(
     title: str | None = None,
     band_n: int | None = None,
     cap: float | None = None,
+    floor: float | None = None,
 ) -> Axes:
     """A QQ plot of p-values on −log10 axes.
 
@@ -73,6 +74,7 @@ def qq_plot(
     band_n : tests that the 95 % band is for; by default those of the smallest curve, which has the widest band
     cap : the highest −log10 p that is drawn in place; larger ones are triangles on that line, as the legend says. By default three times the expected range
         where a curve goes beyond that
+    floor : the smallest empirical p, 1/(B + 1), drawn as a line: a curve that ends on it has run out of resamples
 
     Returns
     -------
@@ -90,11 +92,13 @@ def qq_plot(
     axes.plot([0, reach], [0, reach], color="0.4", linewidth=0.8, zorder=1)
     top = max(float(c.observed.max()) for c in drawn.values())
     cap = cap if cap is not None else (3 * reach if top > 3 * reach else np.inf)
-    for (label, curve), (color, marker, line) in zip(drawn.items(), _styles(len(drawn)), strict=True):
-        _draw(axes, curve, f"{label} ({curve.n:,})", color, marker, line, cap)
+    for i, (label, curve) in enumerate(drawn.items()):
+        _draw(axes, curve, f"{label} ({curve.n:,})", i, i / len(drawn), cap)
     if top > cap:
         axes.axhline(cap, color="0.6", linewidth=0.6, linestyle=(0, (1, 3)))
         axes.plot([], [], linestyle="none", marker="^", markerfacecolor="none", color="0.3", label=f"beyond {cap:.3g} (up to {top:.3g})")
+    if floor is not None and 0 < floor <= 1:
+        axes.axhline(-np.log10(floor), color="0.2", linewidth=0.7, linestyle=(0, (6, 3)), label=f"smallest empirical p ({floor:.2g})", zorder=0.5)
     axes.set_xlim(0, reach * 1.04)
     axes.set_ylim(0, min(max(top, reach), cap) * 1.06)
     axes.set_xlabel("expected −log10 p")
@@ -115,6 +119,7 @@ def qq_plot_ntc_pvals(
     ax: Axes | None = None,
     title: str | None = None,
     cap: float | None = None,
+    floor: float | None = None,
 ) -> Axes:
     """The observed p-values beside those of NTC groups.
 
@@ -125,7 +130,7 @@ def qq_plot_ntc_pvals(
     null : of resamples against one another (`compute_ntc_group_null_pvals_parallel`)
     ensemble : empirical p-values of each member, for the range between quartiles over members. The 95 % band is then that of one member, as members share
         their guides
-    ax, title, cap : as in `qq_plot`
+    ax, title, cap, floor : as in `qq_plot`
     """
     curves = {"genes": observed, "NTC groups, empirical": ntc_raw}
     if ntc_skew is not None:
@@ -133,7 +138,7 @@ def qq_plot_ntc_pvals(
     if null is not None:
         curves["resamples (null)"] = null
     sizes = [int(np.isfinite(np.asarray(p, dtype=np.float64)).sum()) for p in ensemble or ()]
-    axes = qq_plot(curves, ax=ax, title=title, band_n=max(sizes, default=0) or None, cap=cap)
+    axes = qq_plot(curves, ax=ax, title=title, band_n=max(sizes, default=0) or None, cap=cap, floor=floor)
     if len(sizes) > 1 and min(sizes) > 0:
         expected, low, high = ensemble_range(ensemble or ())
         axes.fill_between(expected, low, high, facecolor="none", edgecolor="0.35", hatch="////", linewidth=0.4, label="quartiles over the ensemble", zorder=1.5)
@@ -163,13 +168,11 @@ def _axes(ax: Axes | None) -> Axes:
     return Figure(figsize=(5.5, 5.5), layout="constrained").subplots() if ax is None else ax
 
 
-def _styles(n: int) -> list[tuple[Any, ...]]:
-    return [STYLES[i % len(STYLES)] for i in range(n)]
-
-
-def _draw(axes: Axes, curve: Curve, label: str, color: str, marker: str, line: Any, cap: float) -> None:
+def _draw(axes: Axes, curve: Curve, label: str, number: int, offset: float, cap: float) -> None:
+    """One curve; its markers start `offset` of the way to the next, so that those of curves that lie on each other stay apart."""
+    color, marker, line = STYLES[number % len(STYLES)]
     inside = curve.observed <= cap
-    every = max(1, int(inside.sum()) // 25)
+    every = max(1, int(inside.sum()) // 20)
     axes.plot(
         curve.expected[inside],
         curve.observed[inside],
@@ -177,7 +180,7 @@ def _draw(axes: Axes, curve: Curve, label: str, color: str, marker: str, line: A
         marker=marker,
         markersize=4,
         markerfacecolor="white",
-        markevery=every,
+        markevery=(int(offset * every), every),
         linestyle=line,
         linewidth=1.2,
         label=label,

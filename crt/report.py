@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from crt.diagnostics import LEVELS, NullDiagnostics
 from crt.plots import qq_plot, qq_plot_ntc_pvals
@@ -15,7 +17,8 @@ from data_prep.files import atomic, write_text
 def write_diagnostics(out: Path, found: NullDiagnostics, *, null: Any | None = None) -> None:
     """All tables, the summary and the figures, each whole or not there; two runs write the same bytes.
 
-    `null` are leave-one-out p-values of resamples, for the null curve of the figure.
+    `null` are leave-one-out p-values of resamples, for the null curve of the figure. Where no gene or no group has a defined p there is nothing to draw, and
+    figures of an earlier run are removed.
     """
     tables = {
         "diagnostics_units": found.units,
@@ -32,9 +35,16 @@ def write_diagnostics(out: Path, found: NullDiagnostics, *, null: Any | None = N
     write_text(out / "diagnostics_summary.json", json.dumps(found.summary, indent=1) + "\n")
     write_text(out / "diagnostics_summary.txt", "\n".join(text_lines(found)) + "\n")
     members = [rows.to_numpy() for _, rows in found.ntc_raw.groupby(level="ensemble")]
-    _figure(out / "qq_null.png", qq_plot_ntc_pvals(found.real_raw, found.ntc_raw, found.ntc_skew, null, ensemble=members, title="Genes and NTC groups"))
-    both = {"NTC groups, fitted propensity": found.ntc_raw, "NTC groups, constant propensity": found.oracle_raw}
-    _figure(out / "qq_ntc_fit_vs_oracle.png", qq_plot(both, band_n=members[0].size, title="Empirical p-values of NTC groups"))
+    for name in ("qq_null.png", "qq_ntc_fit_vs_oracle.png"):
+        (out / name).unlink(missing_ok=True)
+    floor = 1 / (found.summary["settings"]["n_resamples"] + 1)
+    genes = found.real_raw.to_numpy()
+    if np.isfinite(genes).any() and np.isfinite(found.ntc_raw.to_numpy()).any():
+        axes = qq_plot_ntc_pvals(genes, found.ntc_raw, found.ntc_skew, null, ensemble=members, title="Genes and NTC groups", floor=floor)
+        _figure(out / "qq_null.png", axes)
+        both = {"NTC groups, fitted propensity": found.ntc_raw, "NTC groups, constant propensity": found.oracle_raw}
+        n = int(np.isfinite(members[0]).sum()) or None
+        _figure(out / "qq_ntc_fit_vs_oracle.png", qq_plot(both, band_n=n, title="Empirical p-values of NTC groups", floor=floor))
 
 
 def text_lines(found: NullDiagnostics) -> list[str]:
@@ -61,5 +71,6 @@ def _number(value: float | None) -> str:
 
 
 def _figure(path: Path, axes: Axes) -> None:
+    assert isinstance(axes.figure, Figure)
     with atomic(path) as temporary:
         axes.figure.savefig(temporary, dpi=150, metadata={"Software": None})

@@ -161,7 +161,7 @@ def _decide(f: Mapping[str, float], n_resamples: int, t: Thresholds) -> dict[str
     ratio = f.get("skew_tail_ratio", 1.0)
     tail = f.get("skew_tail_expected", 0.0) >= t.tail_expected and ratio >= t.tail_ratio
     skew_off = f.get("skew_inflated", 0.0) or f.get("skew_conservative", 0.0)
-    if tail or (skew_off and not off):
+    if tail or (skew_off and not off and "B" not in found):
         found["D"] = ["skew_tail_ratio", "skew_tail_expected", "raw_rate_0.01", "skew_rate_0.01"]
     if not found and off:
         found["unexplained"] = ["raw_rate_0.2", "raw_rate_0.05", "raw_rate_0.01", "oracle_rate_0.05", "misfit_ratio"]
