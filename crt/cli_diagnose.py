@@ -9,7 +9,8 @@ import typer
 
 from crt.diagnostics import diagnose_null
 from crt.inputs import CRTInputs, prepare_crt_inputs
-from crt.ntc import compute_ntc_group_null_pvals_parallel, make_ntc_groups_ensemble
+from crt.ntc import compute_ntc_group_null_pvals_parallel
+from crt.ntc_groups import make_ntc_groups_ensemble
 from crt.report import text_lines, write_diagnostics
 from crt.run import checked_genes, make_settings
 from data_prep.console import run

@@ -8,23 +8,11 @@ import pandas as pd
 
 from crt.engine import T, UnitResult, UnitSettings, each_unit, run_unit
 from crt.inputs import CRTInputs
-from crt.ntc_groups import Groups, NTCGroupInputs, build_ntc_group_inputs, check_groups, make_ntc_groups_ensemble, make_ntc_groups_matched_by_freq
+from crt.ntc_groups import Groups, check_groups
 from crt.propensity import Propensity
 from crt.pvalues import Side, leave_one_out_pvalues
 from crt.run import Method, make_settings, one_side
 from crt.statistics import NullDraws
-
-__all__ = [
-    "NTCGroupInputs",
-    "build_ntc_group_inputs",
-    "compute_ntc_group_null_pvals_parallel",
-    "crt_pvals_for_ntc_groups_ensemble",
-    "crt_pvals_for_ntc_groups_ensemble_skew",
-    "make_ntc_groups_ensemble",
-    "make_ntc_groups_matched_by_freq",
-    "ntc_group_results",
-    "pvalue_table",
-]
 
 
 def crt_pvals_for_ntc_groups_ensemble(
