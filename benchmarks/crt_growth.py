@@ -1,7 +1,7 @@
 """How time grows with cells, programs, resamples, targets and workers; and a million cells.
 
-python benchmarks/crt_growth.py             growth, CPU ms per target
-python benchmarks/crt_growth.py million     1,000,000 cells × 60 programs × 200 targets, two workers: wall time and memory
+    python benchmarks/crt_growth.py             growth, CPU ms per target
+    python benchmarks/crt_growth.py million     1,000,000 cells × 60 programs × 200 targets, two workers: wall time and memory
 """
 
 import resource

@@ -12,9 +12,7 @@ from hierarchy import summarise
 
 quiet()
 seeds = range(int(sys.argv[1]) if len(sys.argv) > 1 else 3)
-print(
-    "| posterior | model | false calls, inactive gene-days | missed, active gene-days | RMSE | coverage of 90 % | genes with β offset from θ by > 0.02 | largest offset |"
-)
+print("| posterior | model | false calls, inactive gene-days | missed, active gene-days | RMSE | coverage of 90 % | genes with β offset from θ by > 0.02 | largest offset |")
 print("|---|---|---|---|---|---|---|---|")
 for posterior in ("gene_block", "mean_field"):
     for centred in (True, False):
@@ -25,22 +23,9 @@ for posterior in ("gene_block", "mean_field"):
             called, active = np.abs(mean / sd) > 1.96, theta != 0
             offset = summarise(t.fitted).qc_offset("MES")["offset_mean"].abs()
             inside = np.abs(mean - theta) < 1.6449 * sd
-            rows.append(
-                [
-                    (called & ~active).sum(),
-                    (~active).sum(),
-                    (~called & active).sum(),
-                    active.sum(),
-                    np.sqrt(((mean - theta) ** 2).mean()),
-                    inside.mean(),
-                    (offset > 0.02).sum(),
-                    offset.max(),
-                ]
-            )
+            rows.append([(called & ~active).sum(), (~active).sum(), (~called & active).sum(), active.sum(), np.sqrt(((mean - theta) ** 2).mean()), inside.mean(), (offset > 0.02).sum(), offset.max()])
         total = np.array(rows, float)
         fp, inactive, missed, n_active = total[:, :4].sum(0).astype(int)
         rmse, coverage, off, largest = np.median(total[:, 4:], 0)
         model = "centred" if centred else "uncentred"
-        print(
-            f"| `{posterior}` | {model} | {fp} of {inactive} | {missed} of {n_active} | {rmse:.4f} | {coverage:.3f} | {off:.0f} | {largest:.3f} |", flush=True
-        )
+        print(f"| `{posterior}` | {model} | {fp} of {inactive} | {missed} of {n_active} | {rmse:.4f} | {coverage:.3f} | {off:.0f} | {largest:.3f} |", flush=True)

@@ -52,10 +52,7 @@ def table(n_seeds=3):
             inside = (np.abs(mean - truth) < 1.6449 * sd).mean()
             away, ratio = np.sqrt((((mean - exact_mean) / exact_sd) ** 2).mean()), np.median(sd / exact_sd)
             growth = np.median(sd[..., -1] / sd[..., 0])
-            print(
-                f"| {seed} | {name} | {rmse[name]:.4f} | {rmse[name] / rmse['NUTS']:.3f} | {inside:.3f} | {away:.3f} | {ratio:.3f} | {growth:.2f} | {seconds:.1f} |",
-                flush=True,
-            )
+            print(f"| {seed} | {name} | {rmse[name]:.4f} | {rmse[name] / rmse['NUTS']:.3f} | {inside:.3f} | {away:.3f} | {ratio:.3f} | {growth:.2f} | {seconds:.1f} |", flush=True)
 
 
 def sbc(n_screens=400, n_draws=99, n_bins=20):
@@ -71,9 +68,7 @@ def sbc(n_screens=400, n_draws=99, n_bins=20):
             ranks.append((draws[:, gene, f, d] < t.theta[gene, f, d]).sum())
     counts = np.histogram(ranks, bins=n_bins, range=(-0.5, n_draws + 0.5))[0]
     test = chisquare(counts)
-    print(
-        f"{len(ranks)} ranks in {n_bins} bins: χ² = {test.statistic:.1f}, p = {test.pvalue:.3f}; mean rank {np.mean(ranks) / n_draws:.3f}; counts {counts.tolist()}"
-    )
+    print(f"{len(ranks)} ranks in {n_bins} bins: χ² = {test.statistic:.1f}, p = {test.pvalue:.3f}; mean rank {np.mean(ranks) / n_draws:.3f}; counts {counts.tolist()}")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3), layout="constrained")

@@ -66,10 +66,7 @@ def one(n_cells, n_genes, guides_per_gene):
     summarise(fitted)
     took = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(
-        f"| {n_cells:,} | {n_genes:,} | {data.n_guides:,} | {fitted.steps} | {fitted_in:.1f} | {took:.1f} | {peak / 2**20:.2f} | {before / 2**20:.2f} |",
-        flush=True,
-    )
+    print(f"| {n_cells:,} | {n_genes:,} | {data.n_guides:,} | {fitted.steps} | {fitted_in:.1f} | {took:.1f} | {peak / 2**20:.2f} | {before / 2**20:.2f} |", flush=True)
 
 
 def growth():

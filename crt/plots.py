@@ -172,7 +172,8 @@ def _draw(axes: Axes, curve: Curve, label: str, number: int, offset: float, cap:
     """One curve; its markers start `offset` of the way to the next, so that those of curves that lie on each other stay apart."""
     color, marker, line = STYLES[number % len(STYLES)]
     inside = curve.observed <= cap
-    every = max(1, int(inside.sum()) // 20)
+    n = int(inside.sum())
+    every = max(1, n // 20)
     axes.plot(
         curve.expected[inside],
         curve.observed[inside],
@@ -180,7 +181,7 @@ def _draw(axes: Axes, curve: Curve, label: str, number: int, offset: float, cap:
         marker=marker,
         markersize=4,
         markerfacecolor="white",
-        markevery=(int(offset * every), every),
+        markevery=[0, *range(max(1, int(offset * every)), n, every)] if n else None,
         linestyle=line,
         linewidth=1.2,
         label=label,

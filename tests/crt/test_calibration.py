@@ -13,7 +13,9 @@ SAMPLERS = {"bernoulli": BernoulliIndex(), "stratified": StratifiedPermutation()
 
 
 def null_screen(seed, confounding=0.0, n_genes=30, ntc=0.15, n=5000):
-    adata = make_sceptre_style_synth(N=n, K=10, n_target_genes=n_genes, frac_causal_genes=0.0, ntc_frac_guides=ntc, confound_strength=confounding, seed=seed)
+    adata = make_sceptre_style_synth(
+        N=n, K=10, n_target_genes=n_genes, frac_causal_genes=0.0, ntc_frac_guides=ntc, confound_strength=confounding, seed=seed
+    )
     return prepare_crt_inputs(adata)
 
 

@@ -107,7 +107,9 @@ def test_stratum_counts_are_kept(batch, burden):
     labels = rng.choice(["b", "a", "c"], n) if batch else None
     values = rng.normal(size=n) if burden else None
     drawn = dense(stratified_permutation_sampler(x, p, B, 9, batch_raw=labels, burden_values=values, n_bins=5, n_burden_bins=3), n)
-    strata = build_strata(np.flatnonzero(x), p, n_bins=5, batch=batch_codes(labels) if batch else None, burden=values, n_burden_bins=3, min_stratum_size=2)
+    strata = build_strata(
+        np.flatnonzero(x), p, n_bins=5, batch=batch_codes(labels) if batch else None, burden=values, n_burden_bins=3, min_stratum_size=2
+    )
     assert strata.n_strata > (5 if batch or burden else 4)
     assert (drawn.sum(1) == x.sum()).all() and drawn.max() == 1
     for s in range(strata.n_strata):

@@ -148,7 +148,11 @@ def test_exact_null_stratified():
     drawn = draws(treated, inputs, sampler=drawer, n_resamples=B, seed=5, propensity_mode="oracle_const")
     C64, Y64 = inputs.C.astype(float), inputs.Y.astype(float)
     observed = np.abs(lstsq_beta(C64, Y64, indicator(treated, n)))
-    betas = [lstsq_beta(C64, Y64, indicator(np.r_[a, b], n)) for a in combinations(np.flatnonzero(batch), 3) for b in combinations(np.flatnonzero(~batch), 2)]
+    betas = [
+        lstsq_beta(C64, Y64, indicator(np.r_[a, b], n))
+        for a in combinations(np.flatnonzero(batch), 3)
+        for b in combinations(np.flatnonzero(~batch), 2)
+    ]
     truth = (np.abs(betas) >= observed - 1e-9).mean(0)
     p = empirical_pvalues(drawn.observed, drawn.null)
     assert (np.abs(p - truth) < 4 * np.sqrt(truth * (1 - truth) / B) + 2 / B).all()
