@@ -72,8 +72,8 @@ def qq_plot(
     ax : to draw on; by default one of a new figure, which is never shown: save it with `ax.figure.savefig(path)`
     title : of the axes
     band_n : tests that the 95 % band is for; by default those of the smallest curve, which has the widest band
-    cap : the highest −log10 p that is drawn in place; larger ones are triangles on that line, as the legend says. By default three times the expected range
-        where a curve goes beyond that
+    cap : the highest −log10 p that is drawn in place; larger ones are triangles on that line, as the legend says. By default three times the expected
+        range, and 5 at least
     floor : the smallest empirical p, 1/(B + 1), drawn as a line: a curve that ends on it has run out of resamples
 
     Returns
@@ -91,7 +91,7 @@ def qq_plot(
     axes.fill_between(expected, low, high, color="0.85", linewidth=0, label=f"95 % band ({n:,} tests)", zorder=0)
     axes.plot([0, reach], [0, reach], color="0.4", linewidth=0.8, zorder=1)
     top = max(float(c.observed.max()) for c in drawn.values())
-    cap = cap if cap is not None else (3 * reach if top > 3 * reach else np.inf)
+    cap = cap if cap is not None else max(3 * reach, 5.0)
     for i, (label, curve) in enumerate(drawn.items()):
         _draw(axes, curve, f"{label} ({curve.n:,})", i, i / len(drawn), cap)
     if top > cap:
