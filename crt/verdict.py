@@ -46,8 +46,8 @@ class Thresholds:
         `flagged_auc`) or have no converged fit
     misfit : B, where the null is off and the misfit over its degrees of freedom is this or more
     z, inflated, conservative : the null is off where a rate is this many standard errors from its level and this many times as large or small
-    tail_ratio, tail_expected : D, where resamples fall beyond their own law's 0.001 quantile this many times too often, and so
-        many or more should
+    tail_ratio, tail_expected, tail_z : D, where resamples fall beyond their own law's 0.001 quantile this many times too often, so many or more should,
+        and the excess is `tail_z` standard errors, of counts with twice a Poisson's variance as programs are correlated
     """
 
     size_ratio: float = 1.5
@@ -66,7 +66,8 @@ class Thresholds:
     inflated: tuple[tuple[float, float], ...] = ((0.2, 1.25), (0.05, 1.5), (0.01, 2.0))
     conservative: tuple[tuple[float, float], ...] = ((0.2, 0.75), (0.05, 0.5))
     tail_ratio: float = 2.0
-    tail_expected: float = 20.0
+    tail_expected: float = 5.0
+    tail_z: float = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +159,8 @@ def _decide(f: Mapping[str, float], n_resamples: int, t: Thresholds) -> dict[str
     mended = f.get("raw_conservative", 0.0) and "oracle_conservative" in f and not f["oracle_conservative"]
     if separated or misfit or mended:
         found["B"] = ["separated_share", "not_converged_share", "auc_median", "misfit_ratio", "raw_rate_0.2", "raw_rate_0.05", "oracle_rate_0.05"]
-    ratio = f.get("skew_tail_ratio", 1.0)
-    tail = f.get("skew_tail_expected", 0.0) >= t.tail_expected and ratio >= t.tail_ratio
+    ratio, expected = f.get("skew_tail_ratio", 1.0), f.get("skew_tail_expected", 0.0)
+    tail = expected >= t.tail_expected and ratio >= t.tail_ratio and (ratio - 1) * expected >= t.tail_z * np.sqrt(2 * expected)
     skew_off = f.get("skew_inflated", 0.0) or f.get("skew_conservative", 0.0)
     if tail or (skew_off and not off and "B" not in found):
         found["D"] = ["skew_tail_ratio", "skew_tail_expected", "raw_rate_0.01", "skew_rate_0.01"]

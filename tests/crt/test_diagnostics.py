@@ -34,7 +34,7 @@ SMALL = ("--cells", 1500, "--programs", 4, "--genes", 12, "--n-resamples", 99, "
 
 
 def found_in(kind: Kind, seed: int, **options):
-    return diagnose_null(make(kind.plan, seed), kind.settings(seed, 255), group_size=kind.group_size, n_ensemble=3, **options)
+    return diagnose_null(make(kind.plan, seed), kind.settings(seed), group_size=kind.group_size, n_ensemble=3, **options)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.crt.conftest import random_problem
 
 from crt import (
     build_ntc_group_inputs,
@@ -24,6 +23,7 @@ from crt.ntc_groups import check_groups
 from data_prep.errors import InputError
 from data_prep.screen import GuideMap
 from data_prep.synthetic_usage import make_sceptre_style_synth
+from tests.crt.conftest import random_problem
 
 
 @pytest.fixture(scope="module")
