@@ -61,7 +61,7 @@ class Thresholds:
     separated_share: float = 0.05
     auc: float = 0.97
     flagged_auc: float = 0.9
-    misfit: float = 1.5
+    misfit: float = 1.2
     z: float = 3.5
     inflated: tuple[tuple[float, float], ...] = ((0.2, 1.25), (0.05, 1.5), (0.01, 2.0))
     conservative: tuple[tuple[float, float], ...] = ((0.2, 0.75), (0.05, 0.5))
