@@ -105,7 +105,7 @@ def qq_plot(
     axes.set_ylabel("observed −log10 p")
     if title:
         axes.set_title(title)
-    axes.legend(loc="upper left", fontsize=8, frameon=False)
+    axes.legend(loc="best", fontsize=8, frameon=False).set_in_layout(False)
     return axes
 
 
@@ -142,7 +142,7 @@ def qq_plot_ntc_pvals(
     if len(sizes) > 1 and min(sizes) > 0:
         expected, low, high = ensemble_range(ensemble or ())
         axes.fill_between(expected, low, high, facecolor="none", edgecolor="0.35", hatch="////", linewidth=0.4, label="quartiles over the ensemble", zorder=1.5)
-        axes.legend(loc="upper left", fontsize=8, frameon=False)
+        axes.legend(loc="best", fontsize=8, frameon=False).set_in_layout(False)
     return axes
 
 
