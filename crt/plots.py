@@ -187,4 +187,5 @@ def _draw(axes: Axes, curve: Curve, label: str, number: int, offset: float, cap:
         label=label,
     )
     over = curve.expected[~inside]
-    axes.plot(over, np.full(over.size, cap), linestyle="none", marker="^", markerfacecolor="none", color=color, markersize=5, clip_on=False)
+    if over.size:  # an empty artist that is not clipped would be given room in the layout
+        axes.plot(over, np.full(over.size, cap), linestyle="none", marker="^", markerfacecolor="none", color=color, markersize=5, clip_on=False)
