@@ -90,15 +90,7 @@ def diagnose_null(
     index, columns = pd.Index(names, name="target", dtype=object), raw.columns
     real_raw, real_skew = (pd.DataFrame(np.array([getattr(u.result, which) for u in real]), index, columns) for which in ("p_raw", "p_skew"))
     curves = {"real_raw": real_raw, "real_skew": real_skew, "ntc_raw": raw, "ntc_skew": skew, "ntc_oracle_raw": oracle_raw}
-    record = {
-        "seed_base": settings.seed,
-        "seed_groups": seed0,
-        "group_size": group_size,
-        "n_ensemble": n_ensemble,
-        "control_group": inputs.control_group,
-        "program": inputs.program_names[program],
-        "settings": settings_record(settings),
-    }
+    record = _record(inputs, settings, seed0, group_size=group_size, n_ensemble=n_ensemble, program=program)
     return NullDiagnostics(
         units=units,
         real_raw=real_raw,
@@ -196,6 +188,19 @@ def _genes(probe: UnitProbe, names: Sequence[str], inputs: CRTInputs, settings: 
     for batch in each_unit(probe, names, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings, n_jobs=n_jobs):
         found.update({unit.name: unit for unit in batch})
     return [found[name] for name in names]
+
+
+def _record(inputs: CRTInputs, settings: UnitSettings, seed0: int, *, group_size: int, n_ensemble: int, program: int) -> dict[str, Any]:
+    """What the run was: seeds and settings."""
+    return {
+        "seed_base": settings.seed,
+        "seed_groups": seed0,
+        "group_size": group_size,
+        "n_ensemble": n_ensemble,
+        "control_group": inputs.control_group,
+        "program": inputs.program_names[program],
+        "settings": settings_record(settings),
+    }
 
 
 def _verdict_record(verdict: Verdict) -> dict[str, Any]:
