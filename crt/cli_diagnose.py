@@ -8,7 +8,7 @@ import numpy as np
 import typer
 
 from crt.diagnostics import diagnose_null
-from crt.inputs import CRTInputs, prepare_crt_inputs
+from crt.inputs import prepare_crt_inputs
 from crt.ntc import compute_ntc_group_null_pvals_parallel
 from crt.ntc_groups import make_ntc_groups_ensemble
 from crt.report import text_lines, write_diagnostics
@@ -76,19 +76,10 @@ def diagnose_null_command(
         transform=transform,
         control_group=control_group,
     )
-    settings = make_settings(
-        B=n_resamples,
-        base_seed=seed,
-        resampling_method=resampling_method,
-        resampling_kwargs=kwargs,
-        skew_normal=True,
-        side=side,
-        propensity_mode=propensity_mode,
-        adaptive=False,
-    )
+    options: dict[str, Any] = {"resampling_method": resampling_method, "resampling_kwargs": kwargs, "side": side, "propensity_mode": propensity_mode}
     found = diagnose_null(
         inputs,
-        settings,
+        make_settings(B=n_resamples, base_seed=seed, skew_normal=True, adaptive=False, **options),
         genes=checked_genes(None if targets is None else [name.strip() for name in targets.split(",") if name.strip()], inputs),
         group_size=group_size,
         n_ensemble=n_ensemble,
@@ -96,25 +87,10 @@ def diagnose_null_command(
         program=program,
         n_jobs=n_jobs,
     )
-    groups = _null_groups(inputs, found.summary["seed_groups"], group_size)
-    null = compute_ntc_group_null_pvals_parallel(
-        inputs,
-        groups,
-        group_size=group_size,
-        B=n_resamples,
-        n_jobs=n_jobs,
-        base_seed=seed,
-        resampling_method=resampling_method,
-        resampling_kwargs=kwargs,
-        side=side,
-        propensity_mode=propensity_mode,
-    )
+    groups = make_ntc_groups_ensemble(inputs, n_ensemble=1, seed0=found.summary["seed_groups"], group_size=group_size, max_groups=NULL_GROUPS)[0]
+    null = compute_ntc_group_null_pvals_parallel(inputs, groups, group_size=group_size, B=n_resamples, n_jobs=n_jobs, base_seed=seed, **options)
     write_diagnostics(out, found, null=null if np.isfinite(null).any() else None)
     print("\n".join(text_lines(found)))
-
-
-def _null_groups(inputs: CRTInputs, seed0: int, group_size: int) -> dict[str, Any]:
-    return make_ntc_groups_ensemble(inputs, n_ensemble=1, seed0=seed0, group_size=group_size, max_groups=NULL_GROUPS)[0]
 
 
 def main() -> None:

@@ -110,10 +110,10 @@ class UnitProbe:
 
     def _misfit(self, p: np.ndarray, cells: np.ndarray, local: np.ndarray, whole: bool) -> tuple[float, int]:
         """Σ (treated − Σp)²/Σp(1 − p) over the bins of the covariates, and its degrees of freedom (two a covariate go to intercept and slope)."""
-        total, df = 0.0, 0
+        total, df, spread = 0.0, 0, p * (1 - p)
         for bins in self.covariate_bins:
             here = bins if whole else bins[cells]
-            expected, variance = np.bincount(here, p), np.bincount(here, p * (1 - p))
+            expected, variance = np.bincount(here, p), np.bincount(here, spread)
             known = variance > 1
             if known.sum() > 2:
                 x = np.bincount(here[local], minlength=expected.size)
