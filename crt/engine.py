@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from data_prep.errors import InputError
 STAGES = (4_999, 24_999)  # what adaptive runs draw after the first B
 FEW = 5  # a program with at most this many resamples as extreme as it (itself counted) sends its unit to the next stage
 BATCH = 16  # units whose propensities are fitted together
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +97,9 @@ def run_unit(
     drawer: Drawer | None = None,
     beta: Coefficients | None = None,
     projection: Projection | None = None,
+    look: Callable[[NullDraws], None] | None = None,
 ) -> UnitResult:
-    """Test one unit; `drawer`, `beta` and `projection` are what a run has made already for all its units."""
+    """Test one unit; `drawer`, `beta` and `projection` are what a run has made for all its units, `look` is shown the draws it rests on."""
     drawer = drawer or settings.sampler.bind(inputs)
     stages = (settings.n_resamples, *(b for b in settings.stages if b > settings.n_resamples))
     for stage, n_resamples in enumerate(stages):
@@ -117,6 +120,8 @@ def run_unit(
         p_raw = empirical_pvalues(drawn.observed, drawn.null, side=settings.side)
         if not np.isfinite(p_raw).any() or np.nanmin(p_raw) * (n_resamples + 1) > FEW:
             break
+    if look is not None:
+        look(drawn)
     return _undefined(name, drawn, settings) if drawn.reason else _result(name, drawn, p_raw, stage + 1, settings)
 
 
@@ -180,17 +185,25 @@ def _result(name: str, drawn: NullDraws, p_raw: np.ndarray, n_stages: int, setti
 
 
 def run_units(
+    names: Sequence[str], treated_of: Callable[[str], np.ndarray], inputs: CRTInputs, settings: UnitSettings, *, n_jobs: int = 1
+) -> Iterator[list[UnitResult]]:
+    """Test units, a batch at a time, in threads that share the inputs; batches come as they are finished.
+
+    A unit's result depends on its name, its cells and the settings only: not on its batch, nor on the number of workers.
+    """
+    return each_unit(run_unit, names, treated_of, inputs, settings, n_jobs=n_jobs)
+
+
+def each_unit(
+    test: Callable[..., T],
     names: Sequence[str],
     treated_of: Callable[[str], np.ndarray],
     inputs: CRTInputs,
     settings: UnitSettings,
     *,
     n_jobs: int = 1,
-) -> Iterator[list[UnitResult]]:
-    """Test units, a batch at a time, in threads that share the inputs; batches come as they are finished.
-
-    A unit's result depends on its name, its cells and the settings only: not on its batch, nor on the number of workers.
-    """
+) -> Iterator[list[T]]:
+    """`run_units` for any `test` that takes what `run_unit` takes."""
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, (int, np.integer)) or n_jobs < 1:
         raise InputError(f"n_jobs is {n_jobs!r}; give a whole number, 1 or more.")
     drawer = settings.sampler.bind(inputs)
@@ -199,10 +212,10 @@ def run_units(
     size = max(1, min(BATCH, -(-len(names) // n_jobs)))
     batches = [names[i : i + size] for i in range(0, len(names), size)]
 
-    def work(batch: Sequence[str]) -> list[UnitResult]:
+    def work(batch: Sequence[str]) -> list[T]:
         sets = [treated_of(name) for name in batch]
         betas = _fit_batch(sets, inputs, settings) if whole else [None] * len(batch)
-        return [run_unit(n, t, inputs, settings, drawer=drawer, beta=b, projection=projection) for n, t, b in zip(batch, sets, betas, strict=True)]
+        return [test(n, t, inputs, settings, drawer=drawer, beta=b, projection=projection) for n, t, b in zip(batch, sets, betas, strict=True)]
 
     if n_jobs == 1 or len(batches) < 2:
         yield from map(work, batches)
@@ -210,7 +223,7 @@ def run_units(
     pool = ThreadPoolExecutor(max_workers=n_jobs)
     try:
         waiting = iter(batches)
-        running: set[Future[list[UnitResult]]] = {pool.submit(work, batch) for _, batch in zip(range(2 * n_jobs), waiting, strict=False)}
+        running: set[Future[list[T]]] = {pool.submit(work, batch) for _, batch in zip(range(2 * n_jobs), waiting, strict=False)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:

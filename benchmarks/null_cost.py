@@ -1,0 +1,64 @@
+"""What NTC groups, their measures and a QQ figure of a million points cost.
+
+    python benchmarks/null_cost.py [groups=60]
+
+N = 50,000, K = 70, B = 1023, one thread, CPU time: genes by the main run, then NTC groups by the ensemble functions and with the measures of the diagnostics.
+"""
+
+import sys
+import time
+
+import crt_common
+import numpy as np
+
+from crt import (
+    crt_pvals_for_ntc_groups_ensemble,
+    crt_pvals_for_ntc_groups_ensemble_skew,
+    make_ntc_groups_ensemble,
+    make_sceptre_style_synth,
+    prepare_crt_inputs,
+    run_all_genes_union_crt,
+)
+from crt.engine import UnitSettings
+from crt.ntc import ntc_group_results
+from crt.plots import qq_plot
+from crt.units import UnitProbe
+
+
+def clocked(work):
+    """CPU seconds."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def main(n_groups: int) -> None:
+    """One row a run."""
+    inputs = prepare_crt_inputs(make_sceptre_style_synth(effect_size=0.0))
+    ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=2, max_groups=n_groups // 2)
+    genes = inputs.genes[:n_groups]
+    settings = UnitSettings(skew_normal=True)
+    works = {
+        "genes, raw (run_all_genes_union_crt)": lambda: run_all_genes_union_crt(inputs, genes),
+        "NTC groups, raw": lambda: crt_pvals_for_ntc_groups_ensemble(inputs, ensemble),
+        "genes, skew-normal": lambda: run_all_genes_union_crt(inputs, genes, calibrate_skew_normal=True),
+        "NTC groups, skew-normal": lambda: crt_pvals_for_ntc_groups_ensemble_skew(inputs, ensemble),
+        "NTC groups, skew-normal, measured": lambda: ntc_group_results(UnitProbe.of(inputs), inputs, ensemble, settings, group_size=6),
+    }
+    for work in works.values():
+        work()
+    treated = {
+        "g": np.mean([inputs.treated(inputs.gene_to_cols[g]).size for g in genes]),
+        "N": np.mean([inputs.treated(c).size for m in ensemble for c in m.values()]),
+    }
+    rows = []
+    for name, work in works.items():
+        seconds = min(clocked(work) for _ in range(3))
+        rows.append([name, f"{treated[name[0]]:.0f}", f"{1000 * seconds / n_groups:.1f}", f"{1e6 * seconds / n_groups / treated[name[0]]:.1f}"])
+    crt_common.table(f"{n_groups} units, best of 3", ["run", "mean treated cells", "ms a unit", "µs a treated cell"], rows)
+    p = np.random.default_rng(0).random(1_000_000)
+    print(f"qq_plot of 1,000,000 p-values: {clocked(lambda: qq_plot({'p': p}).figure.savefig('/dev/null', format='png')):.2f} s with its drawing")
+
+
+if __name__ == "__main__":
+    main(int((sys.argv[1:] + ["60"])[0]))

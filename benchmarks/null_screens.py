@@ -1,0 +1,181 @@
+"""Screens without effects whose null is known to be right, or wrong for a known cause: what the verdict of the diagnostics is tested on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from crt.engine import UnitSettings
+from crt.inputs import CRTInputs, make_inputs
+from crt.samplers import Sampler, StratifiedPermutation
+from data_prep.screen import GuideMap
+
+BURDEN = "burden"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A screen: sizes, who is treated, and what outcomes are.
+
+    `tilt` multiplies a cell's expected guides, from its traits z (N, 3), of which the covariates show two, its batch and burden trait; `ntc_tilt` those of the NTC guides only, guide by guide;
+    `curve` is what outcomes depend on beside the covariates.
+    """
+
+    cells: int = 3000
+    programs: int = 8
+    genes: int = 20
+    guides_per_gene: int = 3
+    ntc_guides: int = 30
+    moi: float = 3.0
+    batches: int = 2
+    ntc_rarity: float = 1.0
+    one_guide: bool = False
+    tilt: Callable[..., np.ndarray] | None = None
+    ntc_tilt: Callable[..., np.ndarray] | None = None
+    fill_batches: int = 0
+    curve: Callable[..., np.ndarray] | None = None
+    noise: Callable[..., np.ndarray] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A kind of screen, its verdict, and how it is run."""
+
+    truth: str
+    plan: Plan
+    group_size: int = 3
+    sampler: Sampler | None = None
+    options: dict[str, object] = field(default_factory=dict)
+
+    def settings(self, seed: int, B: int = 499) -> UnitSettings:
+        extra = {"sampler": self.sampler} if self.sampler else {}
+        return UnitSettings(n_resamples=B, seed=seed, **extra, **self.options)
+
+
+def make(plan: Plan, seed: int) -> CRTInputs:
+    """Draw a screen."""
+    rng = np.random.default_rng([seed, 2024])
+    n, n_real = plan.cells, plan.genes * plan.guides_per_gene
+    z, batch = rng.normal(size=(n, 3)), rng.integers(0, plan.batches, n)
+    guides = _guides(plan, rng, z, batch)
+    burden = np.log1p(np.diff(guides[:, :n_real].tocsr().indptr))
+    gene = np.array([f"G{g:03d}" for g in np.repeat(np.arange(plan.genes), plan.guides_per_gene)] + ["non-targeting"] * plan.ntc_guides, dtype=object)
+    raw = pd.DataFrame({"batch": [f"b{b:02d}" for b in batch], "z0": z[:, 0], "z1": z[:, 1], BURDEN: burden})
+    columns = [np.ones(n), *((batch == b).astype(float) for b in range(1, plan.batches)), *z.T[:2]]
+    names = ["1", *(f"batch{b}" for b in range(1, plan.batches)), "z0", "z1"]
+    if burden.std() > 0 and not plan.one_guide:
+        columns.append((burden - burden.mean()) / burden.std())
+        names.append(BURDEN)
+    C = np.column_stack(columns)
+    Y = C[:, 1:] @ rng.normal(0, 0.3, (C.shape[1] - 1, plan.programs))
+    if plan.curve is not None:
+        Y += plan.curve(z, batch, burden)[:, None] * rng.choice([-1.0, 1.0], plan.programs)
+    mix = np.eye(plan.programs) + 0.3 * rng.normal(size=(plan.programs, plan.programs)) / np.sqrt(plan.programs)
+    Y += (plan.noise(rng, (n, plan.programs)) if plan.noise else rng.normal(size=(n, plan.programs))) @ mix
+    return make_inputs(
+        C=C,
+        Y=Y,
+        guides=guides,
+        guide_map=GuideMap(guide=np.array([f"g{i:04d}" for i in range(gene.size)], dtype=object), gene=gene, is_ntc=np.arange(gene.size) >= n_real),
+        program_names=[f"p{k}" for k in range(plan.programs)],
+        covar_names=names,
+        cells=np.array([f"c{i}" for i in range(n)], dtype=object),
+        covar_df_raw=raw,
+        batch_raw=raw["batch"],
+        control_group="ntc_cells" if plan.one_guide else "complement",
+    )
+
+
+def _guides(plan: Plan, rng: np.random.Generator, z: np.ndarray, batch: np.ndarray) -> sp.csc_matrix:
+    n, n_real = plan.cells, plan.genes * plan.guides_per_gene
+    n_guides = n_real + plan.ntc_guides
+    weight = rng.lognormal(0.0, 0.4, n_guides)
+    weight[n_real:] *= plan.ntc_rarity
+    if plan.one_guide:
+        rate = np.ones(n) if plan.tilt is None else plan.tilt(z, batch)
+        shift = np.outer(np.log(rate), rng.normal(0, 1, n_guides)) if plan.tilt is not None else 0.0
+        pick = (np.log(weight) + shift + rng.gumbel(size=(n, n_guides))).argmax(1)
+        return sp.csc_matrix((np.ones(n), (np.arange(n), pick)), shape=(n, n_guides))
+    rate = np.ones(n) if plan.tilt is None else plan.tilt(z, batch)
+    odds = np.outer(rate / rate.mean(), plan.moi * weight / weight.sum())
+    there = rng.random((n, n_guides)) < -np.expm1(-odds)
+    if plan.ntc_tilt is not None:
+        burden = np.log1p(there[:, :n_real].sum(1))
+        for j in range(n_real, n_guides):
+            tilt = plan.ntc_tilt(z, batch, burden, j - n_real)
+            there[:, j] = rng.random(n) < np.minimum(0.98, odds[:, j].mean() * tilt / tilt.mean())
+    for j in range(plan.fill_batches):  # an NTC guide in every cell of a batch
+        there[batch == j % plan.batches, n_real + j] = True
+    return sp.csc_matrix(there)
+
+
+def _mild(z: np.ndarray, batch: np.ndarray) -> np.ndarray:
+    return np.exp(0.5 * z[:, 0] + 0.3 * (batch % 2))
+
+
+def _stepwise(z: np.ndarray, batch: np.ndarray, burden: np.ndarray, j: int) -> np.ndarray:
+    """Guides found almost only beyond a threshold of a covariate."""
+    return np.where(z[:, 0] > 1.9, 1.0, 1e-5)
+
+
+def _curved(z: np.ndarray, batch: np.ndarray, burden: np.ndarray, j: int) -> np.ndarray:
+    """Guides more frequent at both ends of a covariate than the logistic model allows."""
+    return np.exp(1.2 * (np.abs(z[:, 0]) - 0.8))
+
+
+def _burden_curve(z: np.ndarray, batch: np.ndarray, burden: np.ndarray, j: int) -> np.ndarray:
+    """Guides more frequent where the burden is unusual, low or high."""
+    return np.exp(1.2 * bent(burden))
+
+
+def bent(burden: np.ndarray) -> np.ndarray:
+    """A curve in the burden without a slope, of unit SD."""
+    x = (burden - burden.mean()) / burden.std()
+    curve = np.minimum(x * x, 4.0)
+    curve = curve - np.polyval(np.polyfit(x, curve, 1), x)
+    return curve / curve.std()
+
+
+def _heavy(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    """Outcomes of which 2 % of the cells are eight times as spread."""
+    return rng.normal(size=shape) * np.where(rng.random(shape) < 0.02, 8.0, 1.0)
+
+
+def _z_curve(z: np.ndarray, batch: np.ndarray, burden: np.ndarray) -> np.ndarray:
+    return 0.8 * (np.abs(z[:, 0]) - 0.8)
+
+
+def _b_curve(z: np.ndarray, batch: np.ndarray, burden: np.ndarray) -> np.ndarray:
+    return 0.7 * bent(burden)
+
+
+KINDS: dict[str, Kind] = {
+    "high MOI, 2 batches": Kind(truth="calibrated", plan=Plan()),
+    "high MOI, 20 batches": Kind(truth="calibrated", plan=Plan(batches=20)),
+    "high MOI, confounded": Kind(truth="calibrated", plan=Plan(tilt=_mild)),
+    "high MOI, confounded, permuted": Kind(truth="calibrated", plan=Plan(tilt=_mild), sampler=StratifiedPermutation()),
+    "low MOI": Kind(truth="calibrated", plan=Plan(one_guide=True, ntc_guides=45)),
+    "low MOI, confounded": Kind(truth="calibrated", plan=Plan(one_guide=True, ntc_guides=45, tilt=lambda z, b: np.exp(0.5 * z[:, 0]))),
+    "rare guides": Kind(truth="calibrated", plan=Plan(moi=0.5, ntc_guides=60)),
+    "burden curve, burden bins": Kind(
+        truth="calibrated",
+        plan=Plan(ntc_tilt=_burden_curve, curve=_b_curve),
+        sampler=StratifiedPermutation(burden_key=BURDEN, n_bins=4, n_burden_bins=16, burden_bin_method="uniform"),
+    ),
+    "A: near-empty groups": Kind(truth="A", plan=Plan(ntc_rarity=0.01)),
+    "A: groups that are batches": Kind(truth="A", plan=Plan(batches=20, fill_batches=30, ntc_rarity=1e-9)),
+    "A: a guide in every cell of a batch": Kind(truth="A", plan=Plan(batches=20, fill_batches=10)),
+    "B: separated": Kind(truth="B", plan=Plan(ntc_tilt=_stepwise)),
+    "B: curved assignment": Kind(truth="B", plan=Plan(ntc_tilt=_curved, curve=_z_curve)),
+    "B: burden curve, Bernoulli": Kind(truth="B", plan=Plan(ntc_tilt=_burden_curve, curve=_b_curve)),
+    "B: confounded, constant propensity": Kind(
+        truth="B", plan=Plan(tilt=lambda z, b: np.exp(0.8 * z[:, 0]), curve=_z_curve), options={"propensity_mode": "oracle_const"}
+    ),
+    "C: groups too large": Kind(truth="C", plan=Plan(), group_size=6),
+    "C: groups too small": Kind(truth="C", plan=Plan(), group_size=1),
+    "C: all NTC guides": Kind(truth="C", plan=Plan(), group_size=30),
+    "hidden confounder": Kind(truth="unexplained", plan=Plan(ntc_tilt=lambda z, b, h, j: np.exp(0.8 * z[:, 2]), curve=lambda z, b, h: 0.8 * z[:, 2])),
+    "D: heavy tails": Kind(truth="D", plan=Plan(moi=0.6, ntc_guides=60, noise=_heavy)),
+}

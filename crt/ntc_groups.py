@@ -1,0 +1,140 @@
+"""NTC groups: pseudo-genes of NTC guides matched to real genes in size and frequency."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from crt.inputs import CRTInputs
+from crt.streams import unit_seed
+from data_prep.errors import InputError
+
+log = logging.getLogger(__name__)
+Groups = Mapping[str, np.ndarray]  # name of a group → columns of its guides
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NTCGroupInputs:
+    """What NTC groups are made of.
+
+    Attributes
+    ----------
+    guides : columns of the NTC guides
+    frequency : share of cells that carry each guide, (G,), of all guides
+    bins : frequency bin of each guide, (G,); the edges are quantiles of the real guides' frequencies
+    signatures : gene → the bins of its guides, rising
+    group_size : guides in a group
+    """
+
+    guides: np.ndarray
+    frequency: np.ndarray
+    bins: np.ndarray
+    signatures: Mapping[str, tuple[int, ...]]
+    group_size: int
+
+
+def build_ntc_group_inputs(inputs: CRTInputs, *, group_size: int = 6, n_bins: int = 10) -> NTCGroupInputs:
+    """Frequencies of the guides, their bins, and the bin signature of each real gene.
+
+    Parameters
+    ----------
+    inputs : of `prepare_crt_inputs`
+    group_size : guides in a group; give the number that genes of the screen have
+    n_bins : frequency bins, by quantiles of the real guides' frequencies
+
+    Raises
+    ------
+    InputError
+        where there are no genes to match, or fewer NTC guides than one group needs.
+    """
+    for name, value in (("group_size", group_size), ("n_bins", n_bins)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            raise InputError(f"{name} is {value!r}; give a whole number, 1 or more.")
+    if inputs.ntc_cols.size < group_size:
+        raise InputError(f"the screen has {inputs.ntc_cols.size} NTC guides, but group_size is {group_size}. Give a smaller one (--group-size).")
+    if not inputs.gene_to_cols:
+        raise InputError("the screen has no target genes, so NTC groups have nothing to be matched to. Check the guide → gene map.")
+    frequency = np.diff(inputs.guides.indptr) / inputs.all_cells.size
+    real = np.concatenate(list(inputs.gene_to_cols.values()))
+    edges = np.unique(np.quantile(frequency[real], np.linspace(0, 1, n_bins + 1)[1:-1]))
+    bins = np.searchsorted(edges, frequency, side="right")
+    signatures = {gene: tuple(int(b) for b in np.sort(bins[cols])) for gene, cols in inputs.gene_to_cols.items()}
+    return NTCGroupInputs(guides=inputs.ntc_cols, frequency=frequency, bins=bins, signatures=signatures, group_size=int(group_size))
+
+
+def make_ntc_groups_matched_by_freq(
+    prepared: NTCGroupInputs, *, seed: int = 7, max_groups: int | None = None, prefix: str = "ntc_group"
+) -> dict[str, np.ndarray]:
+    """A random partition of the NTC guides into groups, each with the bin signature of a real gene drawn at random.
+
+    Genes are drawn without replacement while they last, guides without replacement throughout; guides that are too few for another group stay out. A
+    place in the signature takes an NTC guide of its bin, else of the nearest bin that has one left. A gene with more than `group_size` guides gives that
+    many of its bins, at random; one with fewer gives each of them as often as it takes.
+
+    Parameters
+    ----------
+    prepared : of `build_ntc_group_inputs`
+    seed : of the partition
+    max_groups : at most this many groups; None for as many as the guides make
+    prefix : of the groups' names
+
+    Returns
+    -------
+    name of a group → columns of its guides, rising
+    """
+    if max_groups is not None and max_groups < 1:
+        raise InputError(f"max_groups is {max_groups}; give 1 or more, or None for all.")
+    rng = np.random.default_rng(unit_seed(seed, prefix, purpose="groups"))
+    size = prepared.group_size
+    n_groups = min(prepared.guides.size // size, max_groups or prepared.guides.size)
+    left = rng.permutation(prepared.guides)
+    bins = prepared.bins[left]
+    genes: list[str] = []
+    groups = {}
+    for i in range(n_groups):
+        if not genes:
+            genes = [str(g) for g in rng.permutation(list(prepared.signatures))]
+        taken = []
+        for wanted in rng.permutation(_signature(prepared.signatures[genes.pop()], size, rng)):
+            at = int(np.argmin(np.abs(bins - wanted)))  # the order of `left` is random, so ties are broken at random
+            taken.append(left[at])
+            left, bins = np.delete(left, at), np.delete(bins, at)
+        groups[f"{prefix}_{i:03d}"] = np.sort(np.array(taken))
+    return groups
+
+
+def make_ntc_groups_ensemble(
+    inputs: CRTInputs, *, n_ensemble: int = 10, seed0: int = 7, group_size: int = 6, max_groups: int | None = None, n_bins: int = 10
+) -> tuple[dict[str, np.ndarray], ...]:
+    """`n_ensemble` random partitions, each by `make_ntc_groups_matched_by_freq` with its own stream of `seed0`; names differ between members."""
+    if isinstance(n_ensemble, bool) or not isinstance(n_ensemble, (int, np.integer)) or n_ensemble < 1:
+        raise InputError(f"n_ensemble is {n_ensemble!r}; give a whole number, 1 or more.")
+    prepared = build_ntc_group_inputs(inputs, group_size=group_size, n_bins=n_bins)
+    return tuple(make_ntc_groups_matched_by_freq(prepared, seed=seed0, max_groups=max_groups, prefix=f"ntc_{m:02d}") for m in range(n_ensemble))
+
+
+def check_groups(ensemble: Sequence[Groups], group_size: int) -> None:
+    """Raise unless every group has `group_size` different guides and names are unique; log how many groups there are and their sizes."""
+    if not ensemble or not all(ensemble):
+        raise InputError("there are no NTC groups, or a member of the ensemble is empty. Make them with make_ntc_groups_ensemble.")
+    names = [name for groups in ensemble for name in groups]
+    if len(set(names)) < len(names):
+        raise InputError("NTC groups of different ensemble members have the same name; a group's stream comes from its name, so give each its own.")
+    for groups in ensemble:
+        for name, columns in groups.items():
+            if np.unique(columns).size != group_size or np.size(columns) != group_size:
+                raise InputError(
+                    f"NTC group {name!r} has {np.unique(columns).size} different guides, but group_size is {group_size}. "
+                    "Make the groups again with that size, or give theirs as group_size (--group-size)."
+                )
+    sizes = np.array([np.size(columns) for groups in ensemble for columns in groups.values()])
+    log.info(
+        "%d NTC groups in %d partitions; guides in a group: min %d, median %g, max %d", sizes.size, len(ensemble), sizes.min(), np.median(sizes), sizes.max()
+    )
+
+
+def _signature(bins: Sequence[int], size: int, rng: np.random.Generator) -> np.ndarray:
+    """`size` of a gene's bins: some of them at random, or all as often as it takes."""
+    repeats, rest = divmod(size, len(bins))
+    return np.concatenate([np.tile(bins, repeats), rng.permutation(bins)[:rest]]).astype(np.int64)

@@ -1,0 +1,11 @@
+"""`diagnose-null` from a checkout; --help says how."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from crt.cli_diagnose import main
+
+if __name__ == "__main__":
+    main()
