@@ -19,6 +19,9 @@ COMMANDS = (
     ("crt_growth",),
     ("crt_calibration",),
     ("crt_power",),
+    ("null_confusion",),
+    ("null_burden",),
+    ("null_cost",),
 )
 
 
