@@ -14,6 +14,7 @@ COMMANDS = (
     ("hierarchy_families", "laplace"),
     ("hierarchy_families", "sbc"),
     ("hierarchy_families", "table"),
+    ("hierarchy_sandwich",),
     ("hierarchy_centring",),
     ("crt_speed",),
     ("crt_growth",),
