@@ -17,8 +17,7 @@ from data_prep.files import atomic, write_text
 def write_diagnostics(out: Path, found: NullDiagnostics, *, null: Any | None = None) -> None:
     """All tables, the summary and the figures, each whole or not there; two runs write the same bytes.
 
-    `null` are leave-one-out p-values of resamples, for the null curve of the figure. Where no gene or no group has a defined p there is nothing to draw, and
-    figures of an earlier run are removed.
+    `null` are leave-one-out p-values of resamples, for the null curve of the figure. Where no gene or no group has a defined p there is nothing to draw.
     """
     tables = {
         "diagnostics_units": found.units,
@@ -35,8 +34,6 @@ def write_diagnostics(out: Path, found: NullDiagnostics, *, null: Any | None = N
     write_text(out / "diagnostics_summary.json", json.dumps(found.summary, indent=1) + "\n")
     write_text(out / "diagnostics_summary.txt", "\n".join(text_lines(found)) + "\n")
     members = [rows.to_numpy() for _, rows in found.ntc_raw.groupby(level="ensemble")]
-    for name in ("qq_null.png", "qq_ntc_fit_vs_oracle.png"):
-        (out / name).unlink(missing_ok=True)
     floor = 1 / (found.summary["settings"]["n_resamples"] + 1)
     genes = found.real_raw.to_numpy()
     if np.isfinite(genes).any() and np.isfinite(found.ntc_raw.to_numpy()).any():
