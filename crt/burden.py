@@ -34,13 +34,40 @@ def add_burden_covariate(
 
     Parameters
     ----------
-    name : of the column; an existing column of that name is replaced
-    count : "non_ntc" guides, or "all"
+    adata
+        AnnData or MuData; it is changed.
+    name
+        Of the column; an existing column of that name is replaced.
+    count
+        "non_ntc" guides, or "all".
+    covar_key
+        The covariates, a DataFrame in `obsm`.
+    guide_assignment_key
+        The guides, as in `prepare_crt_inputs`.
+    guide2gene_key
+        The guide → gene map, as in `prepare_crt_inputs`.
+    guide_names_key
+        The guides' names, as in `prepare_crt_inputs`.
+    ntc_labels
+        Genes that mark NTC guides.
+
+    Returns
+    -------
+    pandas.Series
+        The column, one value a cell.
 
     Raises
     ------
     InputError
-        where the covariates are not a DataFrame, or the guides can't be read.
+        Where the covariates are not a DataFrame, or the guides can't be read.
+
+    Examples
+    --------
+    >>> from crt import add_burden_covariate, make_sceptre_style_synth
+    >>> adata = make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1)
+    >>> burden = add_burden_covariate(adata, name="log1p_guides", count="all")
+    >>> list(adata.obsm["covar"].columns)[-1], round(float(burden.mean()), 2)
+    ('log1p_guides', 1.65)
     """
     if count not in ("non_ntc", "all"):
         raise InputError(f"count is {count!r}; choose 'non_ntc' or 'all'.")

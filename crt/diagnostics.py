@@ -28,12 +28,33 @@ class NullDiagnostics:
 
     Attributes
     ----------
-    units : one row a unit, the columns of `diagnostics_units.csv`
-    real_raw, real_skew : genes × programs
-    ntc_raw, ntc_skew, oracle_raw : (ensemble, group) × programs; the oracle's propensity is the treated share for every cell
-    checks : a few NTC tests at random, with p_raw, p_skew and the moments of their null
-    summary : plain values, the verdict among them
-    verdict : of `crt.verdict.judge`
+    units
+        One row a unit, genes and NTC groups: the columns of `diagnostics_units.csv`.
+    real_raw
+        Empirical p-values of the genes, genes × programs.
+    real_skew
+        Skew-normal p-values of the genes, genes × programs.
+    ntc_raw
+        Empirical p-values of the NTC groups, (ensemble, group) × programs.
+    ntc_skew
+        Skew-normal p-values of the NTC groups, (ensemble, group) × programs.
+    oracle_raw
+        Empirical p-values of the NTC groups where the propensity is the treated share for every cell, (ensemble, group) × programs.
+    checks
+        A few NTC tests at random, with p_raw, p_skew and the moments of their null.
+    summary
+        Plain values, the verdict among them: what `diagnostics_summary.json` holds.
+    verdict
+        Which cause the figures support, if any.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> from crt import UnitSettings, diagnose_null
+    >>> found = diagnose_null(inputs, UnitSettings(n_resamples=255), group_size=2, n_ensemble=2)
+    >>> found.real_raw.shape, found.ntc_raw.shape, found.verdict.label
+    ((20, 4), (16, 4), 'calibrated')
     """
 
     units: pd.DataFrame
@@ -49,7 +70,7 @@ class NullDiagnostics:
 
 def diagnose_null(
     inputs: CRTInputs,
-    settings: UnitSettings,
+    settings: UnitSettings | None = None,
     *,
     genes: Sequence[str] | None = None,
     group_size: int = 6,
@@ -64,17 +85,52 @@ def diagnose_null(
 
     Parameters
     ----------
-    inputs : of the screen
-    settings : of the runs; its seed is the one that grouping, resampling and checks derive theirs from. Skew-normal p-values are always made
-    genes : which; all by default
-    group_size, n_ensemble, max_groups : see `make_ntc_groups_ensemble`
-    program : the one whose null the table of units describes
-    n_checks : NTC tests in `checks`
-    n_jobs : worker threads; nothing depends on it
+    inputs
+        Of `prepare_crt_inputs`.
+    settings
+        Of the runs, by default those of `UnitSettings`; its seed is the one that grouping, resampling and checks derive theirs from. Skew-normal
+        p-values are always made.
+    genes
+        Which; all by default.
+    group_size
+        Guides in an NTC group: the number of guides that genes have.
+    n_ensemble
+        Random partitions of the NTC guides.
+    max_groups
+        At most this many groups in a partition; None for as many as the guides make.
+    program
+        The one whose null the table of units describes.
+    n_checks
+        NTC tests in `checks`.
+    n_jobs
+        Worker threads; nothing depends on it.
+    thresholds
+        What the verdict depends on; by default those of `Thresholds`.
+
+    Returns
+    -------
+    NullDiagnostics
+        Tables, summary and verdict; `write_diagnostics` writes them.
+
+    Raises
+    ------
+    InputError
+        Where the program is not there, or there are fewer NTC guides than one group needs.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> from crt import UnitSettings, diagnose_null
+    >>> found = diagnose_null(inputs, UnitSettings(n_resamples=255), group_size=2, n_ensemble=2)
+    >>> for line in found.verdict.lines():
+    ...     print(line)
+    no cause shows (raw_rate_0.05 0.0469, oracle_rate_0.05 0.0156, skew_tail_ratio 0.826); at 0.05 a rate of 0.21 or more would have been seen
+    verdict: calibrated
     """
     if not 0 <= program < len(inputs.program_names):
         raise InputError(f"program is {program}; the screen has programs 0 to {len(inputs.program_names) - 1}.")
-    settings = replace(settings, skew_normal=True)
+    settings = replace(settings or UnitSettings(), skew_normal=True)
     seed0 = unit_seed(settings.seed, "ntc", purpose="groups") % 2**31
     ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=n_ensemble, seed0=seed0, group_size=group_size, max_groups=max_groups)
     probe = UnitProbe.of(inputs, program=program)

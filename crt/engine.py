@@ -24,17 +24,38 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitSettings:
-    """How units are tested.
+    """How units (genes, and groups of NTC guides) are tested.
 
     Attributes
     ----------
-    n_resamples : B, of the first stage
-    sampler : settings of the sampler
-    seed : of the run; a unit's stream comes from it and the unit's name
-    side : "both", "left" or "right"
-    skew_normal : whether skew-normal p-values are computed
-    propensity_mode, logistic : see `crt.propensity`
-    stages : further numbers of resamples for units with a small p, drawn anew; () for none
+    n_resamples
+        B, of the first stage.
+    sampler
+        `BernoulliIndex` or `StratifiedPermutation`.
+    seed
+        Of the run; a unit's stream comes from it and the unit's name.
+    side
+        "both", "left" or "right".
+    skew_normal
+        Whether skew-normal p-values are computed.
+    propensity_mode
+        "fit"; "oracle_const", the share treated for every cell; or a function of (treated, C) that gives one probability a cell.
+    logistic
+        How the propensity is fitted.
+    stages
+        Further numbers of resamples for units with a small p, drawn anew; () for none, (4999, 24999) for what `adaptive=True` does.
+
+    Raises
+    ------
+    InputError
+        On a number, side, mode or seed that can't be.
+
+    Examples
+    --------
+    >>> from crt import StratifiedPermutation, UnitSettings
+    >>> settings = UnitSettings(n_resamples=4999, sampler=StratifiedPermutation(n_bins=10), seed=7)
+    >>> settings.sampler.n_bins, settings.side
+    (10, 'both')
     """
 
     n_resamples: int = 1023
@@ -59,10 +80,61 @@ class UnitSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UnitResult:
-    """What is known of one unit after its test: arrays are (K,), float64, NaN where undefined.
+    """What is known of one unit after its test. Arrays are (K,), float64, NaN where undefined.
 
-    `p_skew`, `log10_p`, `xi`, `omega`, `alpha` and `fallback` belong to the skew-normal calibration (`log10_p` is that of the empirical p without it).
-    `n_resamples` is that of the last stage and `n_stages` how many were drawn; `n_undefined` counts its resamples without a statistic.
+    Attributes
+    ----------
+    name
+        Of the unit.
+    beta
+        The observed coefficients.
+    z
+        They, less the null's mean, over its SD.
+    p_raw
+        Empirical p-values.
+    p_skew
+        Skew-normal p-values (NaN without the calibration).
+    log10_p
+        log10 of the skew-normal p, of the empirical p without it.
+    xi
+        Location of the skew-normal laws.
+    omega
+        Their scale.
+    alpha
+        Their shape.
+    fallback
+        Where the law was not trusted and the empirical p stands, bool (K,).
+    n_treated
+        Treated cells.
+    n_control
+        Cells that they are compared with.
+    n_resamples
+        Resamples of the last stage.
+    n_stages
+        How many stages were drawn.
+    n_undefined
+        Resamples without a statistic.
+    propensity_min
+        The smallest propensity of a cell.
+    propensity_mean
+        The mean.
+    propensity_max
+        The largest.
+    propensity_converged
+        Whether the propensity's solver reached its tolerance.
+    propensity_separated
+        Whether the covariates tell treated from untreated cells without error.
+    reason
+        Why the unit is undefined ("no_treated", "all_treated", "singular", "nonfinite"), or "".
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1))
+    >>> from crt import run_one_gene_union_crt
+    >>> result = run_one_gene_union_crt("GENE0", inputs, B=255)
+    >>> result.n_treated + result.n_control, result.reason
+    (1000, '')
     """
 
     name: str

@@ -24,21 +24,60 @@ LOW_MOI = 1.5  # mean guides per cell under which the complement is a doubtful c
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CRTInputs:
-    """Everything the test needs of a screen, read-only, shared by all units and workers.
+    """Everything the test needs of a screen of N cells, K programs and p design columns; read-only, shared by all units and workers.
+
+    `prepare_crt_inputs` makes it.
 
     Attributes
     ----------
-    rows : float32 (N, width), C-contiguous: for each cell its p covariates (intercept first), its K outcomes, and zeros up to a multiple of 16.
-        A sum over treated cells is one pass over their rows; `C` and `Y` are views of it
-    columns : float32 (p, N), the covariates again, transposed, for the propensity
-    gram, cross : float64, C'C (p, p) and C'Y (p, K) over all cells; with NTC controls `ntc_gram`, `ntc_cross` over those
-    guides : presence, CSC (N, G)
-    guide_names, guide2gene : guides in the order of the columns; guide → gene (an NTC guide's is its label)
-    gene_to_cols : gene → columns of `guides`; `ntc_cols` the columns of NTC guides
-    program_names, covar_names : columns of Y and C
-    covar_df_raw, batch_raw : the covariate table as given (None for an array) and its batch column (None if it has none). Nothing in C depends on them
-    control_group, ntc_cells : which cells a unit is compared with; the cells all of whose guides are NTC (one at least), int32
-    cells : names (N,)
+    rows
+        float32 (N, width), C-contiguous: for each cell its p covariates (intercept first), its K outcomes, and zeros up to a multiple of 16.
+        A sum over treated cells is one pass over their rows; `C` and `Y` are views of it.
+    columns
+        The covariates again, transposed, for the propensity: float32 (p, N).
+    gram
+        C'C over all cells, float64 (p, p).
+    cross
+        C'Y over all cells, float64 (p, K).
+    ntc_gram
+        C'C over NTC cells, where they are the controls.
+    ntc_cross
+        C'Y over NTC cells, where they are the controls.
+    guides
+        Presence, CSC (N, G).
+    guide_names
+        Guides, (G,), in the order of the columns.
+    guide2gene
+        Guide → gene; an NTC guide's is its label.
+    gene_to_cols
+        Gene → columns of `guides`.
+    ntc_cols
+        Columns of the NTC guides.
+    program_names
+        Columns of Y, (K,).
+    covar_names
+        Columns of C, (p,).
+    covar_df_raw
+        The covariate table as given; None for an array. Nothing in C depends on it.
+    batch_raw
+        Its batch column; None if it has none.
+    control_group
+        "complement" or "ntc_cells": which cells a unit is compared with.
+    ntc_cells
+        The cells that carry guides, all of them NTC; int32, rising.
+    all_cells
+        0 … N − 1, int32.
+    cells
+        Names of the cells, (N,).
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1))
+    >>> inputs.Y.shape, inputs.covar_names
+    ((1000, 4), ('intercept', 'batch=batch2', 'log_depth', 'pct_mito', 's_score', 'log1p_non_ntc_guides_per_cell'))
+    >>> inputs.treated(inputs.gene_to_cols["GENE4"]).size
+    497
     """
 
     rows: np.ndarray
@@ -166,20 +205,51 @@ def prepare_crt_inputs(
 
     Parameters
     ----------
-    adata : AnnData, MuData, or a path to .h5ad, .h5mu or .zarr
-    usage_key, covar_key, guide_assignment_key : in `obsm` or `layers`; guides may be a MuData modality
-    guide2gene_key, guide_names_key : in `uns`; the map is a dict of guide → gene or a table of guide_name, gene_name, is_ntc
-    batch_key : the column of the covariate table that holds batches
-    transform : "clr" for program usage; "none" takes any continuous outcome as it is
-    eps_quantile : see `clr_usage`
-    control_group : "complement", all cells without the unit's guides, right at high MOI; "ntc_cells", only cells whose guides are all NTC, right at
-        low MOI, where other perturbations in the complement bias every comparison
-    ntc_labels : genes that mark NTC guides
+    adata
+        AnnData, MuData, or a path to .h5ad, .h5mu or .zarr.
+    usage_key
+        Program usage, in `obsm` or `layers`.
+    covar_key
+        Covariates, in `obsm` or `layers`: a DataFrame, or a numeric array.
+    guide_assignment_key
+        Guides of each cell, in `obsm`, `layers` or a MuData modality.
+    guide2gene_key
+        Guide → gene, in `uns`: a dict, or a table of guide_name, gene_name, is_ntc.
+    guide_names_key
+        Names of the guides, in `uns`, where the guides are a bare matrix.
+    batch_key
+        The column of the covariate table that holds batches.
+    transform
+        "clr", the centred log-ratio, for program usage; "none" takes any continuous outcome as it is.
+    eps_quantile
+        Usage is floored at this quantile of its positive entries before the logarithm.
+    control_group
+        "complement", all cells without the unit's guides, right at high MOI; "ntc_cells", only cells whose guides are all NTC, right at
+        low MOI, where other perturbations in the complement bias every comparison.
+    ntc_labels
+        Genes that mark NTC guides.
+
+    Returns
+    -------
+    CRTInputs
+        Design, outcomes and guides, laid out for the test.
 
     Raises
     ------
     InputError
-        on anything wrong with the input, naming the key, the first rows or names, and the mend.
+        On anything wrong with the input, naming the key, the first rows or names, and the mend.
+
+    Warns
+    -----
+    ScreenWarning
+        On design columns that are left out, usage that does not sum to 1, and the complement at low MOI.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1))
+    >>> inputs.genes, inputs.program_names, round(inputs.moi, 2)
+    (('GENE0', 'GENE1', 'GENE2', 'GENE3', 'GENE4', 'GENE5'), ('program_0', 'program_1', 'program_2', 'program_3'), 4.5)
     """
     if transform not in ("clr", "none"):
         raise InputError(f"transform is {transform!r}; choose 'clr' or 'none'.")

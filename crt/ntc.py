@@ -30,9 +30,60 @@ def crt_pvals_for_ntc_groups_ensemble(
     propensity_mode: Propensity = "fit",
     adaptive: bool = False,
 ) -> pd.DataFrame:
-    """Empirical p-values of the groups: one row a group, indexed by (ensemble, group), one column a program.
+    """Empirical p-values of NTC groups, which are tested as genes are, in one run over all members.
 
-    Groups are tested as genes are, in one run over all members; the options and their defaults are those of `run_all_genes_union_crt`.
+    Parameters
+    ----------
+    inputs
+        Of `prepare_crt_inputs`.
+    ensemble
+        Of `make_ntc_groups_ensemble`.
+    group_size
+        Guides in a group; a group of another size is an error.
+    B
+        Resamples.
+    n_jobs
+        Worker threads; nothing depends on it.
+    base_seed
+        A group's stream is a function of it and the group's name only.
+    resampling_method
+        The sampler, as in `run_all_genes_union_crt`.
+    resampling_kwargs
+        Its options.
+    side
+        "both", "left" or "right".
+    skew_normal_side_code
+        The same as 0, −1 or 1.
+    propensity_mode
+        "fit", "oracle_const", or a function.
+    adaptive
+        Draw more where the smallest p is near its floor.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a group, indexed by (ensemble, group), one column a program.
+
+    Raises
+    ------
+    InputError
+        On unknown options, or groups of another size.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> from crt import crt_pvals_for_ntc_groups_ensemble, make_ntc_groups_ensemble
+    >>> ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=2, group_size=2, max_groups=3)
+    >>> crt_pvals_for_ntc_groups_ensemble(inputs, ensemble, group_size=2, B=255).round(2)
+                         program_0  program_1  program_2  program_3
+    ensemble group
+    0        ntc_00_000       0.75       0.12       0.21       0.88
+             ntc_00_001       0.85       0.77       0.16       0.22
+             ntc_00_002       0.98       0.32       0.54       0.61
+    1        ntc_01_000       0.46       0.67       0.82       0.30
+             ntc_01_001       0.25       0.37       0.99       0.83
+             ntc_01_002       0.93       0.16       0.73       0.41
     """
     side = one_side(side, skew_normal_side_code)
     settings = make_settings(
@@ -64,7 +115,54 @@ def crt_pvals_for_ntc_groups_ensemble_skew(
     propensity_mode: Propensity = "fit",
     adaptive: bool = False,
 ) -> pd.DataFrame:
-    """Skew-normal p-values of the groups, from the same draws: see `crt_pvals_for_ntc_groups_ensemble`."""
+    """Skew-normal p-values of NTC groups, from the same draws as `crt_pvals_for_ntc_groups_ensemble`.
+
+    Parameters
+    ----------
+    inputs
+        Of `prepare_crt_inputs`.
+    ensemble
+        Of `make_ntc_groups_ensemble`.
+    group_size
+        Guides in a group; a group of another size is an error.
+    B
+        Resamples.
+    n_jobs
+        Worker threads; nothing depends on it.
+    base_seed
+        A group's stream is a function of it and the group's name only.
+    resampling_method
+        The sampler, as in `run_all_genes_union_crt`.
+    resampling_kwargs
+        Its options.
+    side
+        "both", "left" or "right".
+    skew_normal_side_code
+        The same as 0, −1 or 1.
+    propensity_mode
+        "fit", "oracle_const", or a function.
+    adaptive
+        Draw more where the smallest p is near its floor.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a group, indexed by (ensemble, group), one column a program.
+
+    Raises
+    ------
+    InputError
+        On unknown options, or groups of another size.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> from crt import crt_pvals_for_ntc_groups_ensemble_skew, make_ntc_groups_ensemble
+    >>> ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=2, group_size=2, max_groups=3)
+    >>> crt_pvals_for_ntc_groups_ensemble_skew(inputs, ensemble, group_size=2, B=255).shape
+    (6, 4)
+    """
     side = one_side(side, skew_normal_side_code)
     settings = make_settings(
         B=B,
@@ -94,10 +192,52 @@ def compute_ntc_group_null_pvals_parallel(
     skew_normal_side_code: int = 0,
     propensity_mode: Propensity = "fit",
 ) -> np.ndarray:
-    """Leave-one-out p-values of the resamples themselves, float32 (groups, B, K), for the null curve; NaN where undefined.
+    """Leave-one-out p-values of the resamples themselves, for the null curve of a QQ figure.
 
-    Takes one partition, a member of the ensemble: with 50 groups, 70 programs and B = 1023 the result is 14 MB. The
-    options are those of `run_all_genes_union_crt`, without `adaptive`.
+    Parameters
+    ----------
+    inputs
+        Of `prepare_crt_inputs`.
+    groups
+        One partition, a member of the ensemble.
+    group_size
+        Guides in a group; a group of another size is an error.
+    B
+        Resamples.
+    n_jobs
+        Worker threads; nothing depends on it.
+    base_seed
+        A group's stream is a function of it and the group's name only.
+    resampling_method
+        The sampler, as in `run_all_genes_union_crt`.
+    resampling_kwargs
+        Its options.
+    side
+        "both", "left" or "right".
+    skew_normal_side_code
+        The same as 0, −1 or 1.
+    propensity_mode
+        "fit", "oracle_const", or a function.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 (groups, B, K), NaN where undefined. With 50 groups, 70 programs and B = 1023 it takes 14 MB.
+
+    Raises
+    ------
+    InputError
+        On unknown options, or groups of another size.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> from crt import compute_ntc_group_null_pvals_parallel, make_ntc_groups_ensemble
+    >>> groups = make_ntc_groups_ensemble(inputs, n_ensemble=1, group_size=2, max_groups=3)[0]
+    >>> p = compute_ntc_group_null_pvals_parallel(inputs, groups, group_size=2, B=255)
+    >>> p.shape, round(float((p <= 0.05).mean()), 2)
+    ((3, 255, 4), 0.05)
     """
     settings = make_settings(
         B=B,

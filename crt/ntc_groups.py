@@ -16,15 +16,29 @@ Groups = Mapping[str, np.ndarray]  # name of a group → columns of its guides
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NTCGroupInputs:
-    """What NTC groups are made of.
+    """What NTC groups are made of. `build_ntc_group_inputs` makes it.
 
     Attributes
     ----------
-    guides : columns of the NTC guides
-    frequency : share of cells that carry each guide, (G,), of all guides
-    bins : frequency bin of each guide, (G,); the edges are quantiles of the real guides' frequencies
-    signatures : gene → the bins of its guides, rising
-    group_size : guides in a group
+    guides
+        Columns of the NTC guides.
+    frequency
+        Share of cells that carry each guide, (G,), of all guides.
+    bins
+        Frequency bin of each guide, (G,); the edges are quantiles of the real guides' frequencies.
+    signatures
+        Gene → the bins of its guides, rising.
+    group_size
+        Guides in a group.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> from crt import build_ntc_group_inputs
+    >>> prepared = build_ntc_group_inputs(inputs, group_size=2)
+    >>> prepared.guides.size, prepared.signatures["GENE00"]
+    (17, (2, 8))
     """
 
     guides: np.ndarray
@@ -39,14 +53,30 @@ def build_ntc_group_inputs(inputs: CRTInputs, *, group_size: int = 6, n_bins: in
 
     Parameters
     ----------
-    inputs : of `prepare_crt_inputs`
-    group_size : guides in a group; give the number that genes of the screen have
-    n_bins : frequency bins, by quantiles of the real guides' frequencies
+    inputs
+        Of `prepare_crt_inputs`.
+    group_size
+        Guides in a group; give the number that genes of the screen have.
+    n_bins
+        Frequency bins, by quantiles of the real guides' frequencies.
+
+    Returns
+    -------
+    NTCGroupInputs
+        For `make_ntc_groups_matched_by_freq`.
 
     Raises
     ------
     InputError
-        where there are no genes to match, or fewer NTC guides than one group needs.
+        Where there are no genes to match, or fewer NTC guides than one group needs.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> from crt import build_ntc_group_inputs
+    >>> sorted(set(build_ntc_group_inputs(inputs, group_size=2, n_bins=5).bins.tolist()))
+    [0, 1, 2, 3, 4]
     """
     for name, value in (("group_size", group_size), ("n_bins", n_bins)):
         if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
@@ -74,14 +104,33 @@ def make_ntc_groups_matched_by_freq(
 
     Parameters
     ----------
-    prepared : of `build_ntc_group_inputs`
-    seed : of the partition
-    max_groups : at most this many groups; None for as many as the guides make
-    prefix : of the groups' names
+    prepared
+        Of `build_ntc_group_inputs`.
+    seed
+        Of the partition.
+    max_groups
+        At most this many groups; None for as many as the guides make.
+    prefix
+        Of the groups' names.
 
     Returns
     -------
-    name of a group → columns of its guides, rising
+    dict of str to numpy.ndarray
+        Name of a group → columns of its guides, rising.
+
+    Raises
+    ------
+    InputError
+        Where `max_groups` is below 1.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> from crt import build_ntc_group_inputs, make_ntc_groups_matched_by_freq
+    >>> groups = make_ntc_groups_matched_by_freq(build_ntc_group_inputs(inputs, group_size=2), seed=1, max_groups=3)
+    >>> {name: columns.tolist() for name, columns in groups.items()}
+    {'ntc_group_000': [52, 53], 'ntc_group_001': [42, 44], 'ntc_group_002': [49, 50]}
     """
     if max_groups is not None and max_groups < 1:
         raise InputError(f"max_groups is {max_groups}; give 1 or more, or None for all.")
@@ -107,7 +156,42 @@ def make_ntc_groups_matched_by_freq(
 def make_ntc_groups_ensemble(
     inputs: CRTInputs, *, n_ensemble: int = 10, seed0: int = 7, group_size: int = 6, max_groups: int | None = None, n_bins: int = 10
 ) -> tuple[dict[str, np.ndarray], ...]:
-    """`n_ensemble` random partitions, each by `make_ntc_groups_matched_by_freq` with its own stream of `seed0`; names differ between members."""
+    """Random partitions of the NTC guides, each by `make_ntc_groups_matched_by_freq` with its own stream of `seed0`; names differ between members.
+
+    Parameters
+    ----------
+    inputs
+        Of `prepare_crt_inputs`.
+    n_ensemble
+        How many partitions.
+    seed0
+        Of all of them.
+    group_size
+        Guides in a group; give the number that genes of the screen have.
+    max_groups
+        At most this many groups in a partition; None for as many as the guides make.
+    n_bins
+        Frequency bins.
+
+    Returns
+    -------
+    tuple of dict of str to numpy.ndarray
+        For each partition, name of a group → columns of its guides.
+
+    Raises
+    ------
+    InputError
+        On numbers below 1, or fewer NTC guides than one group needs.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> from crt import make_ntc_groups_ensemble
+    >>> ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=2, group_size=2)
+    >>> [len(groups) for groups in ensemble], list(ensemble[1])[:2]
+    ([8, 8], ['ntc_01_000', 'ntc_01_001'])
+    """
     if isinstance(n_ensemble, bool) or not isinstance(n_ensemble, (int, np.integer)) or n_ensemble < 1:
         raise InputError(f"n_ensemble is {n_ensemble!r}; give a whole number, 1 or more.")
     prepared = build_ntc_group_inputs(inputs, group_size=group_size, n_bins=n_bins)

@@ -68,17 +68,37 @@ def qq_plot(
 
     Parameters
     ----------
-    curves : label → p-values of any shape; NaN are left out
-    ax : to draw on; by default one of a new figure, which is never shown: save it with `ax.figure.savefig(path)`
-    title : of the axes
-    band_n : tests that the 95 % band is for; by default those of the smallest curve, which has the widest band
-    cap : the highest −log10 p that is drawn in place; larger ones are triangles on that line, as the legend says. By default three times the expected
-        range, and 5 at least
-    floor : the smallest empirical p, 1/(B + 1), drawn as a line: a curve that ends on it has run out of resamples
+    curves
+        Label → p-values of any shape; NaN are left out.
+    ax
+        To draw on; by default one of a new figure, which is never shown: save it with `ax.figure.savefig(path)`.
+    title
+        Of the axes.
+    band_n
+        Tests that the 95 % band is for; by default those of the smallest curve, which has the widest band.
+    cap
+        The highest −log10 p that is drawn in place; larger ones are triangles on that line, as the legend says. By default three times the expected
+        range, and 5 at least.
+    floor
+        The smallest empirical p, 1/(B + 1), drawn as a line: a curve that ends on it has run out of resamples.
 
     Returns
     -------
-    Axes
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Raises
+    ------
+    InputError
+        Where a curve has no defined p-value, or values outside [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crt import qq_plot
+    >>> axes = qq_plot({"uniform": np.random.default_rng(1).random(1000)}, title="As it should be")
+    >>> axes.get_xlabel(), len(axes.lines)
+    ('expected −log10 p', 2)
     """
     drawn = {label: thinned(p) for label, p in curves.items()}
     empty = [label for label, curve in drawn.items() if curve.n == 0]
@@ -125,12 +145,44 @@ def qq_plot_ntc_pvals(
 
     Parameters
     ----------
-    observed : of the genes
-    ntc_raw, ntc_skew : of the NTC groups, pooled over the ensemble, empirical and skew-normal
-    null : of resamples against one another (`compute_ntc_group_null_pvals_parallel`)
-    ensemble : empirical p-values of each member, for the range between quartiles over members. The 95 % band is then that of one member, as members share
-        their guides
-    ax, title, cap, floor : as in `qq_plot`
+    observed
+        p-values of the genes.
+    ntc_raw
+        Empirical p-values of the NTC groups, pooled over the ensemble.
+    ntc_skew
+        Their skew-normal p-values.
+    null
+        p-values of resamples against one another (`compute_ntc_group_null_pvals_parallel`).
+    ensemble
+        Empirical p-values of each member, for the range between quartiles over members. The 95 % band is then that of one member, as members share
+        their guides.
+    ax
+        As in `qq_plot`.
+    title
+        As in `qq_plot`.
+    cap
+        As in `qq_plot`.
+    floor
+        As in `qq_plot`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        What was drawn on.
+
+    Raises
+    ------
+    InputError
+        Where a curve has no defined p-value, or values outside [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crt import qq_plot_ntc_pvals
+    >>> rng = np.random.default_rng(1)
+    >>> axes = qq_plot_ntc_pvals(rng.random((50, 4)) ** 2, rng.random((20, 4)), floor=1 / 1024)
+    >>> [text.get_text() for text in axes.get_legend().get_texts()][:3]
+    ['95 % band (80 tests)', 'genes (200)', 'NTC groups, empirical (80)']
     """
     curves = {"genes": observed, "NTC groups, empirical": ntc_raw}
     if ntc_skew is not None:

@@ -18,10 +18,25 @@ class LogisticSettings:
 
     Attributes
     ----------
-    penalty : λ of ½λ‖β‖², the intercept left out. 1.0 is what scikit-learn calls C=1.0. It acts on the design's scale: numeric covariates z-scored, levels 0/1.
-    max_iter : most Newton steps
-    tolerance : a fit has converged when a full step moves no coefficient by more; the error left is `stale` times that or less
-    stale : once a step moves no coefficient by more than this, the last Hessian is used again
+    penalty
+        λ of ½λ‖β‖², the intercept left out; 1.0 is what scikit-learn calls C=1.0. It acts on the design's scale: numeric covariates z-scored, levels 0/1.
+    max_iter
+        Most Newton steps.
+    tolerance
+        A fit has converged when a full step moves no coefficient by more; the error left is `stale` times that or less.
+    stale
+        Once a step moves no coefficient by more than this, the last Hessian is used again.
+
+    Raises
+    ------
+    InputError
+        On a penalty below zero, or limits that are not positive.
+
+    Examples
+    --------
+    >>> from crt import LogisticSettings, UnitSettings
+    >>> UnitSettings(logistic=LogisticSettings(penalty=0.1)).logistic.penalty
+    0.1
     """
 
     penalty: float = 1.0
@@ -52,10 +67,14 @@ class PropensityFit:
 
     Attributes
     ----------
-    p : float64 (cells of the unit,)
-    converged : the solver reached its tolerance (true where nothing was fitted)
-    separated : a threshold on p tells treated from untreated cells without error, so p is set by the penalty, not by the data
-    n_iter : Newton steps
+    p
+        float64 (cells of the unit,).
+    converged
+        The solver reached its tolerance (true where nothing was fitted).
+    separated
+        A threshold on p tells treated from untreated cells without error, so p is set by the penalty, not by the data.
+    n_iter
+        Newton steps.
     """
 
     p: np.ndarray
@@ -72,8 +91,10 @@ def fit_logistic(Ct: np.ndarray, treated: Sequence[np.ndarray], *, settings: Log
 
     Parameters
     ----------
-    Ct : float32 (p, cells), the design transposed, row 0 the intercept
-    treated : for each target the positions of its treated cells; at least one, and not all
+    Ct
+        float32 (p, cells), the design transposed, row 0 the intercept.
+    treated
+        For each target the positions of its treated cells; at least one, and not all.
 
     Returns
     -------
@@ -162,10 +183,14 @@ def propensity(
 
     Parameters
     ----------
-    Ct : float32 (p, cells)
-    treated : positions of the treated cells
-    mode : "fit"; "oracle_const", the share treated for every cell; or a function of (treated, C) that gives one probability a cell
-    beta : a fit already made (of one target), used with "fit"
+    Ct
+        float32 (p, cells).
+    treated
+        Positions of the treated cells.
+    mode
+        "fit"; "oracle_const", the share treated for every cell; or a function of (treated, C) that gives one probability a cell.
+    beta
+        A fit already made (of one target), used with "fit".
     """
     n = Ct.shape[1]
     if callable(mode):

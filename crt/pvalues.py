@@ -30,9 +30,12 @@ def empirical_pvalues(observed: np.ndarray, null: np.ndarray, *, side: Side = "b
 
     Parameters
     ----------
-    observed : (K,)
-    null : (B, K)
-    side : "both", "left" (small values are extreme) or "right"
+    observed
+        (K,).
+    null
+        (B, K).
+    side
+        "both", "left" (small values are extreme) or "right".
 
     Returns
     -------

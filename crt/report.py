@@ -15,9 +15,31 @@ from data_prep.files import atomic, write_text
 
 
 def write_diagnostics(out: Path, found: NullDiagnostics, *, null: Any | None = None) -> None:
-    """All tables, the summary and the figures, each whole or not there; two runs write the same bytes.
+    """Write the tables, the summary (JSON and text) and the QQ figures of a null diagnosis; each file is whole or not there.
 
-    `null` are leave-one-out p-values of resamples, for the null curve of the figure. Where no gene or no group has a defined p there is nothing to draw.
+    Two runs write the same bytes. Where no gene or no group has a defined p there is nothing to draw, and figures of an earlier run are removed.
+
+    Parameters
+    ----------
+    out
+        The folder; made if need be.
+    found
+        Of `diagnose_null`.
+    null
+        p-values of resamples against one another, of `compute_ntc_group_null_pvals_parallel`, for a third curve of the QQ figure.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> from crt import UnitSettings, diagnose_null, write_diagnostics
+    >>> found = diagnose_null(inputs, UnitSettings(n_resamples=255), group_size=2, n_ensemble=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_diagnostics(Path(folder), found)
+    ...     print(sorted(path.name for path in Path(folder).glob("*.*"))[:4])
+    ['diagnostics_summary.json', 'diagnostics_summary.txt', 'diagnostics_units.csv', 'pvals_ntc_oracle_raw.csv']
     """
     tables = {
         "diagnostics_units": found.units,
@@ -34,6 +56,8 @@ def write_diagnostics(out: Path, found: NullDiagnostics, *, null: Any | None = N
     write_text(out / "diagnostics_summary.json", json.dumps(found.summary, indent=1) + "\n")
     write_text(out / "diagnostics_summary.txt", "\n".join(text_lines(found)) + "\n")
     members = [rows.to_numpy() for _, rows in found.ntc_raw.groupby(level="ensemble")]
+    for name in ("qq_null.png", "qq_ntc_fit_vs_oracle.png"):
+        (out / name).unlink(missing_ok=True)
     floor = 1 / (found.summary["settings"]["n_resamples"] + 1)
     genes = found.real_raw.to_numpy()
     if np.isfinite(genes).any() and np.isfinite(found.ntc_raw.to_numpy()).any():

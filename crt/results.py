@@ -22,12 +22,36 @@ class CRTResult:
 
     Attributes
     ----------
-    pvals_df, betas_df : genes × programs; p is the skew-normal one if the run calibrated, else the empirical one
-    treated_df : one row a gene: n_treated, n_control, reason, and what became of its propensity and its resamples
-    table : one row a test: target, program, beta, z, p_raw, p_skew, p_adj, n_treated, reason, log10_p. Undefined tests have NaN and a reason, and are
-        left out of p_adj
-    pvals_raw_df, pvals_skew_df, skew_params : on request, else None; skew_params has xi, omega, alpha (on the scale of beta) and fallback for each test
-    settings : of the run, as plain values
+    pvals_df
+        p-values, genes × programs: the skew-normal ones if the run calibrated, else the empirical ones.
+    betas_df
+        Coefficients, genes × programs.
+    treated_df
+        One row a gene: n_treated, n_control, reason, and what became of its propensity and its resamples.
+    table
+        One row a test: target, program, beta, z, p_raw, p_skew, p_adj, n_treated, reason, log10_p. Undefined tests have NaN and a reason, and are
+        left out of p_adj.
+    pvals_raw_df
+        Empirical p-values, genes × programs, on request, else None.
+    pvals_skew_df
+        Skew-normal p-values, genes × programs, on request, else None.
+    skew_params
+        xi, omega, alpha (on the scale of beta) and fallback for each test, on request, else None.
+    settings
+        Of the run, as plain values.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1))
+    >>> from crt import run_all_genes_union_crt
+    >>> result = run_all_genes_union_crt(inputs, B=255)
+    >>> result.table.sort_values("p_raw").head(2)[["target", "program", "p_raw", "n_treated"]].round(3)
+       target    program  p_raw  n_treated
+    18  GENE4  program_2  0.004        497
+    19  GENE4  program_3  0.004        497
+    >>> result.treated_df["n_treated"].head(2).to_dict()
+    {'GENE0': 533, 'GENE1': 545}
     """
 
     pvals_df: pd.DataFrame
@@ -102,6 +126,28 @@ def store_results_in_adata(adata: ad.AnnData, result: CRTResult, *, key: str = "
 
     A "/" in a program's name would split it into folders of the file, so the columns of stored matrices have "|" instead, with a warning; `table` keeps
     the names as they are.
+
+    Parameters
+    ----------
+    adata
+        It is changed.
+    result
+        Of `run_all_genes_union_crt`.
+    key
+        In `uns`.
+
+    Raises
+    ------
+    InputError
+        Where the key is empty or has a "/".
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt, store_results_in_adata
+    >>> adata = make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1)
+    >>> store_results_in_adata(adata, run_all_genes_union_crt(prepare_crt_inputs(adata), B=255))
+    >>> sorted(adata.uns["crt"])
+    ['betas_df', 'pvals_df', 'settings', 'table', 'treated_df']
     """
     if not key or "/" in key:
         raise InputError(f"the key is {key!r}; give a name without '/'.")

@@ -35,7 +35,52 @@ def run_one_gene_union_crt(
     propensity_mode: Propensity = "fit",
     adaptive: bool = False,
 ) -> UnitResult:
-    """Test one gene; the same numbers as its row in `run_all_genes_union_crt`, where the options are explained."""
+    """Test one gene; the same numbers as its row in `run_all_genes_union_crt`, where the options are explained.
+
+    Parameters
+    ----------
+    gene
+        The gene.
+    inputs
+        Of `prepare_crt_inputs`.
+    B
+        Resamples.
+    base_seed
+        Of the run.
+    resampling_method
+        The sampler.
+    resampling_kwargs
+        Its options.
+    calibrate_skew_normal
+        Whether skew-normal p-values are made.
+    side
+        "both", "left" or "right".
+    skew_normal_side_code
+        The same as 0, −1 or 1.
+    propensity_mode
+        "fit", "oracle_const", or a function.
+    adaptive
+        Draw more where the smallest p is near its floor.
+
+    Returns
+    -------
+    UnitResult
+        Coefficients and p-values for each program, and what became of the propensity and the resamples.
+
+    Raises
+    ------
+    InputError
+        On an unknown gene or option.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1))
+    >>> from crt import run_one_gene_union_crt
+    >>> result = run_one_gene_union_crt("GENE4", inputs, B=255)
+    >>> result.n_treated, result.p_raw.round(3)
+    (497, array([0.887, 0.875, 0.004, 0.004]))
+    """
     settings = make_settings(
         B=B,
         base_seed=base_seed,
@@ -73,28 +118,77 @@ def run_all_genes_union_crt(
 ) -> CRTResult:
     """Test every gene: x_i = 1 where cell i carries any of its guides, against redraws of x given the covariates.
 
+    The statistic is the OLS coefficient of x in Y_k ~ x + C, for each program k. An undefined test is NaN with a reason, never p = 1.
+
     Parameters
     ----------
-    inputs : of `prepare_crt_inputs`
-    genes : which; all by default
-    B : resamples
-    n_jobs : worker threads; they share the inputs, and results are the same for any number
-    base_seed : a gene's stream is a function of it and the gene's name only
-    resampling_method, resampling_kwargs : the sampler and its options, see `BernoulliIndex` and `StratifiedPermutation`
-    calibrate_skew_normal : whether `pvals_df` and the adjusted p-values are the skew-normal ones
-    side : "both", "left" or "right"; `skew_normal_side_code` says the same as 0, −1 or 1
-    return_raw_pvals, return_skew_normal : also give those matrices (and the skew-normal parameters)
-    propensity_mode : "fit", "oracle_const", or a function of (treated, C)
-    adaptive : draw again with 4,999 and then 24,999 resamples where a gene's smallest p is at or near its floor; `treated_df` records the stages
-    adjust_method : "bh", or "by" for any dependence
-    out_dir : a folder for finished genes, where a later call with the same inputs and settings continues
-    resume : whether finished genes found there are used; otherwise they are deleted
-    progress : show a bar
+    inputs
+        Of `prepare_crt_inputs`.
+    genes
+        Which; all by default.
+    B
+        Resamples. The smallest empirical p is 1/(B + 1).
+    n_jobs
+        Worker threads; they share the inputs, and results are the same for any number.
+    base_seed
+        A gene's stream is a function of it and the gene's name only.
+    resampling_method
+        "bernoulli_index" draws from the propensity; "stratified_perm" permutes within strata. See `SAMPLERS`.
+    resampling_kwargs
+        Options of the sampler, see `BernoulliIndex` and `StratifiedPermutation`; an unknown one is an error.
+    calibrate_skew_normal
+        Whether `pvals_df` and the adjusted p-values are the skew-normal ones.
+    side
+        "both", "left" or "right".
+    skew_normal_side_code
+        The same as 0, −1 or 1.
+    return_raw_pvals
+        Also give the matrix of empirical p-values.
+    return_skew_normal
+        Also give the matrix of skew-normal p-values, and the parameters of their laws.
+    propensity_mode
+        "fit"; "oracle_const", the share treated for every cell; or a function of (treated, C) that gives one probability a cell.
+    adaptive
+        Draw again with 4,999 and then 24,999 resamples where a gene's smallest p is at or near its floor; `treated_df` records the stages.
+    adjust_method
+        "bh" (Benjamini and Hochberg), or "by" (Benjamini and Yekutieli) for any dependence.
+    out_dir
+        A folder for finished genes, where a later call with the same inputs and settings continues.
+    resume
+        Whether finished genes found there are used; otherwise they are deleted.
+    progress
+        Show a bar.
+
+    Returns
+    -------
+    CRTResult
+        Tables of p-values and coefficients.
 
     Raises
     ------
     InputError
-        on unknown genes or options, and where `out_dir` holds another run.
+        On unknown genes or options, and where `out_dir` holds another run.
+
+    Notes
+    -----
+    The conditional randomization test is of Candès et al. 2018, "Panning for gold"; its use with a fitted propensity for CRISPR screens, and the
+    skew-normal calibration, of Barry et al. 2021 and 2024 (SCEPTRE).
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1))
+    >>> from crt import run_all_genes_union_crt
+    >>> result = run_all_genes_union_crt(inputs, B=255)
+    >>> result.pvals_df.round(3)
+    program  program_0  program_1  program_2  program_3
+    target
+    GENE0        0.203      0.227      0.602      0.570
+    GENE1        0.125      0.238      0.102      0.480
+    GENE2        0.254      0.734      0.820      0.535
+    GENE3        0.750      0.883      0.113      0.102
+    GENE4        0.887      0.875      0.004      0.004
+    GENE5        0.613      0.438      0.609      0.828
     """
     settings = make_settings(
         B=B,

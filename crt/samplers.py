@@ -19,7 +19,23 @@ from data_prep.errors import InputError, first_few
 
 
 class Resamples(NamedTuple):
-    """Ragged lists of treated cells: resample b treats `indices[indptr[b]:indptr[b + 1]]`; int64 (B + 1,) and int32."""
+    """Ragged lists of treated cells: resample b treats `indices[indptr[b]:indptr[b + 1]]`.
+
+    Attributes
+    ----------
+    indptr
+        Where each resample begins, int64 (B + 1,).
+    indices
+        The treated cells, int32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crt import bernoulli_index_sampler
+    >>> resamples = bernoulli_index_sampler(np.full(10, 0.3), B=2, seed=1)
+    >>> [resamples.indices[a:b].tolist() for a, b in zip(resamples.indptr, resamples.indptr[1:])]
+    [[2, 7], [0]]
+    """
 
     indptr: np.ndarray
     indices: np.ndarray
@@ -31,10 +47,14 @@ class Unit:
 
     Attributes
     ----------
-    cells : the cells it lives on, int32 (n,), rising
-    treated : positions among `cells` of the treated, rising
-    p : propensity of `cells`, float64 (n,)
-    whole : `cells` is every cell of the screen
+    cells
+        The cells it lives on, int32 (n,), rising.
+    treated
+        Positions among `cells` of the treated, rising.
+    p
+        Propensity of `cells`, float64 (n,).
+    whole
+        `cells` is every cell of the screen.
     """
 
     cells: np.ndarray
@@ -61,14 +81,30 @@ def bernoulli_index_sampler(p: np.ndarray, B: int, seed: int) -> Resamples:
 
     Parameters
     ----------
-    p : probabilities (n,)
-    B : number of resamples
-    seed : of the stream
+    p
+        Probabilities, (n,).
+    B
+        Number of resamples.
+    seed
+        Of the stream.
 
     Returns
     -------
     Resamples
-        each resample's cells are rising.
+        Each resample's cells are rising.
+
+    Raises
+    ------
+    InputError
+        Where a probability is NaN or outside [0, 1], or B is not a whole number, 1 or more.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crt import bernoulli_index_sampler
+    >>> resamples = bernoulli_index_sampler(np.full(1000, 0.1), B=200, seed=1)
+    >>> round(resamples.indices.size / 200 / 1000, 2)
+    0.1
     """
     hazard, state = _hazard(_checked_p(p)), stream_state(seed)
     counts = np.zeros(_checked_b(B), np.int64)
@@ -95,19 +131,54 @@ def stratified_permutation_sampler(
 ) -> Resamples:
     """Within each stratum treat exactly the observed number of cells, chosen uniformly without replacement.
 
-    Strata are (batch, propensity bin, burden bin); see `build_strata`, which also gives the diagnostics.
+    Strata are (batch, propensity bin, burden bin); strata smaller than `min_stratum_size` are merged into one.
 
     Parameters
     ----------
-    x_obs : 0/1 treatment (n,)
-    p_hat : propensity (n,)
-    batch_raw : batch labels (n,), used if `stratify_by_batch`
-    burden_values : finite numbers (n,), or None for no burden bins
+    x_obs
+        0/1 treatment, (n,).
+    p_hat
+        Propensity, (n,).
+    B
+        Number of resamples.
+    seed
+        Of the stream.
+    batch_raw
+        Batch labels, (n,), used if `stratify_by_batch`.
+    n_bins
+        Propensity bins, by quantiles.
+    stratify_by_batch
+        Whether batches are strata.
+    min_stratum_size
+        Smaller strata are merged.
+    burden_values
+        Finite numbers, (n,), or None for no burden bins.
+    n_burden_bins
+        Bins of them.
+    burden_bin_method
+        "quantile" or "uniform", see `compute_bins`.
+    burden_clip_quantiles
+        Quantiles between which the bins' edges are laid.
 
     Returns
     -------
     Resamples
-        each resample's cells are in the order of the strata.
+        Each resample's cells are in the order of the strata.
+
+    Raises
+    ------
+    InputError
+        Where an array has the wrong shape or values, or an option can't be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crt import stratified_permutation_sampler
+    >>> x, batch = np.array([1, 0, 0, 1, 1, 0]), np.array(["a", "a", "a", "b", "b", "b"])
+    >>> resamples = stratified_permutation_sampler(x, np.full(6, 0.5), B=100, seed=1, batch_raw=batch)
+    >>> first = resamples.indices.reshape(100, 3)
+    >>> set((first < 3).sum(1).tolist())  # one treated cell of batch a in each resample, as observed
+    {1}
     """
     x_obs = np.asarray(x_obs)
     p_hat = _checked_p(p_hat)
@@ -135,7 +206,14 @@ def stratified_permutation_sampler(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BernoulliIndex:
-    """Settings of `bernoulli_index_sampler`: it has none."""
+    """Settings of `bernoulli_index_sampler`: it has none.
+
+    Examples
+    --------
+    >>> from crt import BernoulliIndex, UnitSettings
+    >>> UnitSettings().sampler == BernoulliIndex()
+    True
+    """
 
     def bind(self, inputs: CRTInputs) -> Drawer:
         """Make ready for a screen."""
@@ -148,12 +226,33 @@ class StratifiedPermutation:
 
     Attributes
     ----------
-    n_bins : propensity bins, by quantiles
-    stratify_by_batch : whether batches are strata
-    batch_key : column of the raw covariate table with the batch labels; None for the one that the inputs were prepared with
-    burden_key : numeric column of the raw covariate table to bin as well; None for no burden bins
-    n_burden_bins, burden_bin_method, burden_clip_quantiles : as in `compute_bins`
-    min_stratum_size : smaller strata are merged into one
+    n_bins
+        Propensity bins, by quantiles.
+    stratify_by_batch
+        Whether batches are strata.
+    batch_key
+        Column of the raw covariate table with the batch labels; None for the one that the inputs were prepared with.
+    burden_key
+        Numeric column of the raw covariate table to bin as well; None for no burden bins.
+    n_burden_bins
+        Bins of the burden.
+    burden_bin_method
+        "quantile" or "uniform", see `compute_bins`.
+    burden_clip_quantiles
+        Quantiles between which the burden bins' edges are laid.
+    min_stratum_size
+        Smaller strata are merged into one.
+
+    Raises
+    ------
+    InputError
+        On a number of bins below 1, an unknown method, or quantiles that do not rise.
+
+    Examples
+    --------
+    >>> from crt import StratifiedPermutation
+    >>> StratifiedPermutation(burden_key="log1p_non_ntc_guides_per_cell", burden_bin_method="uniform").n_burden_bins
+    8
     """
 
     n_bins: int = 20

@@ -69,7 +69,8 @@ def fit_skew_normal(null: np.ndarray) -> SkewNormalFit:
 
     Parameters
     ----------
-    null : (B, K); undefined resamples are left out
+    null
+        (B, K); undefined resamples are left out.
     """
     values = defined(null)
     K, B = values.shape
@@ -114,10 +115,14 @@ def skew_normal_pvalues(observed: np.ndarray, null: np.ndarray, *, side: Side = 
 
     Parameters
     ----------
-    observed : (K,)
-    null : (B, K)
-    side : as in `empirical_pvalues`, which also gives the fallback
-    raw : the empirical p-values where they are at hand
+    observed
+        (K,).
+    null
+        (B, K).
+    side
+        As in `empirical_pvalues`, which also gives the fallback.
+    raw
+        The empirical p-values where they are at hand.
     """
     if side not in SIDES:
         raise InputError(f"side is {side!r}; choose {', '.join(map(repr, SIDES))}.")

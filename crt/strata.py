@@ -23,21 +23,35 @@ def compute_bins(
 
     Parameters
     ----------
-    values : finite numbers (n,)
-    n_bins : at least 1
-    method : "quantile" for bins of about equal numbers, "uniform" for bins of equal width
-    clip_quantiles : quantiles between which the edges are laid
+    values
+        Finite numbers, (n,).
+    n_bins
+        At least 1.
+    method
+        "quantile" for bins of about equal numbers, "uniform" for bins of equal width.
+    clip_quantiles
+        Quantiles between which the edges are laid.
 
     Returns
     -------
-    bin_id : int64 (n,), in [0, n_effective_bins − 1]
+    bin_id : numpy.ndarray
+        int64 (n,), in [0, n_effective_bins − 1].
     n_effective_bins : int
-    edges : float64 (n_effective_bins + 1,)
+        How many bins there are.
+    edges : numpy.ndarray
+        float64 (n_effective_bins + 1,).
+
+    Raises
+    ------
+    InputError
+        On values that are not finite, or options that can't be.
 
     Examples
     --------
-    >>> compute_bins(np.array([0.0, 1.0, 2.0, 3.0]), 2)[0]
-    array([0, 0, 1, 1])
+    >>> import numpy as np
+    >>> from crt import compute_bins
+    >>> compute_bins(np.array([0.0, 1.0, 2.0, 3.0]), 2)
+    (array([0, 0, 1, 1]), 2, array([0. , 1.5, 3. ]))
     """
     values = np.ascontiguousarray(values, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
@@ -83,12 +97,18 @@ class Strata:
 
     Attributes
     ----------
-    cells : cells sorted by stratum, and within a stratum as they came, int32 (n,)
-    offsets : stratum s holds `cells[offsets[s]:offsets[s + 1]]`, int64 (strata + 1,)
-    n_treated : treated cells of each stratum, int64 (strata,)
-    n_propensity_bins, n_batches, n_burden_bins : effective numbers
-    n_merged_cells : cells of strata smaller than the minimum, put together as one "misc" stratum
-    n_fixed : strata with nothing to permute: none treated, or all
+    cells
+        Cells sorted by stratum, and within a stratum as they came, int32 (n,).
+    offsets
+        Stratum s holds `cells[offsets[s]:offsets[s + 1]]`, int64 (strata + 1,).
+    n_treated
+        Treated cells of each stratum, int64 (strata,).
+    n_propensity_bins, n_batches, n_burden_bins
+        Effective numbers.
+    n_merged_cells
+        Cells of strata smaller than the minimum, put together as one "misc" stratum.
+    n_fixed
+        Strata with nothing to permute: none treated, or all.
     """
 
     cells: np.ndarray
@@ -138,11 +158,16 @@ def build_strata(
 
     Parameters
     ----------
-    treated : positions of the treated cells
-    p_hat : propensity (n,)
-    batch : codes (n,), or None for one batch
-    burden : values (n,), or None for no burden bins
-    cells : what to call the cells, (n,); by default their positions
+    treated
+        Positions of the treated cells.
+    p_hat
+        Propensity (n,).
+    batch
+        Codes (n,), or None for one batch.
+    burden
+        Values (n,), or None for no burden bins.
+    cells
+        What to call the cells, (n,); by default their positions.
     """
     p_bin, n_p, _ = compute_bins(p_hat, n_bins)
     b_bin, n_b = (0, 1) if burden is None else compute_bins(burden, n_burden_bins, burden_method, burden_clip)[:2]

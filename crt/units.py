@@ -34,10 +34,14 @@ class UnitProbe:
 
     Attributes
     ----------
-    program : the one whose null is described
-    batch : codes (N,), or None
-    covariate_bins : for each numeric covariate its bins (N,); at high MOI also of the number of guides that target genes
-    residual_sd : of the program given the covariates, over the cells that serve as controls
+    program
+        The one whose null is described.
+    batch
+        Codes (N,), or None.
+    covariate_bins
+        For each numeric covariate its bins (N,); at high MOI also of the number of guides that target genes.
+    residual_sd
+        Of the program given the covariates, over the cells that serve as controls.
     """
 
     program: int

@@ -33,21 +33,52 @@ NEXT_STEPS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """All numbers that the verdict depends on.
+    """All numbers that the verdict depends on. A unit is an NTC group; causes are A–D of `Verdict`.
 
     Attributes
     ----------
-    size_ratio : C, where group size over the genes' median number of guides is this or more, or its inverse or less
-    degenerate_share, ones_share : A, where more of the NTC units are degenerate, or more of the tests have p = 1 (beyond 3/(B + 1))
-    half : B and D are not asked where more of the units than this are degenerate
-    few_cells, nan_share, den_share, saturated_share : a unit is degenerate with fewer treated or control cells, more undefined resamples, less of its spread
-        left by the covariates, or this share of its treated cells in batches that are wholly treated
-    separated_share, auc, flagged_auc : B, where more of the sound units are separated (AUC this high; or a propensity within 1e-4 of 0 or 1 and an AUC of
-        `flagged_auc`) or have no converged fit
-    misfit : B, where the null is off and the misfit over its degrees of freedom is this or more
-    z, inflated, conservative : the null is off where a rate is this many standard errors from its level and this many times as large or small
-    tail_ratio, tail_expected, tail_z : D, where resamples fall beyond their own law's 0.001 quantile this many times too often, so many or more should,
-        and the excess is `tail_z` standard errors, of counts with twice a Poisson's variance as programs are correlated
+    size_ratio
+        C, where group size over the genes' median number of guides is this or more, or its inverse or less.
+    degenerate_share
+        A, where more of the units are degenerate.
+    half
+        B and D are not asked where more of the units than this are degenerate.
+    ones_share
+        A, where more of the tests have p = 1 (beyond 3/(B + 1)).
+    few_cells
+        A unit is degenerate with fewer treated or control cells.
+    nan_share
+        A unit is degenerate with more undefined resamples.
+    den_share
+        A unit is degenerate with less of its spread left by the covariates.
+    saturated_share
+        A unit is degenerate with this share of its treated cells in batches that are wholly treated.
+    separated_share
+        B, where more of the sound units are separated or have no converged fit.
+    auc
+        A unit is separated at this AUC of its propensity.
+    flagged_auc
+        Or at this one, with a propensity within 1e-4 of 0 or 1.
+    misfit
+        B, where the null is off and the misfit over its degrees of freedom is this or more.
+    z
+        The null is off where a rate is this many standard errors from its level, and beyond a factor of `inflated` or `conservative`.
+    inflated
+        (level, factor): too large by so much.
+    conservative
+        (level, factor): too small by so much.
+    tail_ratio
+        D, where resamples fall beyond their own law's 0.001 quantile this many times too often,
+    tail_expected
+        so many or more should,
+    tail_z
+        and the excess is so many standard errors, of counts with twice a Poisson's variance as programs are correlated.
+
+    Examples
+    --------
+    >>> from crt import Thresholds
+    >>> Thresholds(z=5.0).misfit
+    1.2
     """
 
     size_ratio: float = 1.5
@@ -72,7 +103,32 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A cause that is supported: its letter, what it is, the figures that decided it, and the next step."""
+    """A cause that is supported.
+
+    Attributes
+    ----------
+    cause
+        "A", "B", "C", "D" or "unexplained".
+    title
+        What it is.
+    figures
+        The figures that decided it.
+    next_step
+        What to do about it.
+
+    Examples
+    --------
+    NTC groups of six guides say nothing of genes that have two:
+
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> from crt import UnitSettings, diagnose_null
+    >>> finding = diagnose_null(inputs, UnitSettings(n_resamples=99), group_size=6, n_ensemble=1).verdict.findings[0]
+    >>> finding.cause, finding.title
+    ('C', 'the NTC curve is not built from groups like the genes')
+    >>> finding.next_step
+    'Run again with --group-size set to the number of guides that genes have.'
+    """
 
     cause: str
     title: str
@@ -82,7 +138,30 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`label` is "calibrated", "unexplained", or letters joined by "+"; `figures` are all that were looked at."""
+    """Which of the causes A–D the figures support.
+
+    A, degenerate units; B, the propensity model fails for NTC units; C, groups unlike the genes; D, the skew-normal calibration itself.
+
+    Attributes
+    ----------
+    label
+        "calibrated", "unexplained", or the causes' letters joined by "+".
+    findings
+        The causes that are supported, each a `Finding`.
+    figures
+        All that were looked at.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> from crt import UnitSettings, diagnose_null
+    >>> verdict = diagnose_null(inputs, UnitSettings(n_resamples=255), group_size=2, n_ensemble=1).verdict
+    >>> verdict.label, verdict.findings
+    ('calibrated', ())
+    >>> round(verdict.figures["raw_rate_0.05"], 2)
+    0.09
+    """
 
     label: str
     findings: tuple[Finding, ...]
@@ -114,10 +193,14 @@ def judge(
 
     Parameters
     ----------
-    units : the table of units, genes and NTC groups
-    raw, skew, oracle : p-values of the NTC groups, indexed by (ensemble, group); oracle with a constant propensity
-    n_resamples : B
-    n_ntc_guides : NTC guides of the screen
+    units
+        The table of units, genes and NTC groups.
+    raw, skew, oracle
+        P-values of the NTC groups, indexed by (ensemble, group); oracle with a constant propensity.
+    n_resamples
+        B.
+    n_ntc_guides
+        NTC guides of the screen.
     """
     t = thresholds or Thresholds()
     ntc = units[units["unit_type"] == "ntc_group"].set_index("unit_id").loc[raw.index.get_level_values("group")]

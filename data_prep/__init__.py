@@ -1,4 +1,13 @@
-"""AnnData and MuData in; checked screens, tensors and designs out."""
+"""AnnData and MuData in; checked screens and tensors out.
+
+A tour::
+
+    screen = read_screen("SCREEN.h5ad", guide_map="guides.csv", keys=ScreenKeys(fate="fateprob"))  # all checks are made here
+    screen.moi, screen.day_labels, screen.dropped  # what was read, and what was left out
+    data = build_fate_data(screen, ref_fate="EC")  # the tensors that hierarchy.fit takes
+    simulated = simulate_fate_screen(ScreenDesign(n_cells=5000), seed=1)  # a screen whose truth is known
+    InputError, ScreenWarning  # what is raised and warned
+"""
 
 from data_prep.errors import InputError, ScreenWarning
 from data_prep.read import ScreenKeys, read_screen

@@ -16,9 +16,12 @@ class Design:
 
     Attributes
     ----------
-    matrix : float64 (N, p)
-    names : of its columns; a level is "column=level"
-    dropped : columns left out, with why
+    matrix
+        float64 (N, p).
+    names
+        Of its columns; a level is "column=level".
+    dropped
+        Columns left out, with why.
     """
 
     matrix: np.ndarray

@@ -7,11 +7,37 @@ import numpy as np
 
 
 class InputError(ValueError):
-    """An input or a setting that cannot be used; the message names it and says what would mend it."""
+    """An input or a setting that cannot be used; the message names it and says what would mend it.
+
+    It is a `ValueError`; every public function raises it before any long work, and the commands show it as one message with exit code 2.
+
+    Examples
+    --------
+    >>> from data_prep import InputError, ScreenDesign
+    >>> try:
+    ...     ScreenDesign(n_cells=0)
+    ... except InputError as error:
+    ...     print(error)
+    n_cells is 0; it must be a whole number, at least 1.
+    """
 
 
 class ScreenWarning(UserWarning):
-    """Something in a screen that is usable but that its owner should know."""
+    """Something in a screen that is usable but that its owner should know.
+
+    The commands show each as one line on standard error; in Python they are ordinary warnings, to be shown, collected or made errors.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from data_prep import ScreenDesign, ScreenWarning, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=300, n_genes=4), seed=1).adata
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always", ScreenWarning)
+    ...     screen = read_screen(adata, max_guides_per_cell=8)
+    >>> print(said[0].message)
+    20 of 300 cells carry more than 8 guides and were dropped.
+    """
 
 
 def warn(message: str) -> None:

@@ -19,10 +19,30 @@ from data_prep.source import View, one_column, open_view
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScreenKeys:
-    """Where the parts of a screen are.
+    """Where the parts of a screen are in its file or object.
 
-    `fate` in obsm; `guide` in obsm or a MuData modality; `day` in obs; `rep` in `obsm[covar]` or obs; `guide_names` in uns;
-    `cluster` (optional) in obs, `obsm[covar]`, or several of them joined by "+", for robust errors.
+    Attributes
+    ----------
+    fate
+        Fate probabilities, in `obsm`.
+    guide
+        Guides of each cell, in `obsm`, `layers` or a MuData modality.
+    day
+        Day of each cell, in `obs`.
+    rep
+        Replicate of each cell, in `obsm[covar]` or `obs`.
+    covar
+        Covariate table, in `obsm`.
+    guide_names
+        Names of the guides, in `uns`, where the guides are a bare matrix.
+    cluster
+        Columns of `obs` or `obsm[covar]`, joined by "+", whose cells share noise; None for no clusters.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenKeys
+    >>> ScreenKeys(fate="fateprob", guide="guide_assignment").fate
+    'fateprob'
     """
 
     fate: str = "lineages_fwd"
@@ -42,20 +62,43 @@ def read_screen(
     ntc_labels: Sequence[str] = NTC_LABELS,
     max_guides_per_cell: int = 20,
 ) -> Screen:
-    """Read a screen and check all of it.
+    """Read a screen for the hierarchy, and check all of it before anything is fitted.
 
     Parameters
     ----------
-    source : path to .h5ad, .h5mu or .zarr, an AnnData or a MuData
-    keys : where its parts are
-    guide_map : table or file of guide_name, gene_name, is_ntc; by default `uns["guide_map"]` or `uns["guide2gene"]`
-    ntc_labels : genes that mark non-targeting guides
-    max_guides_per_cell : cells with more mapped guides (NTC included) are dropped, and the number is said
+    source
+        Path to .h5ad, .h5mu or .zarr, an AnnData or a MuData. Only the parts named by `keys` are read.
+    keys
+        Where its parts are.
+    guide_map
+        Table or file of guide_name, gene_name, is_ntc; by default `uns["guide_map"]` or `uns["guide2gene"]`.
+    ntc_labels
+        Genes that mark non-targeting guides.
+    max_guides_per_cell
+        Cells with more mapped guides (NTC included) are dropped, and the number is said.
+
+    Returns
+    -------
+    Screen
+        The kept cells and the guides that they carry.
 
     Raises
     ------
     InputError
-        on anything wrong with the input, naming the key, the first offending rows and the mend.
+        On anything wrong with the input, naming the key, the first offending rows and the mend.
+
+    Warns
+    -----
+    ScreenWarning
+        On cells, guides and genes that are left out, rows that were renormalised, and a screen without NTC guides.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=500, n_genes=5), seed=1).adata
+    >>> screen = read_screen(adata)
+    >>> screen.fate_prob.shape, screen.rep_labels
+    ((500, 3), ('rep1', 'rep2'))
     """
     keys = keys or ScreenKeys()
     if not isinstance(max_guides_per_cell, (int, np.integer)) or max_guides_per_cell < 1:

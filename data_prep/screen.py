@@ -19,7 +19,31 @@ _TRUE, _FALSE = {"true", "1", "1.0", "yes", "t"}, {"false", "0", "0.0", "no", "f
 class GuideMap:
     """Which gene each guide targets, and which guides are non-targeting (NTC).
 
-    `guide`, `gene` and `is_ntc` are parallel arrays with one entry a guide; an NTC guide's gene is its label.
+    The three arrays are parallel, with one entry a guide.
+
+    Attributes
+    ----------
+    guide
+        Names of the guides, each once.
+    gene
+        The gene that each guide targets; an NTC guide's is its label.
+    is_ntc
+        Whether each guide is non-targeting.
+
+    Raises
+    ------
+    InputError
+        Where a guide stands twice (with one gene or two), a targeting guide has no gene, or the arrays differ in length.
+
+    Examples
+    --------
+    >>> from data_prep import GuideMap
+    >>> guide_map = GuideMap.from_mapping({"A_g1": "A", "A_g2": "A", "NTC_1": "non-targeting"})
+    >>> guide_map.to_frame()
+      guide_name      gene_name  is_ntc
+    0       A_g1              A   False
+    1       A_g2              A   False
+    2      NTC_1  non-targeting    True
     """
 
     guide: np.ndarray
@@ -113,20 +137,54 @@ def _as_bool(column: pd.Series, guide: np.ndarray, where: str) -> np.ndarray:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Screen:
-    """A pooled screen that has passed every check: cells × guides, fates, days and replicates.
+    """A pooled screen that has passed every check: N cells × guides, fates, days and replicates. `read_screen` makes it.
 
     Attributes
     ----------
-    cells : names of the kept cells, (N,)
-    guides : presence of each mapped guide, CSR of ones (N, G_all), NTC guides included, no stored zeros, sorted
-    guide_names, guide_gene, is_ntc : of the columns of `guides`, (G_all,)
-    fate_prob : float64 (N, F), rows sum to 1
-    fate_names : (F,)
-    day, rep : int64 codes (N,) into `day_labels` and `rep_labels`
-    day_values : the days as numbers, or None where they are ordered labels
-    clusters : int64 codes (N,) of the cells' clusters for robust errors, or None
-    simulated : whether `uns["real_or_simulated"]` says so
-    dropped : what was left out, with numbers, for the run record
+    cells
+        Names of the kept cells, (N,).
+    guides
+        Presence of each mapped guide, NTC guides included: CSR of ones (N, G_all), sorted, no stored zeros.
+    guide_names
+        Names of the columns of `guides`, (G_all,).
+    guide_gene
+        Their genes, (G_all,); an NTC guide's is its label.
+    is_ntc
+        Which of them are NTC, bool (G_all,).
+    fate_prob
+        Fate probabilities, float64 (N, F); rows sum to 1.
+    fate_names
+        Names of the fates, (F,), in the order of the columns.
+    day
+        Day of each cell, int64 (N,): codes into `day_labels`, which are in time order.
+    day_labels
+        Labels of the days, (D,).
+    day_values
+        The days as numbers, (D,), or None where they are ordered labels.
+    rep
+        Replicate of each cell, int64 (N,): codes into `rep_labels`.
+    rep_labels
+        Labels of the replicates, (R,).
+    clusters
+        Cluster of each cell for robust errors, int64 (N,), or None.
+    simulated
+        Whether `uns["real_or_simulated"]` says so.
+    dropped
+        What was left out, with numbers, for the run record: cells over the guide limit, guides not in the map, guides and genes without cells.
+
+    Raises
+    ------
+    InputError
+        Where the parts disagree in size.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, read_screen, simulate_fate_screen
+    >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=500, n_genes=5), seed=1).adata)
+    >>> screen.guides.shape, screen.fate_names, screen.day_labels
+    ((500, 60), ('EC', 'MES', 'NEU'), ('d0', 'd1', 'd2', 'd3'))
+    >>> round(screen.moi, 2), screen.dropped["cells_over_max_guides"]
+    (5.06, 0)
     """
 
     cells: np.ndarray

@@ -17,16 +17,52 @@ class ScreenDesign:
 
     Attributes
     ----------
-    n_cells, n_genes, n_ntc_guides, n_days, n_reps : sizes
-    guides_per_gene : a number, or (low, high) for a uniform draw for each gene
-    fates : names; the first is the reference
-    moi : mean guides in a cell (Poisson)
-    concentration : Dirichlet precision of the fate probabilities; None draws one-hot fates
-    effects : "daylocal": on each day a fraction `frac_active` of genes has an effect of either sign, of size 0.2–1.0;
-        "model": the model's random walk, in all but a fraction `frac_null` of genes
-    tau, sigma_time, sigma_guide : scales of the first day, of the steps, and of the guides' deviations
-    burden_slope : logit shift of every free fate for each guide in a cell
-    day_weights : relative numbers of cells on the days; None for equal
+    n_cells
+        Cells.
+    n_genes
+        Target genes.
+    guides_per_gene
+        A number, or (low, high) for a uniform draw for each gene.
+    n_ntc_guides
+        Non-targeting guides.
+    n_days
+        Days.
+    n_reps
+        Replicates.
+    fates
+        Names; the first is the reference.
+    moi
+        Mean guides in a cell (Poisson; a guide drawn twice is present once).
+    concentration
+        Dirichlet precision of the fate probabilities; None draws one-hot fates.
+    effects
+        "daylocal": on each day a fraction `frac_active` of genes has an effect of either sign, of size 0.2–1.0;
+        "model": the model's random walk, in all but a fraction `frac_null` of genes.
+    frac_active
+        Share of genes with an effect on a day ("daylocal").
+    frac_null
+        Share of genes without any effect ("model").
+    tau
+        SD of the first day's effects ("model").
+    sigma_time
+        SD of the steps between days ("model").
+    sigma_guide
+        SD of the guides' deviations from their gene.
+    burden_slope
+        Logit shift of every free fate for each guide in a cell.
+    day_weights
+        Relative numbers of cells on the days; None for equal.
+
+    Raises
+    ------
+    InputError
+        On a size, a scale or a share outside its range.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign
+    >>> ScreenDesign(n_cells=1000, guides_per_gene=(1, 12)).guide_range
+    (1, 12)
     """
 
     n_cells: int = 20_000
@@ -82,9 +118,29 @@ class ScreenDesign:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SimulatedScreen:
-    """A simulated screen: the AnnData (keys as `ScreenKeys` has them), its guide map, and the truth.
+    """A simulated screen with its truth. `simulate_fate_screen` makes it.
 
-    `truth` has columns gene, fate, day, theta; `theta` is (L, F*, D), `delta` (G, F*), gene names are those of `truth`.
+    Attributes
+    ----------
+    adata
+        The screen as AnnData; its keys are the defaults of `ScreenKeys`.
+    guide_map
+        guide_name, gene_name, is_ntc.
+    truth
+        gene, fate, day, theta: one row for each gene, free fate and day.
+    theta
+        The gene effects, (L, F*, D), in log-odds against the reference fate.
+    delta
+        The guides' deviations from their gene, (G, F*), centred within each gene.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, simulate_fate_screen
+    >>> simulated = simulate_fate_screen(ScreenDesign(n_cells=300, n_genes=4, guides_per_gene=2), seed=1)
+    >>> sorted(simulated.adata.obsm), simulated.theta.shape, simulated.delta.shape
+    (['covar', 'guide', 'lineages_fwd'], (4, 2, 4), (8, 2))
+    >>> list(simulated.truth.columns)
+    ['gene', 'fate', 'day', 'theta']
     """
 
     adata: ad.AnnData
@@ -98,6 +154,25 @@ def simulate_fate_screen(design: ScreenDesign | None = None, *, seed: int = 0) -
     """Draw a screen with known effects.
 
     A cell's fate logits are α_fd + b_fr + γ k + Σ_g (θ + δ), k its guide burden less the day's mean; δ is centred within each gene.
+
+    Parameters
+    ----------
+    design
+        Sizes and scales; by default those of `ScreenDesign`.
+    seed
+        Of the draws, at least 0.
+
+    Returns
+    -------
+    SimulatedScreen
+        The screen as AnnData, its guide map, and its truth.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, simulate_fate_screen
+    >>> simulated = simulate_fate_screen(ScreenDesign(n_cells=300, n_genes=4), seed=1)
+    >>> simulated.adata.n_obs, len(simulated.guide_map)
+    (300, 54)
     """
     d = design or ScreenDesign()
     if seed < 0:

@@ -23,7 +23,7 @@ def make_sceptre_style_synth(
     confound_strength: float = 0.0,
     seed: int = 0,
 ) -> ad.AnnData:
-    """Draw a screen whose truth is known.
+    """Draw a high-MOI screen with program usage whose truth is known, for the conditional randomization test.
 
     A cell's usage is softmax(C̃Γ + x'E + noise), with C̃ its covariates, x its targeted genes and E the effects. A seventh of the entries are all but zero, as
     consensus NMF leaves them.
@@ -34,19 +34,51 @@ def make_sceptre_style_synth(
 
     Parameters
     ----------
-    N, K : cells and programs
-    n_target_genes, guides_per_gene : targets
-    ntc_frac_guides : share of all guides that are NTC
-    moi_mean : mean guides in a cell (a guide drawn twice is present once)
-    frac_causal_genes, n_effect_programs, effect_size : that share of genes shifts that many programs by ± this on the logit scale
-    confound_strength : 0 for none
-    seed : of the draws
+    N
+        Cells.
+    K
+        Programs, 2 at least.
+    n_target_genes
+        Target genes.
+    guides_per_gene
+        Guides of each.
+    ntc_frac_guides
+        Share of all guides that are NTC.
+    moi_mean
+        Mean guides in a cell (a guide drawn twice is present once).
+    frac_causal_genes
+        Share of genes with effects.
+    n_effect_programs
+        How many programs each of them shifts,
+    effect_size
+        by ± this on the logit scale.
+    confound_strength
+        s; 0 for none.
+    seed
+        Of the draws.
 
     Returns
     -------
-    AnnData
+    anndata.AnnData
         `obsm["cnmf_usage"]`, `obsm["guide_assignment"]` (CSR), `obsm["covar"]` (DataFrame: batch, log_depth, pct_mito, s_score,
         log1p_non_ntc_guides_per_cell), `uns["guide2gene"]`, `uns["guide_names"]`, `uns["program_names"]`, and `uns["true_effects"]` (gene, program, effect).
+
+    Raises
+    ------
+    InputError
+        On a size or a share outside its range.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth
+    >>> adata = make_sceptre_style_synth(N=500, K=4, n_target_genes=10, guides_per_gene=2, seed=1)
+    >>> adata.obsm["cnmf_usage"].shape, adata.obsm["guide_assignment"].shape
+    ((500, 4), (500, 24))
+    >>> adata.uns["true_effects"]
+        gene    program  effect
+    0  GENE6  program_0     0.6
+    1  GENE6  program_1    -0.6
+    2  GENE6  program_2     0.6
     """
     _check(N, K, n_target_genes, guides_per_gene, ntc_frac_guides, moi_mean, n_effect_programs)
     rng = np.random.default_rng(seed)

@@ -21,16 +21,61 @@ CACHE_FORMAT = 1
 class FateData:
     """What the model sees: N cells, G targeting guides of L genes, D days, R replicates, F fates (the reference first).
 
+    `build_fate_data` makes it; all tensors are on one device.
+
     Attributes
     ----------
-    guide_to_gene, n_guides_per_gene, gene_offsets, guides_by_gene : int64 [G], [L], [L+1], [G]; see `data_prep.guides.GuideIndex`
-    cell_offsets, cell_guides : int64 [N+1], [nnz]; the targeting guides of cell i are `cell_guides[cell_offsets[i]:cell_offsets[i+1]]`
-    guide_burden : float32 [N], guides per cell (NTC included) less the mean of the cell's day
-    day, rep : int64 [N] codes
-    fate_prob : float32 [N, F], rows sum to 1; column 0 is the reference fate
-    cluster : int64 [N] codes of clusters for robust errors, or None
-    genes, guides, fates, days, reps : names
-    fingerprint : SHA-256 of the screen and the reference fate
+    guide_to_gene
+        Gene of each targeting guide, int64 [G].
+    n_guides_per_gene
+        Guides of each gene, int64 [L], at least 1.
+    gene_offsets
+        0, then the running sum of `n_guides_per_gene`, int64 [L + 1].
+    guides_by_gene
+        Guides sorted by gene, int64 [G]: gene ℓ's are `guides_by_gene[gene_offsets[ℓ]:gene_offsets[ℓ + 1]]`.
+    cell_offsets
+        Offsets into `cell_guides`, int64 [N + 1].
+    cell_guides
+        The targeting guides of cell i are `cell_guides[cell_offsets[i]:cell_offsets[i + 1]]`; int64 [entries].
+    guide_burden
+        Guides in each cell (NTC included) less the mean of the cell's day, float32 [N].
+    day
+        Codes of the days, int64 [N].
+    rep
+        Codes of the replicates, int64 [N].
+    fate_prob
+        Fate probabilities, float32 [N, F]; rows sum to 1, and column 0 is the reference fate.
+    genes
+        Names of the genes, (L,), sorted.
+    guides
+        Names of the targeting guides, (G,).
+    fates
+        Names of the fates, (F,), the reference first.
+    days
+        Labels of the days, (D,), in time order.
+    reps
+        Labels of the replicates, (R,).
+    cells
+        Names of the cells, (N,).
+    fingerprint
+        SHA-256 of the screen and the reference fate.
+    cluster
+        Codes of the clusters for robust errors, int64 [N], or None.
+
+    Raises
+    ------
+    InputError
+        Where the guide index is inconsistent, or the parts disagree in size.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=500, n_genes=5), seed=1).adata)
+    >>> data = build_fate_data(screen, ref_fate="EC")
+    >>> data.n_cells, data.n_guides, data.n_genes, data.n_days, data.n_reps, data.n_free
+    (500, 30, 5, 4, 2, 2)
+    >>> data.n_guides_per_gene.tolist(), data.gene_offsets.tolist()
+    ([6, 6, 6, 6, 6], [0, 6, 12, 18, 24, 30])
     """
 
     guide_to_gene: Tensor
@@ -129,7 +174,32 @@ class FateData:
 
 
 def build_fate_data(screen: Screen, *, ref_fate: str) -> FateData:
-    """The tensors of a screen, with `ref_fate` as the zero of the softmax."""
+    """The tensors of a screen, with `ref_fate` as the zero of the softmax.
+
+    Parameters
+    ----------
+    screen
+        Of `read_screen`.
+    ref_fate
+        The fate against which log-odds are taken. Pick one that is common: effects of all other fates are relative to it.
+
+    Returns
+    -------
+    FateData
+        On the CPU; `.to("cuda")` moves it.
+
+    Raises
+    ------
+    InputError
+        Where the screen has no such fate.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=500, n_genes=5), seed=1).adata)
+    >>> build_fate_data(screen, ref_fate="MES").fates
+    ('MES', 'EC', 'NEU')
+    """
     if ref_fate not in screen.fate_names:
         raise InputError(f"the reference fate {ref_fate!r} is not among the fates: {', '.join(screen.fate_names)}. Name one of them with --ref-fate.")
     order = [screen.fate_names.index(ref_fate)] + [i for i, f in enumerate(screen.fate_names) if f != ref_fate]
@@ -203,6 +273,36 @@ def cached_fate_data(screen: Screen, *, ref_fate: str, path: str | Path) -> Fate
     """The tensors from the cache at `path` if it is of this screen and these settings, else built and cached there.
 
     A stale cache is rebuilt; a file that is no such cache is refused.
+
+    Parameters
+    ----------
+    screen
+        Of `read_screen`.
+    ref_fate
+        As in `build_fate_data`.
+    path
+        The `.pt` file. No code in it is run.
+
+    Returns
+    -------
+    FateData
+        The same as `build_fate_data` gives.
+
+    Raises
+    ------
+    InputError
+        Where the file is there and is no cache of fate tensors, or the screen has no such fate.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from data_prep import ScreenDesign, cached_fate_data, read_screen, simulate_fate_screen
+    >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=500, n_genes=5), seed=1).adata)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     built = cached_fate_data(screen, ref_fate="EC", path=f"{folder}/tensors.pt")
+    ...     again = cached_fate_data(screen, ref_fate="EC", path=f"{folder}/tensors.pt")
+    >>> built.fingerprint == again.fingerprint
+    True
     """
     path = Path(path)
     if path.exists():

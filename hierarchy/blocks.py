@@ -21,10 +21,14 @@ class GeneGroup:
 
     Attributes
     ----------
-    genes, guides : int64 (L_n,) and (L_n, n)
-    to_beta : float64 (n, D, K), β of guide j on day d from a gene's coordinates
-    first : the first row of this group among all coordinate rows; gene l's row k is `first + l·K + k`
-    pairs, pair_gene, pair_guides, pair_day : which rows of `CellDesign.pair_cells` are of this group, and where they go
+    genes, guides
+        int64 (L_n,) and (L_n, n).
+    to_beta
+        float64 (n, D, K), β of guide j on day d from a gene's coordinates.
+    first
+        The first row of this group among all coordinate rows; gene l's row k is `first + l·K + k`.
+    pairs, pair_gene, pair_guides, pair_day
+        Which rows of `CellDesign.pair_cells` are of this group, and where they go.
     """
 
     genes: Tensor

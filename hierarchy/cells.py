@@ -16,12 +16,18 @@ class CellDesign:
 
     Attributes
     ----------
-    rows, cols : the design as CSR (N, G·D + M), M = D + R + 1, and its transpose, float32
-    nuisance : the last M columns, dense (N, M)
-    prob : fate probabilities (N, F), the reference first
-    pair_cells, pair_cols : CSR (pairs, N), cells that carry both guides of a pair of one gene on a day, and its transpose
-    pair_guides, pair_day : int64 (pairs, 2) and (pairs,)
-    carried : float64 (G, D), the fraction of the day's cells that carry each guide
+    rows, cols
+        The design as CSR (N, G·D + M), M = D + R + 1, and its transpose, float32.
+    nuisance
+        The last M columns, dense (N, M).
+    prob
+        Fate probabilities (N, F), the reference first.
+    pair_cells, pair_cols
+        CSR (pairs, N), cells that carry both guides of a pair of one gene on a day, and its transpose.
+    pair_guides, pair_day
+        int64 (pairs, 2) and (pairs,).
+    carried
+        float64 (G, D), the fraction of the day's cells that carry each guide.
     """
 
     rows: Tensor

@@ -17,12 +17,33 @@ BAD_FIT = 0.5  # effective fraction of importance draws below which a gene's Gau
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checks:
-    """Checks of one fit.
+    """What a fit says of itself. `check_fit` makes it.
 
-    `composition`: day, rep, fate, cells, observed, predicted, sd, z, the mean fate probability of each day × replicate.
-    `genes`: gene, day, fate, cells, observed, predicted, sd, z, the same over the cells that carry the gene, for the genes with the largest effects.
-    `family`: gene, effective_fraction, of importance draws from each gene's Gaussian (1: the Gaussian is its likelihood; None for mean_field).
-    `scales`: scale, fate, mean, low, high (90 %), of τ, σ_time and σ_guide.
+    Attributes
+    ----------
+    composition
+        day, rep, fate, cells, observed, predicted, sd, z: the mean fate probability of each day × replicate.
+    genes
+        gene, day, fate, cells, observed, predicted, sd, z: the same over the cells that carry the gene, for the genes with the largest effects.
+    family
+        gene, effective_fraction: of importance draws from each gene's Gaussian (1: the Gaussian is its likelihood). None with "mean_field".
+    scales
+        scale, fate, mean, low, high (90 %): τ, σ_time and σ_guide.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> from hierarchy import check_fit, fit
+    >>> checks = check_fit(fit(data))
+    >>> checks.badly_fitted
+    []
+    >>> checks.scales.round(1).head(3)
+               scale fate  mean  low  high
+    0            tau  MES   0.2  0.1   0.3
+    1  sigma_time_d1  MES   0.2  0.1   0.3
+    2    sigma_guide  MES   0.2  0.2   0.2
     """
 
     composition: pd.DataFrame
@@ -38,7 +59,36 @@ class Checks:
 
 @torch.no_grad()
 def check_fit(fit: Fit, *, n_top: int = 12, n_draws: int = 64) -> Checks:
-    """Predictive checks over days, replicates and the `n_top` genes of largest |z|, and the family's fit to every gene from `n_draws` draws."""
+    """Check a fit: predicted against observed fates, and how well the Gaussian family fits each gene.
+
+    Parameters
+    ----------
+    fit
+        Of `hierarchy.fit`.
+    n_top
+        Genes of largest |z| that are checked by themselves.
+    n_draws
+        Importance draws for each gene.
+
+    Returns
+    -------
+    Checks
+        Tables; `badly_fitted` names the genes whose effective fraction is below 0.5.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> from hierarchy import check_fit, fit
+    >>> checks = check_fit(fit(data), n_top=2)
+    >>> checks.composition[["day", "rep", "fate"]].head(2)
+      day   rep fate
+    0  d0  rep1   EC
+    1  d0  rep1  MES
+    >>> sorted(set(checks.genes["gene"]))
+    ['GENE2', 'GENE6']
+    """
     posterior = fit.posterior
     draws = fit.draws(400)
     predicted, noise = _cell_predictions(fit)

@@ -15,14 +15,22 @@ class Pass:
 
     Attributes
     ----------
-    log_lik : expected log-likelihood
-    pearson : Σ (p − π)²/π over cells and fates, averaged over the posterior
-    residual : (N, F*) p − E[π] of the free fates
-    gradient : float64 (rows, F*), of the expected log-likelihood with respect to the coordinates' mean
-    curvature : (N, P) packed diag(π) − ππ' of the free fates, averaged over the posterior
-    blocks : each group's information, (L_n, K·F*, K·F*)
-    nuisance : the nuisance columns' information, (M·F*, M·F*)
-    by_guide, by_day : (G, D, P) and (D, P) sums of `curvature`
+    log_lik
+        Expected log-likelihood.
+    pearson
+        Σ (p − π)²/π over cells and fates, averaged over the posterior.
+    residual
+        (N, F*) p − E[π] of the free fates.
+    gradient
+        float64 (rows, F*), of the expected log-likelihood with respect to the coordinates' mean.
+    curvature
+        (N, P) packed diag(π) − ππ' of the free fates, averaged over the posterior.
+    blocks
+        Each group's information, (L_n, K·F*, K·F*).
+    nuisance
+        The nuisance columns' information, (M·F*, M·F*).
+    by_guide, by_day
+        (G, D, P) and (D, P) sums of `curvature`.
     """
 
     log_lik: Tensor

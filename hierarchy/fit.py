@@ -37,12 +37,36 @@ class Fit:
 
     Attributes
     ----------
-    model, posterior : the Pyro model and its fitted variational family
-    weight : the likelihood weight w in force; 1/w is the dispersion φ
-    converged : whether the stop rule was met before the step limit
-    elbo, moved : the bound after each step (at that step's weight), and how far the means moved in it, in posterior SDs (RMS; natural steps)
-    weights : w at each natural step
-    steps, seconds : how long it took
+    model
+        The Pyro model, with its data, design and priors.
+    posterior
+        The fitted variational family.
+    settings
+        How it was fitted.
+    weight
+        The likelihood weight w in force; 1/w is the dispersion φ.
+    converged
+        Whether the stop rule was met before the step limit.
+    elbo
+        The bound after each step, at that step's weight.
+    moved
+        How far the means moved in each natural step, in posterior SDs (RMS).
+    weights
+        w at each natural step.
+    steps
+        How many steps were taken.
+    seconds
+        How long they took.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> from hierarchy import fit
+    >>> fitted = fit(data)
+    >>> fitted.converged, round(fitted.weight)
+    (True, 50)
     """
 
     model: HierarchyModel
@@ -86,7 +110,29 @@ class Fit:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device named; "auto" takes CUDA when there is one, and asking for CUDA without one is an error."""
+    """The device named; "auto" takes CUDA when there is one.
+
+    Parameters
+    ----------
+    name
+        "auto", "cpu", "cuda" or "cuda:N".
+
+    Returns
+    -------
+    torch.device
+        For `FateData.to`.
+
+    Raises
+    ------
+    InputError
+        Where CUDA is asked for and there is none, or the name is not a device.
+
+    Examples
+    --------
+    >>> from hierarchy import choose_device
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
     there = torch.cuda.is_available()
     if name == "auto":
         return torch.device("cuda" if there else "cpu")
@@ -114,16 +160,45 @@ def fit(
 
     Parameters
     ----------
-    data : the screen's tensors
-    priors, settings : see `Priors` and `FitSettings`
-    time_scale : [D − 1] positive multipliers of the random walk's steps, for unequal gaps between days
-    checkpoint : a file for the state; a killed fit goes on from it to the same answer, and it is deleted by none but the caller
-    progress : show a progress bar with the bound, the rate and the time left (on a terminal)
+    data
+        The screen's tensors.
+    priors
+        Prior scales; by default those of `Priors`.
+    settings
+        How to fit; by default as `FitSettings` says.
+    time_scale
+        Positive multipliers of the random walk's steps, [D − 1], for unequal gaps between days; by default all 1.
+    checkpoint
+        A file for the state; a killed fit goes on from it to the same answer, and it is deleted by none but the caller.
+    progress
+        Show a progress bar with the bound, the rate and the time left (on a terminal).
+
+    Returns
+    -------
+    Fit
+        With the posterior, the weight, and how the steps went.
 
     Raises
     ------
     InputError
-        when the bound is not finite, or the checkpoint is of another screen or other settings.
+        When the bound is not finite, or the checkpoint is of another screen or other settings.
+
+    Warns
+    -----
+    ScreenWarning
+        When the step limit was reached before the fit had converged.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> from hierarchy import FitSettings, fit, summarise
+    >>> fitted = fit(data, settings=FitSettings(seed=1))
+    >>> summarise(fitted).gene_table("MES").round(2).tail(2)
+        gene  betahat_d0  betahat_d1  se_d0  se_d1
+    6  GENE6        0.38       -0.01   0.02   0.02
+    7  GENE7       -0.01        0.02   0.02   0.02
     """
     priors, settings = priors or Priors(), settings or FitSettings()
     if time_scale is not None and (time_scale.shape != (data.n_days - 1,) or not bool(((time_scale > 0) & time_scale.isfinite()).all())):

@@ -17,7 +17,7 @@ from hierarchy.settings import Priors
 class HierarchyModel:
     """The guide → gene hierarchy as a Pyro model: call it, or hand it to `SVI`, `Predictive`, `MCMC` or `render_model`.
 
-    For cell i on day d in replicate r, with centred burden k and targeting guides G_i, and free fate f:
+    For cell i on day d in replicate r, with centred burden k and targeting guides G_i, and free fate f::
 
         η_if = α_fd + b_fr + γ_f k + Σ_{g∈G_i} (θ_ℓ(g)fd + δ_gf),    π_i = softmax(0, η_i)
         log L = w Σ_i Σ_f p_if log π_if
@@ -25,6 +25,36 @@ class HierarchyModel:
     θ is a random walk over days from τ_f z with steps σ_time,fd ε (times `time_scale`), δ = σ_guide,f (u − mean of u in the gene).
     Sites: tau, sigma_time, sigma_guide, alpha, b, gamma, z, eps, u; deterministic: theta (F*, L, D), delta (F*, G).
     The cells' log-likelihood has one entry for each cell of the plate; the plate alone scales it under subsampling.
+
+    Attributes
+    ----------
+    data
+        The screen's tensors.
+    design
+        The cells' design matrix, as sparse tensors.
+    priors
+        Prior scales.
+    weight
+        The likelihood weight w.
+    center_guides
+        Whether δ is centred within each gene.
+    time_scale
+        Multipliers of the steps between days, [D − 1], or None.
+    batch_cells
+        Cells in a minibatch, or None for all.
+    check_centering
+        Assert at every call that δ is centred.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> import pyro
+    >>> from hierarchy import hierarchy_model
+    >>> trace = pyro.poutine.trace(hierarchy_model(data)).get_trace()
+    >>> [name for name, site in trace.nodes.items() if site["type"] == "sample" and name not in ("fates", "genes", "guides", "cells")]
+    ['tau', 'sigma_guide', 'gamma', 'alpha', 'b', 'sigma_time', 'z', 'eps', 'theta', 'u', 'delta', 'fate']
     """
 
     data: FateData
@@ -92,5 +122,33 @@ def _picked_product(rows: Tensor, cell: Tensor, dense: Tensor) -> Tensor:
 
 
 def hierarchy_model(data: FateData, *, priors: Priors | None = None, dtype: torch.dtype = torch.float32, **options: object) -> HierarchyModel:
-    """The model of a screen; `options` are `HierarchyModel`'s (weight, center_guides, time_scale, batch_cells)."""
+    """The Pyro model of a screen, for inference of your own.
+
+    Parameters
+    ----------
+    data
+        The screen's tensors.
+    priors
+        Prior scales; by default those of `Priors`.
+    dtype
+        Of the design and the likelihood.
+    **options
+        `HierarchyModel`'s weight, center_guides, time_scale, batch_cells and check_centering.
+
+    Returns
+    -------
+    HierarchyModel
+        A callable without arguments.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> import pyro
+    >>> from hierarchy import hierarchy_model
+    >>> prior = pyro.infer.Predictive(hierarchy_model(data, weight=50.0), num_samples=3, return_sites=["theta"])()
+    >>> tuple(prior["theta"].shape)  # draws, free fates, genes, days
+    (3, 2, 8, 2)
+    """
     return HierarchyModel(data=data, design=cell_design(data, dtype=dtype), priors=priors or Priors(), **options)  # type: ignore[arg-type]

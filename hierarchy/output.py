@@ -19,7 +19,40 @@ from hierarchy.summary import DaywiseEffects
 
 
 def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> list[Path]:
-    """Write the tables of one free fate, and the summaries of all; return their paths."""
+    """Write the tables of one free fate and the summaries of all, each file whole or not at all.
+
+    Parameters
+    ----------
+    effects
+        Of `summarise`.
+    out
+        The folder; made if need be.
+    contrast_fate
+        The fate of the tables.
+
+    Returns
+    -------
+    list of pathlib.Path
+        gene_daywise_for_mash.csv, guide_daywise_for_mash.csv, qc_delta_mean_by_gene.csv, qc_theta_beta_offset_by_gene.csv,
+        theta_posterior_summary.npz, delta_posterior_summary.npz.
+
+    Raises
+    ------
+    InputError
+        Where the fate is not a free fate.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> from hierarchy import fit, summarise, write_effects
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     print([path.name for path in write_effects(summarise(fit(data)), Path(folder), contrast_fate="MES")][:2])
+    ['gene_daywise_for_mash.csv', 'guide_daywise_for_mash.csv']
+    """
     tables = {
         "gene_daywise_for_mash.csv": effects.gene_table(contrast_fate),
         "guide_daywise_for_mash.csv": effects.guide_table(contrast_fate),
@@ -44,7 +77,32 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> 
 
 
 def write_checks(fit: Fit, checks: Checks, out: Path) -> None:
-    """Write the predictive checks, the family's fit, the scales, and the figure."""
+    """Write the predictive checks, the scales, the family's fit and the figure of a fit.
+
+    Parameters
+    ----------
+    fit
+        Of `hierarchy.fit`.
+    checks
+        Of `check_fit`.
+    out
+        The folder; made if need be. It gets check_composition.csv, check_top_genes.csv, scales.csv, check_family_by_gene.csv (with "gene_block")
+        and fit.png.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> from hierarchy import check_fit, fit, write_checks
+    >>> fitted = fit(data)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_checks(fitted, check_fit(fitted), Path(folder))
+    ...     print(sorted(path.name for path in Path(folder).iterdir()))
+    ['check_composition.csv', 'check_family_by_gene.csv', 'check_top_genes.csv', 'fit.png', 'scales.csv']
+    """
     write_table(checks.composition, out / "check_composition.csv")
     write_table(checks.genes, out / "check_top_genes.csv")
     write_table(checks.scales, out / "scales.csv")
@@ -67,7 +125,35 @@ def require_arviz() -> None:
 
 
 def write_posterior(fit: Fit, path: Path, *, n_draws: int) -> None:
-    """The draws as an ArviZ dataset (netCDF) with coordinates gene, guide, fate, day."""
+    """Write joint posterior draws as an ArviZ dataset (netCDF) with coordinates gene, guide, fate, day.
+
+    Parameters
+    ----------
+    fit
+        Of `hierarchy.fit`.
+    path
+        The file, `posterior.nc`.
+    n_draws
+        How many draws.
+
+    Raises
+    ------
+    InputError
+        Where ArviZ is not installed (`pip install 'fatescreen[arviz]'`).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> from hierarchy import fit, write_posterior
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_posterior(fit(data), Path(folder) / "posterior.nc", n_draws=10)
+    ...     print((Path(folder) / "posterior.nc").stat().st_size > 0)
+    True
+    """
     require_arviz()
     import arviz
 

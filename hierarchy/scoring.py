@@ -10,18 +10,43 @@ Z_CALL = 1.96
 
 
 def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level: float = 0.9, z_call: float = Z_CALL) -> pd.DataFrame:
-    """Per day: calls at |betahat/se| > `z_call` against θ ≠ 0, errors, and the coverage of intervals.
+    """Score a table of effects against a simulation's truth.
 
     Parameters
     ----------
-    table : gene, betahat_d0.., se_d0.. as written by a fit
-    truth : gene, fate, day, theta; its days, in order, are the table's
-    fate : which fate of the truth the table is of
+    table
+        gene, betahat_d0 …, se_d0 …, as `DaywiseEffects.gene_table` gives them.
+    truth
+        gene, fate, day, theta; its days, in order, are the table's.
+    fate
+        Which fate of the truth the table is of.
+    level
+        Nominal coverage of the intervals betahat ± z·se.
+    z_call
+        A gene-day is called where |betahat/se| is above it, against θ ≠ 0.
 
     Returns
     -------
-    one row for each day and one, `all`, for all of them: tp, fp, fn, tn, rmse, correlation, coverage (of nominal `level` intervals),
-    null_coverage (where θ = 0), mean_offset (mean of betahat − θ)
+    pandas.DataFrame
+        One row for each day and one, `all`, for all of them: tp, fp, fn, tn, rmse, correlation, coverage, null_coverage (where θ = 0),
+        mean_offset (mean of betahat − θ).
+
+    Raises
+    ------
+    InputError
+        Where a column, the fate, a day or a gene is missing.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> from hierarchy import fit, score_daywise, summarise
+    >>> simulated = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0)
+    >>> effects = summarise(fit(build_fate_data(read_screen(simulated.adata), ref_fate="EC")))
+    >>> score_daywise(effects.gene_table("MES"), simulated.truth, fate="MES")[["day", "tp", "fp", "fn", "tn"]]
+       day  tp  fp  fn  tn
+    0   d0   1   0   0   7
+    1   d1   1   0   0   7
+    2  all   2   0   0  14
     """
     for said, found, needed in (("table", table, {"gene"}), ("truth", truth, {"gene", "fate", "day", "theta"})):
         if lost := sorted(needed - set(found.columns)):

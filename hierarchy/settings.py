@@ -10,7 +10,36 @@ PosteriorName = Literal["gene_block", "mean_field"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Priors:
-    """Prior scales: α ~ N(0, alpha), b ~ N(0, rep), γ ~ N(0, gamma); τ, σ_time, σ_guide ~ HalfNormal(tau, time, guide)."""
+    """Prior scales of the model.
+
+    α ~ N(0, alpha²), b ~ N(0, rep²), γ ~ N(0, gamma²); τ, σ_time and σ_guide ~ HalfNormal with the scales `tau`, `time` and `guide`. All are in log-odds.
+
+    Attributes
+    ----------
+    alpha
+        SD of the intercepts of fate and day.
+    rep
+        SD of the replicates' shifts.
+    gamma
+        SD of the slope in the guide burden.
+    tau
+        Scale of τ, the SD of gene effects on the first day.
+    time
+        Scale of σ_time, the SD of the steps between days.
+    guide
+        Scale of σ_guide, the SD of the guides' deviations.
+
+    Raises
+    ------
+    InputError
+        Where one is not positive and finite.
+
+    Examples
+    --------
+    >>> from hierarchy import Priors
+    >>> Priors(tau=1.0).tau, Priors().guide
+    (1.0, 1.5)
+    """
 
     alpha: float = 2.5
     rep: float = 0.8
@@ -32,19 +61,41 @@ class FitSettings:
 
     Attributes
     ----------
-    posterior : "gene_block" keeps each gene's covariance, fitted by natural-gradient steps; "mean_field" is the
-        independent-sites family, fitted by `pyro.infer.SVI`, for comparison
-    likelihood_weight : "auto" for 1/φ, φ the Pearson dispersion; a number fixes it
-    se : "posterior", or "sandwich" for errors that are robust to noise shared by the cells of a cluster (`FateData.cluster`; each cell
-        alone without one); gene_block only, see `hierarchy.sandwich`
-    center_guides : False is the uncentred model, kept only to show what centring mends
-    max_steps : at most so many steps; None for the family's own (60 natural, 20,000 Adam)
-    learning_rate : Adam's first rate (mean_field)
-    batch_cells : cells in a minibatch (mean_field); None for all cells, up to 2,000,000
-    n_probes : random right-hand sides for the covariance between genes (gene_block; see `hierarchy.marginals`)
-    n_scale_nodes : points at which the scales τ, σ_time, σ_guide are integrated (gene_block)
-    check_centering : assert that δ is centred at every step, not only at the end
-    seed : of every random draw
+    posterior
+        "gene_block" keeps each gene's covariance, fitted by natural-gradient steps; "mean_field" is the independent-sites family, fitted by
+        `pyro.infer.SVI`, for comparison.
+    likelihood_weight
+        "auto" for w = 1/φ, φ the Pearson dispersion of the fate probabilities; a number fixes w.
+    se
+        "posterior", or "sandwich" for errors that are robust to noise shared by the cells of a cluster (`FateData.cluster`; each cell alone without one);
+        with "gene_block" only.
+    center_guides
+        False is the uncentred model, kept only to show what centring mends.
+    max_steps
+        At most so many steps; None for the family's own (60 natural, 20,000 Adam).
+    learning_rate
+        Adam's first rate ("mean_field").
+    batch_cells
+        Cells in a minibatch ("mean_field"); None for all cells, up to 2,000,000.
+    n_probes
+        Random right-hand sides for the covariance between genes ("gene_block").
+    n_scale_nodes
+        Points at which the scales τ, σ_time, σ_guide are integrated ("gene_block").
+    check_centering
+        Assert that δ is centred at every step, not only at the end.
+    seed
+        Of every random draw, 0 to 2³² − 1.
+
+    Raises
+    ------
+    InputError
+        On an unknown name, a number outside its range, or settings that exclude each other.
+
+    Examples
+    --------
+    >>> from hierarchy import FitSettings
+    >>> FitSettings(se="sandwich").step_limit
+    60
     """
 
     posterior: PosteriorName = "gene_block"

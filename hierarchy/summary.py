@@ -13,10 +13,47 @@ OFFSET_LIMIT = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DaywiseEffects:
-    """Posterior means and SDs on the logit scale, with the names of their axes.
+    """Posterior means and SDs in log-odds against the reference fate, with the names of their axes. `summarise` makes it.
 
-    `theta_*` (L, F*, D) gene effects; `beta_*` (G, F*, D) guide effects β = θ + δ; `delta_*` (G, F*) guide deviations.
-    `fates` are the free fates; `gene_of_guide` (G,) the gene of each guide.
+    Attributes
+    ----------
+    genes
+        Names of the genes, (L,).
+    guides
+        Names of the targeting guides, (G,).
+    gene_of_guide
+        The gene of each guide, (G,).
+    fates
+        The free fates, (F*,): all but the reference.
+    days
+        Labels of the days, (D,), in time order.
+    theta_mean
+        Gene effects θ, (L, F*, D).
+    theta_sd
+        Their posterior SDs.
+    beta_mean
+        Guide effects β = θ + δ, (G, F*, D).
+    beta_sd
+        Posterior SDs of the sum.
+    delta_mean
+        Guide deviations δ, (G, F*).
+    delta_sd
+        Their posterior SDs.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> from hierarchy import fit, summarise
+    >>> effects = summarise(fit(data))
+    >>> effects.guide_table("NEU").round(2).head(3)
+          guide   gene  betahat_d0  betahat_d1  se_d0  se_d1
+    0  GENE0_g1  GENE0        0.08        0.12   0.03   0.03
+    1  GENE0_g2  GENE0        0.15        0.19   0.03   0.03
+    2  GENE0_g3  GENE0       -0.24       -0.20   0.04   0.04
+    >>> float(effects.qc_delta("NEU")["delta_mean_gene"].abs().max()) < 1e-6
+    True
     """
 
     genes: np.ndarray
@@ -68,7 +105,30 @@ def _columns(mean: np.ndarray, sd: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def summarise(fit: Fit, *, n_draws: int = 1000) -> DaywiseEffects:
-    """Means and SDs of a fit; `n_draws` is used by families without closed-form moments."""
+    """Means and SDs of a fit, with names.
+
+    Parameters
+    ----------
+    fit
+        Of `hierarchy.fit`.
+    n_draws
+        Draws for families without closed-form moments ("mean_field").
+
+    Returns
+    -------
+    DaywiseEffects
+        On the CPU, as numpy arrays.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> from hierarchy import fit, summarise
+    >>> effects = summarise(fit(data))
+    >>> effects.fates, effects.theta_mean.shape
+    (('MES', 'NEU'), (8, 2, 2))
+    """
     data, moments = fit.model.data, fit.moments(n_draws=n_draws)
     genes = np.array(data.genes, dtype=object)
     arrays = {name: getattr(moments, name).cpu().numpy() for name in moments.__slots__}
@@ -83,7 +143,35 @@ def summarise(fit: Fit, *, n_draws: int = 1000) -> DaywiseEffects:
 
 
 def check_centred(effects: DaywiseEffects, *, simulated: bool, centred: bool = True) -> None:
-    """An offset of β from θ, or a mean of δ, above 0.02: an error on a simulated screen, a warning on a real one or an uncentred fit."""
+    """Check that the guides' deviations average to zero in each gene, and that β is not offset from θ, to within 0.02.
+
+    Parameters
+    ----------
+    effects
+        Of `summarise`.
+    simulated
+        Whether the screen is simulated (`Screen.simulated`).
+    centred
+        Whether the model centred them (`FitSettings.center_guides`).
+
+    Raises
+    ------
+    AssertionError
+        Where the limit is passed on a simulated screen in a centred fit.
+
+    Warns
+    -----
+    ScreenWarning
+        Where it is passed otherwise.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> from hierarchy import check_centred, fit, summarise
+    >>> check_centred(summarise(fit(data)), simulated=True)
+    """
     worst: dict[str, float] = {}
     for fate in effects.fates:
         for table, column in ((effects.qc_delta(fate), "delta_mean_gene"), (effects.qc_offset(fate), "offset_mean")):
