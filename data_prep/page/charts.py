@@ -12,13 +12,13 @@ from data_prep.quantiles import beta_band, thinned
 SERIES = 6  # styles in the style sheet
 
 
-def counts_histogram(values: np.ndarray, *, title: str, x_label: str, caption: str = "", most: int = 40) -> Figure:
+def counts_histogram(values: np.ndarray, *, title: str, x_label: str, y_label: str = "cells", caption: str = "", most: int = 40) -> Figure:
     """Bars of whole numbers, each its own bar as far as there are `most` or fewer."""
     top = int(values.max()) if values.size else 0
     step = -(-(top + 1) // most)
     number = np.bincount(values.astype(np.int64) // step, minlength=top // step + 1) if values.size else np.zeros(1)
     edges = np.arange(number.size + 1) * step - 0.5
-    plot = Plot(Axis.over(edges, x_label, margin=0.02, whole=True), _from_zero(number, "cells"), left=62)
+    plot = Plot(Axis.over(edges, x_label, margin=0.02, whole=True), _from_zero(number, y_label), left=62)
     plot.bars(edges, number, "bar")
     mean = float(values.mean()) if values.size else 0.0
     return Figure(svg=plot.svg(f"{title}: histogram from {int(values.min()) if values.size else 0} to {top}, mean {mean:.3g}"), title=title, caption=caption)
