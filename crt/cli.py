@@ -9,10 +9,12 @@ import pandas as pd
 
 from crt.inputs import CRTInputs, prepare_crt_inputs
 from crt.options import RunCRTOptions
+from crt.report_page import crt_report
 from crt.results import CRTResult
 from crt.run import run_all_genes_union_crt
 from data_prep.console import Console, run
 from data_prep.errors import first_few
+from data_prep.files import write_text
 from data_prep.run_folder import run_folder
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,9 @@ def run_crt(options: RunCRTOptions, console: Console) -> None:
         def write(to: Path) -> None:
             for name, frame, index in (("crt_results", result.table, False), ("pvals", result.pvals_df, True), ("betas", result.betas_df, True)):
                 frame.to_csv(to / f"{name}.csv", index=index, float_format="%.10g")
+            if options.report:
+                said = {**record, "files": sorted(p.name for p in to.iterdir())}
+                write_text(to / "report.html", crt_report(inputs=inputs, result=result, record=said))
 
         with console.step("writing"):
             folder.publish(write, lambda files: record)

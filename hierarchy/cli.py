@@ -7,6 +7,7 @@ import pandas as pd
 
 from data_prep.console import Console, run
 from data_prep.errors import InputError, first_few, warn
+from data_prep.files import write_text
 from data_prep.read import read_screen
 from data_prep.run_folder import run_folder
 from data_prep.screen import Screen
@@ -15,6 +16,7 @@ from hierarchy.checks import check_fit
 from hierarchy.fit import choose_device, fit
 from hierarchy.options import FitOptions, ScoreOptions
 from hierarchy.output import fit_record, require_arviz, write_checks, write_effects, write_posterior, write_table
+from hierarchy.report import fit_report
 from hierarchy.scoring import score_daywise
 from hierarchy.summary import check_centred, summarise
 
@@ -48,6 +50,10 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
             write_checks(fitted, checks, to)
             if options.save_posterior:
                 write_posterior(fitted, to / "posterior.nc", n_draws=options.draws)
+            if options.report:
+                said = {**record, "files": sorted(p.name for p in to.iterdir())}
+                page = fit_report(screen=screen, fit=fitted, effects=effects, checks=checks, contrast_fate=options.contrast_fate, record=said)
+                write_text(to / "report.html", page)
 
         with console.step("writing"):
             folder.publish(write, lambda files: record)
