@@ -14,7 +14,7 @@ import numpy as np
 from crt.engine import UnitResult, UnitSettings
 from crt.inputs import CRTInputs
 from data_prep.errors import InputError, first_few
-from data_prep.files import atomic, first_missing, locked, remove_empty, writable_folder, write_text
+from data_prep.files import atomic, first_missing, locked, remove_empty, writable_folder
 
 FORMAT = 1
 _ARRAYS = ("beta", "z", "p_raw", "p_skew", "log10_p", "xi", "omega", "alpha", "fallback")
@@ -81,10 +81,11 @@ class ResultFolder:
             self._same(_read_fingerprint(self.fingerprint), self.mine)
 
     def _begin(self) -> None:
-        """Make the folder this run's."""
-        for old in self.finished.glob("*.npz"):
-            old.unlink()
-        write_text(self.fingerprint, json.dumps(self.mine, indent=1, sort_keys=True) + "\n")
+        """Make the folder this run's; what may fail comes before what can't be undone."""
+        with atomic(self.fingerprint) as temporary:
+            temporary.write_text(json.dumps(self.mine, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            for old in self.finished.glob("[!.]*.npz"):
+                old.unlink()
         self.continues = True
 
     def _same(self, theirs: Mapping[str, object], mine: Mapping[str, object]) -> None:
@@ -111,12 +112,13 @@ class ResultFolder:
     def save(self, results: Iterable[UnitResult]) -> None:
         """Write a batch of units as one file."""
         batch = list(results)
-        if not self.continues:
-            self._begin()
         name = hashlib.blake2b("\x00".join(r.name for r in batch).encode(), digest_size=12).hexdigest()
         columns = {f.name: np.array([getattr(r, f.name) for r in batch]) for f in fields(UnitResult)}
-        with atomic(self.finished / f"{name}.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **columns)
+        with atomic(self.finished / f"{name}.npz") as temporary:
+            with temporary.open("wb") as file:
+                np.savez(file, allow_pickle=False, **columns)
+            if not self.continues:
+                self._begin()
 
 
 def _read_units(path: Path, n_programs: int) -> list[UnitResult]:

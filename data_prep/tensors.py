@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from data_prep.errors import InputError, first_few
-from data_prep.files import atomic
 from data_prep.guides import index_guides
 from data_prep.screen import Screen
-from data_prep.tensor_file import load_tensors
+from data_prep.tensor_file import load_tensors, save_tensors
 
 CACHE_FORMAT = 1
 
@@ -250,8 +249,7 @@ def save_fate_data(data: FateData, path: str | Path) -> None:
     """Write the tensors, names, format version and fingerprint to a `.pt` file, atomically."""
     content: dict[str, object] = {f.name: getattr(data, f.name) for f in fields(data)}
     content = {k: list(v) if isinstance(v, tuple) else v.cpu() if isinstance(v, Tensor) else v for k, v in content.items()}
-    with atomic(path) as temporary:
-        torch.save({"format": CACHE_FORMAT, "kind": "fate-data", **content}, temporary)
+    save_tensors({"format": CACHE_FORMAT, "kind": "fate-data", **content}, Path(path))
 
 
 def load_fate_data(path: str | Path, *, expected: str | None = None) -> FateData:

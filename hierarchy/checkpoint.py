@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from data_prep.errors import InputError
-from data_prep.files import atomic
-from data_prep.tensor_file import load_tensors
+from data_prep.tensor_file import load_tensors, save_tensors
 from data_prep.tensors import FateData
 from hierarchy.adam import AdamState
 from hierarchy.natural import NaturalState
@@ -93,8 +92,7 @@ class Checkpoint:
     def _save(self, content: dict[str, Any]) -> None:
         assert self.path is not None
         self.content |= content
-        with atomic(self.path) as temporary:
-            torch.save({**self.content, "format": FORMAT, "key": self.key}, temporary)
+        save_tensors({**self.content, "format": FORMAT, "key": self.key}, self.path)
         self.saved = time.monotonic()
 
 

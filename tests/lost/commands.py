@@ -68,3 +68,8 @@ def changed(before: dict[str, bytes | None], after: dict[str, bytes | None]) -> 
     """What differs between two snapshots."""
     said = {name: "new" for name in after.keys() - before.keys()} | {name: "gone" for name in before.keys() - after.keys()}
     return said | {name: "other bytes" for name in before.keys() & after.keys() if before[name] != after[name]}
+
+
+def resumable(path: str) -> bool:
+    """Whether it is what a stopped run keeps to go on from, which is whole."""
+    return path in ("checkpoint.pt", "finished", "run_fingerprint.json") or (path.startswith("finished/") and path.endswith(".npz") and "partial" not in path)
