@@ -44,17 +44,15 @@ class Options(BaseModel):
         """
         config = config or {}
         values = {**config, **given}
-        stray = [name for name, value in values.items() if name in cls.model_fields and isinstance(value, bool) and not _takes_bool(cls, name)]
-        wrong = {name: _said(cls, name, given, source, values[name]) for name in stray}  # True is a number to pydantic
-        wrong |= {name: f"{_place(cls, name, given, source, value)}. {said}" for name, value in values.items() if (said := _no_text(value))}
-        wrong |= {name: _said(cls, name, given, source, "") for name, value in values.items() if value == "" and _takes_path(cls, name)}  # it would be "."
+        known = {name: value for name, value in values.items() if name in cls.model_fields}
+        wrong = {name: _said(cls, name, given, source, value) for name, value in values.items() if name not in known or _is_stray(cls, name, value)}
+        wrong |= {name: f"{_place(cls, name, given, source, value)}. {said}" for name, value in known.items() if (said := _no_text(value))}
         try:
-            checked = cls.model_validate(values)
+            checked = cls.model_validate(known)
         except ValidationError as error:
             for one in error.errors():
-                name = str(one["loc"][0]) if one["loc"] else ""
-                said = _said(cls, name, given, source, values.get(name), kind=one["type"]) if name else str(one["ctx"]["error"])
-                wrong.setdefault(name, said)
+                name = str(one["loc"][0]) if one["loc"] else ""  # without one it is of several options together
+                wrong.setdefault(name, _said(cls, name, given, source, values.get(name), kind=one["type"]) if name else str(one["ctx"]["error"]))
         if wrong:
             raise InputError("\n".join(wrong.values()))
         return checked
@@ -186,15 +184,17 @@ def _nearest(field: FieldInfo, value: Any) -> str:
     return ""
 
 
-def _takes_bool(options: type[Options], name: str) -> bool:
-    return bool in kinds(options.model_fields[name].annotation)
+def _is_stray(options: type[Options], name: str, value: Any) -> bool:
+    """Whether pydantic would take it for something else: True for the number 1, an empty path for the folder we are in."""
+    takes = kinds(options.model_fields[name].annotation)
+    return (isinstance(value, bool) and bool not in takes) or (value == "" and Path in takes)
 
 
 def _said(options: type[Options], name: str, given: Mapping[str, Any], source: str, value: Any, kind: str = "") -> str:
     fields = options.model_fields
     if name not in fields:
         near = difflib.get_close_matches(name, fields, n=1)
-        return f"{source}: there is no option {name!r}. " + (f"Did you mean {near[0]!r}?" if near else f"The options are {first_few(fields, 50)}.")
+        return f"{source}: there is no option {_cut(name)}. " + (f"Did you mean {near[0]!r}?" if near else f"The options are {first_few(fields, 50)}.")
     field = fields[name]
     shown = option_name(name, field)
     if kind == "missing":
@@ -227,10 +227,6 @@ def _no_text(value: Any) -> str:
     except UnicodeEncodeError:
         return "It is not UTF-8 text. Write it, or rename the file, in UTF-8."
     return ""
-
-
-def _takes_path(options: type[Options], name: str) -> bool:
-    return name in options.model_fields and Path in kinds(options.model_fields[name].annotation)
 
 
 def option_name(name: str, field: FieldInfo) -> str:
