@@ -130,7 +130,9 @@ def _read_units(path: Path, n_programs: int) -> list[UnitResult]:
         values = {key: held[key] for key in held.files}
     if values.keys() != {f.name for f in fields(UnitResult)}:
         raise ValueError("it holds other columns than finished targets have")
-    kinds = {key: "b" if hint is bool else "i" if hint is int else "U" if hint is str else "f" for key, hint in get_type_hints(UnitResult).items()} | {"fallback": "b"}
+    kinds = {key: "b" if hint is bool else "i" if hint is int else "U" if hint is str else "f" for key, hint in get_type_hints(UnitResult).items()} | {
+        "fallback": "b"
+    }
     size = values["name"].size
     for key, value in values.items():
         shape = (size, n_programs) if key in _ARRAYS else (size,)

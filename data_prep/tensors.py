@@ -350,5 +350,5 @@ def _check_parts(parts: dict[str, Any]) -> None:
             if not isinstance(value, Tensor) or value.layout != torch.strided or value.dtype != dtype or value.ndim != ndim:
                 raise InputError(f"{name} is not a tensor of {dtype} with {ndim} axes.")
     prob = parts["fate_prob"]
-    if not prob.numel() or not bool(((prob >= 0).all() & ((prob.sum(1) - 1).abs() < 1e-3).all())) or not bool(parts["guide_burden"].isfinite().all()):
+    if not prob.numel() or not bool((prob >= 0).all() & ((prob.sum(1) - 1).abs() < 1e-3).all()) or not bool(parts["guide_burden"].isfinite().all()):
         raise InputError("fate_prob is not made of probabilities, or guide_burden is not finite.")

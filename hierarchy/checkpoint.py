@@ -53,7 +53,7 @@ class Checkpoint:
         content = self._load()
         if content is None:
             return None
-        state = content.get("natural")
+        state: Any = content.get("natural")
         if not _fits(state, first):
             raise InputError(f"the checkpoint {self.path} does not hold the state of this fit. Delete it to start anew.")
         device = first.mean.device
@@ -106,7 +106,10 @@ def _fits(state: Any, first: NaturalState) -> bool:
             return False
     covariance, trace = state["covariance"], [state[name] for name in ("elbo", "moved", "weights")]
     return (
-        (covariance is None or (isinstance(covariance, list) and all(isinstance(c, Tensor) and c.dtype == first.mean.dtype and c.ndim == 3 for c in covariance)))
+        (
+            covariance is None
+            or (isinstance(covariance, list) and all(isinstance(c, Tensor) and c.dtype == first.mean.dtype and c.ndim == 3 for c in covariance))
+        )
         and all(isinstance(values, list) and all(isinstance(v, float) for v in values) for values in trace)
         and type(state["step"]) is int
         and type(state["converged"]) is bool

@@ -127,7 +127,9 @@ def guide_map(name, content, *said, called="map.csv"):
 
 
 MAPS = [
-    Case("fit-hierarchy", "a map that is not there", lambda desk: [*desk.right(), "--guide-map", desk.given / "no.csv"], ("no.csv is not a file", "Give a CSV")),
+    Case(
+        "fit-hierarchy", "a map that is not there", lambda desk: [*desk.right(), "--guide-map", desk.given / "no.csv"], ("no.csv is not a file", "Give a CSV")
+    ),
     Case("fit-hierarchy", "a folder as map", lambda desk: [*desk.right(), "--guide-map", desk.given], ("is not a file", "Give a CSV")),
     guide_map("an empty map", b"", "Save it as UTF-8"),
     guide_map("a map of headings", b"guide_name,gene_name\n", "no rows"),

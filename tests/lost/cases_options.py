@@ -27,7 +27,11 @@ CONFIGS = [
     config("a config with a wrong yes", "report: !!bool perhaps\n", "is not YAML"),
     config("a config with a wrong time", "seed: !!timestamp never\n", "is not YAML"),
     config("a config with a huge number", f"seed: 0x{'f' * 6000}\n", "seed is", "at most 4294967295"),
-    config("a config that grows without end", "a: &a [x,x]\n" + "".join(f"b{i}: &b{i} [{', '.join([f'*b{i - 1}' if i else '*a'] * 9)}]\n" for i in range(12)) + "seed: *b11\n", "seed is"),
+    config(
+        "a config that grows without end",
+        "a: &a [x,x]\n" + "".join(f"b{i}: &b{i} [{', '.join([f'*b{i - 1}' if i else '*a'] * 9)}]\n" for i in range(12)) + "seed: *b11\n",
+        "seed is",
+    ),
     config("a config with a zero byte in a path", 'cache: "a\\0b"\n', "cache is", "zero byte"),
     config("a config with half a character", 'ref_fate: "\\ud800"\n', "ref_fate is", "UTF-8"),
     config("a config with a date for a path", "guide_map: 2020-01-01\n", "guide_map is", "a path"),

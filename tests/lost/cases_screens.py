@@ -92,7 +92,9 @@ FIT: list[Case] = [
     spoilt("no guide map", gone("uns", "guide_map"), "uns['guide_map'] is missing", "--guide-map"),
     spoilt("a map without genes", mapped(lambda m: m.drop(columns="gene_name")), "no column 'gene_name'", "It needs"),
     spoilt("a map with a guide twice", mapped(lambda m: pd.concat([m, m.iloc[:1]], ignore_index=True)), "GENE0_g1", "one row for each guide"),
-    spoilt("a guide of two genes", mapped(lambda m: pd.concat([m, m.iloc[:1].assign(gene_name="X")], ignore_index=True)), "two genes", "one row for each guide"),
+    spoilt(
+        "a guide of two genes", mapped(lambda m: pd.concat([m, m.iloc[:1].assign(gene_name="X")], ignore_index=True)), "two genes", "one row for each guide"
+    ),
     spoilt("is_ntc neither yes nor no", mapped(lambda m: m.assign(is_ntc="perhaps")), "is_ntc", "use True or False"),
     spoilt("a map of other guides", mapped(lambda m: m.assign(guide_name=[f"x{i}" for i in range(len(m))])), "guide"),
     spoilt("only NTC guides", mapped(lambda m: m.assign(gene_name="non-targeting", is_ntc=True)), "guide"),
@@ -182,7 +184,13 @@ CRT: list[Case] = [
     crt("a NaN covariate", covariate("log_depth", lambda n: [np.nan, *[1.0] * (n - 1)]), "obsm['covar']", "log_depth", "row 0"),
     crt("an infinite covariate", covariate("log_depth", lambda n: [np.inf, *range(n - 1)]), "obsm['covar']", "log_depth", "row 0"),
     crt("no cells", lambda a: a[:0].copy(), "no cells"),
-    crt("no NTC cell as control", put("uns", "guide2gene", lambda a: dict.fromkeys(a.uns["guide2gene"], "G")), "ntc_cells", "complement", options=("--control-group", "ntc_cells")),
+    crt(
+        "no NTC cell as control",
+        put("uns", "guide2gene", lambda a: dict.fromkeys(a.uns["guide2gene"], "G")),
+        "ntc_cells",
+        "complement",
+        options=("--control-group", "ntc_cells"),
+    ),
     told("an unknown target", ("--targets", "GEN1"), "no guide targets GEN1", "GENE1", by="run-crt"),
     told("a target twice", ("--targets", "GENE1,GENE1"), "asked for twice", "once", by="run-crt"),
     told("an unknown burden", ("--resampling-method", "stratified_perm", "--burden-key", "x"), "'x'", by="run-crt"),

@@ -1,7 +1,6 @@
 """The whole inputs, made once."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

@@ -121,7 +121,9 @@ class Faults:
         for name in ("fsync", "rename", "replace", "mkdir", *(("unlink", "rmdir") if dead else ())):
             monkeypatch.setattr(os, name, self._failing(getattr(os, name)))
         opens = os.open
-        monkeypatch.setattr(os, "open", lambda path, flags, *rest, **more: (self._count() if flags & os.O_CREAT else None, opens(path, flags, *rest, **more))[1])
+        monkeypatch.setattr(
+            os, "open", lambda path, flags, *rest, **more: (self._count() if flags & os.O_CREAT else None, opens(path, flags, *rest, **more))[1]
+        )
 
     def _count(self):
         if self.on:

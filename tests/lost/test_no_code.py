@@ -34,7 +34,12 @@ def unsafe(name, call):
     last = name.rsplit(".", 1)[-1]
     if name in ("eval", "exec", "compile", "__import__", "os.system"):
         return True
-    if re.match(r"(pickle|cPickle|dill|cloudpickle|joblib|marshal|shelve|subprocess)\.", name) or last in ("read_pickle", "unsafe_load", "full_load", "UnsafeLoader"):
+    if re.match(r"(pickle|cPickle|dill|cloudpickle|joblib|marshal|shelve|subprocess)\.", name) or last in (
+        "read_pickle",
+        "unsafe_load",
+        "full_load",
+        "UnsafeLoader",
+    ):
         return True
     if name in ("np.load", "numpy.load"):
         return said.get("allow_pickle") != "False"
@@ -52,7 +57,16 @@ def test_no_reader_that_runs_code():
 
 @pytest.mark.parametrize(
     "text",
-    ["eval('1')", "torch.load(p)", "np.load(p)", "np.load(p, allow_pickle=True)", "yaml.load(t, Loader=yaml.Loader)", "yaml.unsafe_load(t)", "pickle.loads(b)", "pd.read_pickle(p)"],
+    [
+        "eval('1')",
+        "torch.load(p)",
+        "np.load(p)",
+        "np.load(p, allow_pickle=True)",
+        "yaml.load(t, Loader=yaml.Loader)",
+        "yaml.unsafe_load(t)",
+        "pickle.loads(b)",
+        "pd.read_pickle(p)",
+    ],
 )
 def test_the_search_finds(text, tmp_path):
     path = tmp_path / "module.py"
