@@ -203,3 +203,7 @@ CRT: list[Case] = [
     spoilt("no NTC guides", put("uns", "guide2gene", lambda a: dict.fromkeys(a.uns["guide2gene"], "G")), "NTC", by="diagnose-null"),
 ]
 CASES = FIT + CRT
+PENDING = [
+    crt("an infinity among few values", covariate("batch_size", lambda n: [np.inf, *[1.0] * (n - 1)]), "obsm['covar']", "batch_size", "row 0"),
+    Case("fit-hierarchy", "a map that is not zip", lambda desk: [*desk.right(), "--guide-map", desk.file("map.zip", b"no")], ("map.zip", "Save it")),
+]

@@ -11,7 +11,10 @@ from tests.lost.desk import Desk
 CASES = [*cases_screens.CASES, *cases_files.CASES, *cases_options.CASES]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+READERS = pytest.mark.xfail(strict=True, reason="the readers take it for labels, or fail inside")
+
+
+@pytest.mark.parametrize("case", [*CASES, *(pytest.param(case, marks=READERS) for case in cases_screens.PENDING)], ids=str)
 def test_one_clear_message_and_nothing_lost(case, whole, tmp_path):
     desk = Desk(whole, tmp_path, case.command)
     words = list(case.words(desk))
