@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from crt.inputs import CRTInputs
 from crt.propensity import MODES, Coefficients, LogisticSettings, Propensity, fit_logistic
@@ -303,6 +304,25 @@ def each_unit(
             running |= {pool.submit(work, batch) for _, batch in zip(range(len(done)), waiting, strict=False)}
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def all_units(
+    test: Callable[..., T],
+    names: Sequence[str],
+    treated_of: Callable[[str], np.ndarray],
+    inputs: CRTInputs,
+    settings: UnitSettings,
+    *,
+    n_jobs: int = 1,
+    bar: str = "",
+) -> list[T]:
+    """`each_unit` to its end, in the order of the names; `bar` names the units of a progress bar, drawn on a terminal."""
+    found: dict[str, T] = {}
+    with tqdm(total=len(names), disable=None if bar else True, unit=f" {bar}") as shown:
+        for batch in each_unit(test, names, treated_of, inputs, settings, n_jobs=n_jobs):
+            found.update({one.name: one for one in batch})  # type: ignore[attr-defined]
+            shown.update(len(batch))
+    return [found[name] for name in names]
 
 
 def _fit_batch(sets: Sequence[np.ndarray], inputs: CRTInputs, settings: UnitSettings) -> list[Coefficients | None]:
