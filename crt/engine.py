@@ -15,7 +15,7 @@ from crt.samplers import BernoulliIndex, Drawer, Sampler
 from crt.skew_normal import skew_normal_pvalues
 from crt.statistics import NullDraws, Projection, draws
 from crt.streams import checked_seed, unit_seed
-from data_prep.errors import InputError
+from data_prep.errors import InputError, whole_number
 
 STAGES = (4_999, 24_999)  # what adaptive runs draw after the first B
 FEW = 5  # a program with at most this many resamples as extreme as it (itself counted) sends its unit to the next stage
@@ -70,8 +70,7 @@ class UnitSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if isinstance(self.n_resamples, bool) or not isinstance(self.n_resamples, (int, np.integer)) or self.n_resamples < 1:
-            raise InputError(f"the number of resamples is {self.n_resamples!r}; give a whole number, 1 or more.")
+        whole_number("the number of resamples", self.n_resamples)
         if self.side not in SIDES:
             raise InputError(f"side is {self.side!r}; choose {', '.join(map(repr, SIDES))}.")
         if not callable(self.propensity_mode) and self.propensity_mode not in MODES:
@@ -277,8 +276,7 @@ def each_unit(
     n_jobs: int = 1,
 ) -> Iterator[list[T]]:
     """`run_units` for any `test` that takes what `run_unit` takes."""
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, (int, np.integer)) or n_jobs < 1:
-        raise InputError(f"n_jobs is {n_jobs!r}; give a whole number, 1 or more.")
+    whole_number("n_jobs", n_jobs)
     drawer = settings.sampler.bind(inputs)
     whole = inputs.control_group == "complement"
     projection = Projection.of(inputs.gram, inputs.cross) if whole else None
