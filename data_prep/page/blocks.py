@@ -158,6 +158,7 @@ class Volcano:
     chooser : what is chosen
     flag : (column, limit) of the points that stand out, those at the limit or below; an empty column means y at the limit or above
     flag_label : what those points are
+    first : position of the choice that is shown first
     """
 
     kind: ClassVar[str] = "volcano"
@@ -172,6 +173,7 @@ class Volcano:
     y_label: str
     flag: tuple[str, float]
     flag_label: str
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

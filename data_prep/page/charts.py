@@ -33,7 +33,11 @@ def p_histogram(p: Any, *, title: str, caption: str = "", bins: int = 20) -> Fig
     plot = Plot(Axis.over([0, 1], "p", margin=0), _from_zero(np.append(density, 1.2), "density (1: uniform)"))
     plot.bars(edges, density, "bar")
     plot.line([0, 1], [1, 1], "ref")
-    return Figure(svg=plot.svg(f"{title}: histogram of {values.size:,} p-values; {density[0]:.2f} times the uniform share is below {1 / bins:g}"), title=title, caption=caption)
+    return Figure(
+        svg=plot.svg(f"{title}: histogram of {values.size:,} p-values; {density[0]:.2f} times the uniform share is below {1 / bins:g}"),
+        title=title,
+        caption=caption,
+    )
 
 
 def qq_figure(curves: Mapping[str, Any], *, title: str, caption: str = "", band_n: int | None = None, floor: float | None = None) -> Figure:
@@ -43,7 +47,9 @@ def qq_figure(curves: Mapping[str, Any], *, title: str, caption: str = "", band_
     """
     drawn = {label: curve for label, p in curves.items() if (curve := thinned(p)).n}
     if not drawn:
-        return Figure(svg=Plot(Axis.over([0, 1], ""), Axis.over([0, 1], "")).svg(f"{title}: no defined p-values"), title=title, caption="No p-value is defined.")
+        return Figure(
+            svg=Plot(Axis.over([0, 1], ""), Axis.over([0, 1], "")).svg(f"{title}: no defined p-values"), title=title, caption="No p-value is defined."
+        )
     reach = max(float(c.expected.max()) for c in drawn.values())
     highest = max(float(c.observed.max()) for c in drawn.values())
     cap = max(3 * reach, 5.0)
@@ -84,7 +90,7 @@ def normal_qq(groups: Mapping[str, np.ndarray], *, title: str, caption: str) -> 
     return Figure(svg=plot.svg(f"{title}. {said}"), title=title, caption=caption, legend=legend)
 
 
-def trace(values: Sequence[float], *, title: str, y_label: str, caption: str = "", log: bool = False) -> Figure:
+def trace(values: Sequence[float] | np.ndarray, *, title: str, y_label: str, caption: str = "", log: bool = False) -> Figure:
     """A value after each step; on a log axis, powers of ten."""
     y = np.asarray(values, dtype=np.float64)
     keep = thin(y.size, 400)
