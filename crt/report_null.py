@@ -65,7 +65,13 @@ def verdict_blocks(found: NullDiagnostics) -> list[Block]:
     """The verdict with its figures and the next step."""
     verdict = found.verdict
     if not verdict.findings:
-        text = verdict.lines()[:-1] + ["“Calibrated” means that nothing was seen with this many groups. Next: run-crt with the same settings."]
+        figures = verdict.figures
+        text = [f"At p ≤ 0.05 the tests of NTC groups have a rate of {figures['raw_rate_0.05']:.3g}"] if "raw_rate_0.05" in figures else []
+        if text and "oracle_rate_0.05" in figures:
+            text[0] += f", and of {figures['oracle_rate_0.05']:.3g} with a constant propensity"
+        if text:
+            text[0] += f". With so many groups a rate of {figures['seen_from_0.05']:.2g} or more would have been seen, a smaller one not."
+        text.append("Next: run-crt with the same settings.")
         return [Notice(tone="good", title="Calibrated: no cause of a wrong null shows.", text=text)]
     out: list[Block] = []
     for finding in verdict.findings:
@@ -85,6 +91,7 @@ def curves_section(found: NullDiagnostics, null: np.ndarray | None) -> Section:
     fitted = {"fitted propensity": found.ntc_raw, "constant propensity": found.oracle_raw}
     read = "NTC curves should stay in the band (that of one partition). Above it, the test finds what is not there; below it, it misses what is. "
     histograms = {"Genes, empirical": found.real_raw, "NTC groups, empirical": found.ntc_raw, "NTC groups, skew-normal": found.ntc_skew}
+    histograms["NTC groups, constant propensity"] = found.oracle_raw
     blocks: list[Block] = [
         Figures(
             items=[

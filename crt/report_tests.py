@@ -40,13 +40,12 @@ def ranked_frame(tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def _volcano(table: Table, result: CRTResult) -> Volcano:
-    cut = f" It draws the {MAX_ROWS:,} tests that the table holds, of {table.total:,}." if table.total > MAX_ROWS else ""
-    kept = set(table.kept["program"])
+    kept = set(table.frame["program"])
     programs = [str(name) for name in result.pvals_df.columns if name in kept]
     return Volcano(
         id="volcano",
         title="Effect against its p, by program",
-        caption=f"Each point is a target; those found at a 10 % false discovery rate stand out. “Find” marks targets by name.{cut}",
+        caption="Each point is a target; those found at a 10 % false discovery rate stand out. “Find” marks targets by name.",
         table=table.id,
         names=("target",),
         chooser="Program",
