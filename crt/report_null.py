@@ -75,9 +75,9 @@ def verdict_blocks(found: NullDiagnostics) -> list[Block]:
         return [Notice(tone="good", title="Calibrated: no cause of a wrong null shows.", text=text)]
     out: list[Block] = []
     for finding in verdict.findings:
-        figures = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in finding.figures.items())
+        decided = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in finding.figures.items())
         name = f"Cause {finding.cause}" if len(finding.cause) == 1 else "Unexplained"
-        out.append(Notice(tone="bad", title=f"{name}: {finding.title}.", text=[f"Figures: {figures}.", f"Next step: {finding.next_step}"]))
+        out.append(Notice(tone="bad", title=f"{name}: {finding.title}.", text=[f"Figures: {decided}.", f"Next step: {finding.next_step}"]))
     return out
 
 

@@ -8,12 +8,13 @@ import numpy as np
 from scipy.special import ndtr
 
 from data_prep.errors import first_few
-from data_prep.page import Block, Facts, Figures, Heading, More, Notice, Page, PlainTable, Prose, Section, Table, render
+from data_prep.page import Block, Facts, Figure, Figures, Heading, More, Notice, Page, PlainTable, Prose, Section, Table, render
 from data_prep.page.blocks import Column
 from data_prep.page.charts import agreement, normal_qq, p_histogram, trace
 from data_prep.page.numbers import signed
 from data_prep.page.record import settings_section, warnings_of
 from data_prep.screen import Screen
+from hierarchy.adam import WINDOW
 from hierarchy.checks import BAD_FIT, Checks
 from hierarchy.fit import Fit
 from hierarchy.report_reading import reading_section
@@ -122,20 +123,16 @@ def _checks_words(checks: Checks) -> str:
 
 
 def _fit_section(fit: Fit, checks: Checks) -> Section:
-    elbo: np.ndarray = np.array(fit.elbo) / (np.array(fit.weights) if len(fit.weights) == len(fit.elbo) else fit.weight)
-    traces = [trace(elbo, title="Bound", y_label="ELBO / w, nats", caption="It should rise and lie flat at the end.")]
-    if fit.moved:
-        traces.append(trace(fit.moved, title="Movement of the means", y_label="RMS step, posterior SDs", caption="It should fall steadily.", log=True))
     blocks: list[Block] = [
         Facts(
             items=[
                 ("Converged", "yes" if fit.converged else "NO", f"{fit.steps} steps of at most {fit.settings.step_limit:,}"),
-                ("Last bound", signed(f"{fit.elbo[-1]:,.1f}", plus=False), "ELBO, nats"),
+                ("Last bound", signed(f"{fit.elbo[-1]:,.1f}", plus=False) if fit.elbo else "none yet", "ELBO, nats"),
                 ("Likelihood weight w", f"{fit.weight:.4g}", "by hand" if fit.settings.likelihood_weight != "auto" else "from the Pearson dispersion"),
                 ("Posterior", fit.settings.posterior, f"errors: {fit.settings.se}"),
             ]
         ),
-        Figures(items=traces),
+        Figures(items=_traces(fit)),
         Heading(text="Scales"),
         Prose(
             text=[
@@ -163,7 +160,21 @@ def _fit_section(fit: Fit, checks: Checks) -> Section:
     return Section(id="fit", title="The fit", blocks=blocks)
 
 
-def _agreements(checks: Checks) -> list[Any]:
+def _traces(fit: Fit) -> list[Figure]:
+    """The bound over w, which moves too in natural steps, and the movement of the means."""
+    natural = fit.settings.posterior == "gene_block"
+    elbo: np.ndarray = np.array(fit.elbo) / (np.array(fit.weights) if natural else fit.weight)
+    out = []
+    if elbo.size:
+        every = 1 if natural else WINDOW
+        out.append(trace(elbo, title="Bound", y_label="ELBO / w, nats", caption="It should rise and lie flat at the end.", every=every))
+    if fit.moved:
+        caption = "It should fall steadily." + ("" if natural else " These are the natural steps that the other family starts from.")
+        out.append(trace(fit.moved, title="Movement of the means", y_label="RMS step, posterior SDs", caption=caption, log=True))
+    return out
+
+
+def _agreements(checks: Checks) -> list[Figure]:
     out = []
     for table, title in ((checks.composition, "Fates by day and replicate"), (checks.genes, "Fates of cells with a top gene, by day")):
         groups = {str(fate): tuple(own[c].to_numpy() for c in ("predicted", "observed", "sd")) for fate, own in table.groupby("fate", sort=False)}

@@ -91,20 +91,20 @@ def normal_qq(groups: Mapping[str, np.ndarray], *, title: str, caption: str) -> 
     return Figure(svg=plot.svg(f"{title}. {said}"), title=title, caption=caption, legend=legend)
 
 
-def trace(values: Sequence[float] | np.ndarray, *, title: str, y_label: str, caption: str = "", log: bool = False) -> Figure:
-    """A value after each step; on a log axis, powers of ten."""
+def trace(values: Sequence[float] | np.ndarray, *, title: str, y_label: str, caption: str = "", log: bool = False, every: int = 1) -> Figure:
+    """A value after each step, or after `every` steps; on a log axis, powers of ten."""
     y = np.asarray(values, dtype=np.float64)
     keep = thin(y.size, 400)
     shown = np.log10(np.maximum(y, 1e-300)) if log else y
     axis = Axis.over(shown, y_label, whole=log)
     if log:
         axis = Axis(low=axis.low, high=axis.high, label=y_label, ticks=tuple((t, f"1e{tick_text(t)}") for t, _ in axis.ticks))
-    plot = Plot(Axis.over(np.arange(1, y.size + 1), "step", whole=True, margin=0.03), axis, left=72)
-    steps = np.asarray(keep) + 1
+    plot = Plot(Axis.over(np.arange(1, y.size + 1) * every, "step", whole=True, margin=0.03), axis, left=72)
+    steps = (np.asarray(keep) + 1) * every
     plot.line(steps, shown[keep], "line s0")
     if y.size <= 80:
         plot.points(steps, shown[keep], "mark s0")
-    ends = f"from {y[0]:.5g} to {y[-1]:.5g} in {y.size} steps" if y.size else "no steps"
+    ends = f"from {y[0]:.5g} to {y[-1]:.5g} in {y.size * every} steps" if y.size else "no steps"
     return Figure(svg=plot.svg(f"{title}: {ends}"), title=title, caption=caption)
 
 
