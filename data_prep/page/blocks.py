@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from data_prep.page.numbers import Kind
 
-MAX_ROWS = 30_000  # of a table in the page; the CSV beside it has all
+MAX_ROWS = 30_000  # of a table in the page; the CSV beside it has all. Fewer where the page would be too large
 STATIC_ROWS = 50  # of a table that are in the page as HTML, for readers without scripts
 
 
@@ -84,7 +84,7 @@ class Table:
     ----------
     id, caption : of the table; the id is unique in the page
     columns : what is shown, in this order; other columns of the frame are for figures
-    frame : the rows, best first; beyond `MAX_ROWS` they are left out of the page
+    frame : the rows, best first; the page holds the first `MAX_ROWS` or fewer
     total : rows there are in all
     full : name of the CSV that has them all
     page : rows at a time
@@ -98,11 +98,6 @@ class Table:
     total: int
     full: str = ""
     page: int = 25
-
-    @property
-    def kept(self) -> pd.DataFrame:
-        """The rows that are in the page."""
-        return self.frame.iloc[:MAX_ROWS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +153,7 @@ class Volcano:
     chooser : what is chosen
     flag : (column, limit) of the points that stand out, those at the limit or below; an empty column means y at the limit or above
     flag_label : what those points are
+    first : position of the choice that is shown first
     """
 
     kind: ClassVar[str] = "volcano"
@@ -172,6 +168,7 @@ class Volcano:
     y_label: str
     flag: tuple[str, float]
     flag_label: str
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
