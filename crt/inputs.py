@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from crt.read import guide_map_of, in_order, same_index, slot, storable, usage_of
+from crt.read import covariates_of, guide_map_of, in_order, same_index, storable, usage_of
 from data_prep.design import encode_covariates
 from data_prep.errors import InputError, warn
 from data_prep.guides import presence
@@ -151,6 +152,10 @@ def make_inputs(
 def prepare_crt_inputs(
     adata: Any,
     *,
+    usage: str | Path | pd.DataFrame | None = None,
+    guides: str | Path | pd.DataFrame | None = None,
+    guide_map: GuideMap | pd.DataFrame | str | Path | None = None,
+    covariates: Sequence[str] | None = None,
     usage_key: str = "cnmf_usage",
     covar_key: str = "covar",
     guide_assignment_key: str = "guide_assignment",
@@ -167,8 +172,14 @@ def prepare_crt_inputs(
     Parameters
     ----------
     adata : AnnData, MuData, or a path to .h5ad, .h5mu or .zarr
+    usage : a table of program usage in place of `usage_key`: cNMF's `NAME.usages.k_K.dt_X.consensus.txt`, another CSV or TSV, or a DataFrame; cells are
+        matched by name (see `read_usage_table`)
+    guides : a table of the guides in cells in place of `guide_assignment_key`: Cell Ranger's calls, pairs, or a matrix; see `read_guide_table`
+    guide_map : the guide → gene map in place of `guide2gene_key`: a table or file of guide_name, gene_name, is_ntc, or as SCEPTRE or Cell Ranger have it
+    covariates : columns of `obs` in place of `covar_key`
     usage_key, covar_key, guide_assignment_key : in `obsm` or `layers`; guides may be a MuData modality
-    guide2gene_key, guide_names_key : in `uns`; the map is a dict of guide → gene or a table of guide_name, gene_name, is_ntc
+    guide2gene_key, guide_names_key : in `uns`; the map is a dict of guide → gene or a table of guide_name, gene_name, is_ntc. Where there is no
+        `uns["guide2gene"]`, `uns["guide_map"]` is read
     batch_key : the column of the covariate table that holds batches
     transform : "clr" for program usage; "none" takes any continuous outcome as it is
     eps_quantile : see `clr_usage`
@@ -185,28 +196,27 @@ def prepare_crt_inputs(
         raise InputError(f"transform is {transform!r}; choose 'clr' or 'none'.")
     with open_view(adata) as view:
         cells = view.names("obs")
-        usage, programs = usage_of(view, usage_key, cells)
-        covariates = slot(view, covar_key, "Name the covariates with covar_key (--covar-key).")
-        matrix, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key)
-        mapping = guide_map_of(view, guide2gene_key, ntc_labels)
-    if cells.size == 0:
-        raise InputError("the screen has no cells.")
+        if cells.size == 0:
+            raise InputError("the screen has no cells.")
+        values, programs, said = usage_of(view, usage, usage_key, cells)
+        table, covar_where = covariates_of(view, covariates, covar_key)
+        matrix, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides)
+        mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels)
     if isinstance(matrix, pd.DataFrame):
         same_index(matrix.index, cells, where)
-    guides = presence(matrix, cells, where=where)
-    guide_map = in_order(mapping, guide_names, where, guide2gene_key)
-    said = f"obsm[{usage_key!r}]"
+    carriers = presence(matrix, cells, where=where)
+    ordered = in_order(mapping, guide_names, where, map_where)
     if transform == "clr":
-        Y = clr_usage(check_usage(usage, cells, where=said), eps_quantile=eps_quantile, where=said)
+        Y = clr_usage(check_usage(values, cells, where=said), eps_quantile=eps_quantile, where=said)
     else:
-        Y = storable(check_outcome(usage, cells, where=said), said)
-    raw = covariates if isinstance(covariates, pd.DataFrame) else None
-    design = encode_covariates(covariates, cells, where=f"obsm[{covar_key!r}]")
+        Y = storable(check_outcome(values, cells, where=said), said)
+    raw = table if isinstance(table, pd.DataFrame) else None
+    design = encode_covariates(table, cells, where=covar_where)
     inputs = make_inputs(
         C=design.matrix,
         Y=Y,
-        guides=guides,
-        guide_map=guide_map,
+        guides=carriers,
+        guide_map=ordered,
         program_names=programs,
         covar_names=design.names,
         cells=cells,
