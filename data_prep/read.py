@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from data_prep.errors import InputError, first_few, missing_key, warn
+from data_prep.fates import read_fates
 from data_prep.guide_tables import read_guide_table
 from data_prep.guides import match_map, presence
 from data_prep.labels import day_codes, level_codes, text_names
@@ -69,7 +69,7 @@ def read_screen(
         if cells.size == 0:
             raise InputError(f"the screen {view.name} has no cells.")
         _unique(cells)
-        prob, fate_names = _fates(view, keys)
+        prob, fate_names = read_fates(view, keys.fate)
         prob = check_fate_prob(prob, fate_names, cells, where=f"obsm[{keys.fate!r}]")
         matrix, guide_names, where = read_guides(view, key=keys.guide, names_key=keys.guide_names, given=guides)
         day = view.need("obs", keys.day, "Name the column with --day-key.")
@@ -173,28 +173,6 @@ def read_guide_map(
             return GuideMap.from_mapping(found, ntc_labels=ntc_labels, where=where), where
         raise InputError(f"{where} is a {type(found).__name__}; it must be a DataFrame or a dict of guide → gene.")
     raise missing_key("uns", keys[0], view.keys("uns"), mend)
-
-
-def _fates(view: View, keys: ScreenKeys) -> tuple[np.ndarray, tuple[str, ...]]:
-    where = f"obsm[{keys.fate!r}]"
-    found = view.need("obsm", keys.fate, "Name the fate probabilities with --fate-key.")
-    if isinstance(found, pd.DataFrame):
-        try:
-            values = found.to_numpy(dtype=np.float64, na_value=np.nan)
-        except (TypeError, ValueError):  # said by check_fate_prob
-            values = found.to_numpy()
-        return values, tuple(text_names(found.columns, where=f"the columns of {where}"))
-    if hasattr(found, "names") and hasattr(found, "X"):  # a CellRank Lineage
-        return np.asarray(found.X), tuple(text_names(found.names, where=f"the names of {where}"))
-    if sp.issparse(found):
-        found = found.toarray()
-    if found.ndim != 2:
-        raise InputError(f"{where} has shape {found.shape}; it must be cells × fates.")
-    candidates = (f"{keys.fate}_names", "fate_names", "lineage_names")
-    for name in candidates:
-        if view.find("uns", name) is not None:
-            return np.asarray(found), tuple(text_names(view.need("uns", name, ""), where=f"uns[{name!r}]"))
-    raise missing_key("uns", candidates[0], view.keys("uns"), f"{where} is a bare array: put its {found.shape[1]} fate names there, or store a DataFrame.")
 
 
 def _column(view: View, key: str, covar: str) -> tuple[pd.Series, str] | None:
