@@ -10,6 +10,7 @@ import scipy.sparse as sp
 
 from data_prep.errors import InputError, first_few, warn
 from data_prep.read import read_guide_map
+from data_prep.rows import StoredRows
 from data_prep.screen import GuideMap
 from data_prep.source import View
 from data_prep.usage_tables import read_usage_table
@@ -17,24 +18,23 @@ from data_prep.usage_tables import read_usage_table
 DEFAULT_MAP = "guide2gene"
 
 
-def slot(view: View, key: str, mend: str) -> Any:
-    """`obsm[key]` or `layers[key]`."""
-    slot = "layers" if view.find("obsm", key) is None and view.find("layers", key) is not None else "obsm"
-    return view.need(slot, key, mend)
+def slot_of(view: View, key: str) -> str:
+    """Where `key` is: "layers" if only those have it, else "obsm"."""
+    return "layers" if view.find("obsm", key) is None and view.find("layers", key) is not None else "obsm"
 
 
-def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cells: np.ndarray) -> tuple[np.ndarray, tuple[str, ...], str]:
+def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cells: np.ndarray) -> tuple[Any, tuple[str, ...], str]:
     """The outcomes of the table given, else as stored; the programs' names; and what to call it.
 
     Of those stored, a table's columns name the programs, else `uns["program_names"]`, else numbers.
     """
     if given is not None:
         return read_usage_table(given, cells)
-    found, where = slot(view, key, "Name the program usage with usage_key (--usage-key)."), f"obsm[{key!r}]"
+    found, where = view.need_rows(slot_of(view, key), key, "Name the program usage with usage_key (--usage-key)."), f"obsm[{key!r}]"
     if isinstance(found, pd.DataFrame):
         same_index(found.index, cells, where)
-        return found.to_numpy(), tuple(str(c) for c in found.columns), where
-    values = found.toarray() if sp.issparse(found) else np.asarray(found)
+        return found, tuple(str(c) for c in found.columns), where
+    values = found.toarray() if sp.issparse(found) else found if isinstance(found, StoredRows) else np.asarray(found)
     n_programs = values.shape[1] if values.ndim == 2 else 0
     if view.find("uns", "program_names") is not None:
         names = tuple(str(n) for n in np.asarray(view.need("uns", "program_names", "")).ravel())
@@ -45,19 +45,22 @@ def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cell
 
 
 def covariates_of(view: View, columns: Sequence[str] | None, key: str) -> tuple[pd.DataFrame | np.ndarray, str]:
-    """These columns of `obs` as a table, else `obsm[key]`; and what to call it."""
+    """These columns of `obs` as a table, else `obsm[key]`; and what to call it. A table is the caller's own."""
     if columns is None:
-        return slot(view, key, "Name the covariates with covar_key (--covar-key), or columns of obs with covariates (--covariates)."), f"obsm[{key!r}]"
+        found = view.need(slot_of(view, key), key, "Name the covariates with covar_key (--covar-key), or columns of obs with covariates (--covariates).")
+        return found.copy() if isinstance(found, pd.DataFrame) and not view.on_disk else found, f"obsm[{key!r}]"
     listed = [columns] if isinstance(columns, str) else list(columns)
     if not listed or (repeated := [name for name in listed if listed.count(name) > 1]):
         said = f"covariates names {first_few(dict.fromkeys(repeated))} twice" if listed else "covariates is empty"
         raise InputError(f"{said}. Name columns of obs, each once.")
-    found = {name: view.need("obs", name, "Name columns of obs with covariates (--covariates).") for name in listed}
-    return pd.DataFrame(found), "obs"
+    series = {name: view.need("obs", name, "Name columns of obs with covariates (--covariates).") for name in listed}
+    return pd.DataFrame(series), "obs"
 
 
 def same_index(index: pd.Index, cells: np.ndarray, where: str) -> None:
     """Raise unless a table's index names the screen's cells, in order."""
+    if index.equals(pd.Index(cells)):  # spares a copy of a million names
+        return
     theirs, mine = index.astype(str).to_numpy(dtype=object), np.asarray(cells).astype(str).astype(object)
     if theirs.size != mine.size:
         raise InputError(f"{where} has {theirs.size:,} rows but the screen has {mine.size:,} cells.")

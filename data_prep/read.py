@@ -78,7 +78,7 @@ def read_screen(
         mapping, _ = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
         origin = view.find("uns", "real_or_simulated")
         simulated = origin is not None and str(origin.get("uns", "real_or_simulated")).upper() == "SIMULATED"
-    carriers, guide_names, gene, is_ntc = match_map(presence(matrix, cells, where=where), guide_names, mapping, where=where)
+        carriers, guide_names, gene, is_ntc = match_map(presence(matrix, cells, where=where), guide_names, mapping, where=where)
     dropped: dict[str, object] = {"guides_not_in_map": int(matrix.shape[1] - guide_names.size)}
 
     crowded = np.diff(carriers.indptr) > max_guides_per_cell
@@ -129,7 +129,7 @@ def read_guides(view: View, *, key: str, names_key: str = "guide_names", given: 
         return part.matrix(), part.names("var"), f"mod[{key!r}].X"
     for slot in ("obsm", "layers"):
         if view.find(slot, key) is not None:
-            where, matrix = f"{slot}[{key!r}]", view.need(slot, key, "")
+            where, matrix = f"{slot}[{key!r}]", view.need_rows(slot, key, "")
             break
     else:
         present = view.keys("obsm") + [f"layers/{k}" for k in view.keys("layers")] + [f"modality {m}" for m in view.modalities]
