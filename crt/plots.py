@@ -1,58 +1,16 @@
 """QQ figures of p-values: legible at a million points, and in greyscale."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import beta
 
 from data_prep.errors import InputError
+from data_prep.quantiles import N_POINTS, TINY, Curve, beta_band, log_ranks, thinned
 
-N_POINTS = 300  # of a curve, evenly spaced in log rank
-TINY = 1e-300
 STYLES = (("black", "o", "-"), ("#0072b2", "s", "--"), ("#d55e00", "^", "-."), ("#009e73", "D", ":"), ("#7a5195", "v", (0, (5, 1, 1, 1, 1, 1))))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Curve:
-    """A QQ curve thinned: −log10 of expected and of observed p, and how many tests it stands for."""
-
-    expected: np.ndarray
-    observed: np.ndarray
-    n: int
-
-
-def thinned(p: Any, n_points: int = N_POINTS) -> Curve:
-    """Sorted p-values against i/(n + 1), at ranks evenly spaced in log: all of the smallest, few of the many near 1. NaN are left out.
-
-    Raises
-    ------
-    InputError
-        on values outside [0, 1].
-    """
-    values = np.asarray(p, dtype=np.float64).ravel()
-    values = values[~np.isnan(values)]
-    if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise InputError(f"p-values lie between {values.min():g} and {values.max():g}; give probabilities, or NaN where there are none.")
-    n = values.size
-    rank = log_ranks(n, n_points)
-    values.sort()
-    return Curve(expected=-np.log10(rank / (n + 1)), observed=-np.log10(np.maximum(values[rank - 1], TINY)), n=n)
-
-
-def log_ranks(n: int, n_points: int) -> np.ndarray:
-    """At most `n_points` of the ranks 1 … n, evenly spaced in log."""
-    return np.unique(np.geomspace(1, n, n_points).round().astype(np.int64)) if n else np.empty(0, np.int64)
-
-
-def beta_band(n: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """−log10 of expected p and of the limits between which each order statistic of n independent uniforms lies with this probability: Beta(i, n + 1 − i)."""
-    rank = log_ranks(n, N_POINTS)
-    low, high = (beta.ppf(q, rank, n + 1 - rank) for q in ((1 - level) / 2, (1 + level) / 2))
-    return -np.log10(rank / (n + 1)), -np.log10(np.maximum(high, TINY)), -np.log10(np.maximum(low, TINY))
 
 
 def qq_plot(

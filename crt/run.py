@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from crt.propensity import LogisticSettings, Propensity
 from crt.pvalues import SIDES, Side
 from crt.results import CRTResult, collect
 from crt.samplers import make_sampler
-from crt.store import ResultFolder
+from crt.store import result_folder
 from data_prep.errors import InputError, first_few
 
 Method = Literal["bernoulli_index", "stratified_perm"]
@@ -200,15 +201,15 @@ def run_all_genes_union_crt(
         adaptive=adaptive,
     )
     names = checked_genes(genes, inputs)
-    folder = None if out_dir is None else ResultFolder(out_dir, inputs, settings, resume=resume)
-    found = {} if folder is None else {k: v for k, v in folder.load().items() if k in set(names)}
-    todo = [name for name in names if name not in found]
-    with tqdm(total=len(names), initial=len(found), disable=None if progress else True, unit="gene") as bar:
-        for batch in run_units(todo, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings, n_jobs=n_jobs):
-            if folder is not None:
-                folder.save(batch)
-            found.update({unit.name: unit for unit in batch})
-            bar.update(len(batch))
+    with nullcontext() if out_dir is None else result_folder(out_dir, inputs, settings, resume=resume) as folder:
+        found = {} if folder is None else {k: v for k, v in folder.load().items() if k in set(names)}
+        todo = [name for name in names if name not in found]
+        with tqdm(total=len(names), initial=len(found), disable=None if progress else True, unit="gene") as bar:
+            for batch in run_units(todo, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings, n_jobs=n_jobs):
+                if folder is not None:
+                    folder.save(batch)
+                found.update({unit.name: unit for unit in batch})
+                bar.update(len(batch))
     return collect(
         [found[name] for name in names],
         inputs.program_names,

@@ -2,16 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from crt.engine import UnitResult, UnitSettings
 from crt.inputs import CRTInputs
 from data_prep.errors import InputError, first_few
-from data_prep.files import atomic, write_text
+from data_prep.files import atomic, locked, writable_folder, write_text
 
 FORMAT = 1
 _ARRAYS = ("beta", "z", "p_raw", "p_skew", "log10_p", "xi", "omega", "alpha", "fallback")
@@ -48,20 +50,26 @@ def inputs_digest(inputs: CRTInputs) -> str:
     return digest.hexdigest()
 
 
+@contextmanager
+def result_folder(folder: str | Path, inputs: CRTInputs, settings: UnitSettings, *, resume: bool = True) -> Iterator["ResultFolder"]:
+    """The finished units in a folder, for this run alone."""
+    finished = writable_folder(Path(folder) / "finished")
+    with locked(finished):
+        yield ResultFolder(Path(folder), finished, inputs, settings, resume=resume)
+
+
 class ResultFolder:
     """The finished units of one run: `run_fingerprint.json` and `finished/*.npz`, each file whole or not there."""
 
-    def __init__(self, folder: str | Path, inputs: CRTInputs, settings: UnitSettings, *, resume: bool = True):
-        self.folder = Path(folder)
-        self.finished = self.folder / "finished"
+    def __init__(self, folder: Path, finished: Path, inputs: CRTInputs, settings: UnitSettings, *, resume: bool):
+        self.folder, self.finished = folder, finished
         mine = {"format": FORMAT, "inputs": inputs_digest(inputs), "settings": settings_record(settings)}
         path = self.folder / "run_fingerprint.json"
         if path.is_file() and resume:
-            self._same(json.loads(path.read_text(encoding="utf-8")), mine)
+            self._same(_read_fingerprint(path), mine)
             return
         for old in self.finished.glob("*.npz"):
             old.unlink()
-        self.finished.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(mine, indent=1, sort_keys=True) + "\n")
 
     def _same(self, theirs: Mapping[str, object], mine: Mapping[str, object]) -> None:
@@ -79,11 +87,14 @@ class ResultFolder:
         """The finished units by name."""
         out: dict[str, UnitResult] = {}
         for path in sorted(self.finished.glob("*.npz")):
-            with np.load(path, allow_pickle=False) as held:
-                values = {key: held[key] for key in held.files}
-            for i in range(values["name"].size):
-                plain = {key: value[i] if key in _ARRAYS else value[i].item() for key, value in values.items()}
-                out[plain["name"]] = UnitResult(**plain)
+            try:
+                with np.load(path, allow_pickle=False) as held:
+                    values = {key: held[key] for key in held.files}
+                for i in range(values["name"].size):
+                    plain = {key: value[i] if key in _ARRAYS else value[i].item() for key, value in values.items()}
+                    out[plain["name"]] = UnitResult(**plain)
+            except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, BadZipFile) as error:
+                raise InputError(f"{path} is damaged ({type(error).__name__}: {error}). Delete it, and its targets are tested again.") from error
         return out
 
     def save(self, results: Iterable[UnitResult]) -> None:
@@ -93,3 +104,11 @@ class ResultFolder:
         columns = {f.name: np.array([getattr(r, f.name) for r in batch]) for f in fields(UnitResult)}
         with atomic(self.finished / f"{name}.npz") as temporary, temporary.open("wb") as file:
             np.savez(file, allow_pickle=False, **columns)
+
+
+def _read_fingerprint(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}), so the finished targets beside it can't be trusted. Start afresh with --no-resume.") from error
+    return found if isinstance(found, dict) else {}

@@ -1,53 +1,67 @@
 """simulate-screen."""
 
+import logging
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-import typer
+from pydantic import Field
 
-from data_prep.console import run
+from data_prep.console import Console, run
 from data_prep.errors import InputError
-from data_prep.files import atomic, writable_folder
+from data_prep.options import Count, Names, OutOptions, Seed
+from data_prep.run_folder import run_folder
 from data_prep.synthetic import ScreenDesign, simulate_fate_screen
 
+log = logging.getLogger(__name__)
 
-def simulate_screen(
-    out: Annotated[Path, typer.Option(help="folder for screen.h5ad, guide_map.csv, truth.csv")],
-    cells: Annotated[int, typer.Option(help="number of cells")] = 20_000,
-    genes: Annotated[int, typer.Option(help="number of target genes")] = 100,
-    guides_per_gene: Annotated[str, typer.Option(help="guides of each gene: a number, or low-high")] = "6",
-    ntc_guides: Annotated[int, typer.Option(help="number of non-targeting guides")] = 30,
-    days: Annotated[int, typer.Option(help="number of days")] = 4,
-    reps: Annotated[int, typer.Option(help="number of replicates")] = 2,
-    fates: Annotated[str, typer.Option(help="names of the fates, the reference first")] = "EC,MES,NEU",
-    moi: Annotated[float, typer.Option(help="mean guides in a cell")] = 5.5,
-    concentration: Annotated[float, typer.Option(help="Dirichlet precision of the fate probabilities")] = 50.0,
-    one_hot: Annotated[bool, typer.Option("--one-hot", help="one fate for each cell in place of probabilities")] = False,
-    effects: Annotated[Literal["daylocal", "model"], typer.Option(help="effects on single days, or the model's random walk")] = "daylocal",
-    seed: Annotated[int, typer.Option(help="of the random draws")] = 0,
-) -> None:
-    """Simulate a pooled CRISPR screen over days, with its truth."""
-    design = ScreenDesign(
-        n_cells=cells,
-        n_genes=genes,
-        guides_per_gene=_guides(guides_per_gene),
-        n_ntc_guides=ntc_guides,
-        n_days=days,
-        n_reps=reps,
-        fates=tuple(name.strip() for name in fates.split(",")),
-        moi=moi,
-        concentration=None if one_hot else concentration,
-        effects=effects,
-    )
-    writable_folder(out)
-    screen = simulate_fate_screen(design, seed=seed)
-    with atomic(out / "guide_map.csv") as path:
-        screen.guide_map.to_csv(path, index=False)
-    with atomic(out / "truth.csv") as path:
-        screen.truth.to_csv(path, index=False, float_format="%.10g")
-    with atomic(out / "screen.h5ad") as path:
-        screen.adata.write_h5ad(path)
-    print(f"{out / 'screen.h5ad'}: {cells:,} cells, {genes} genes, {screen.guide_map.shape[0]} guides; truth in {out / 'truth.csv'}")
+
+class SimulateOptions(OutOptions):
+    """Options of simulate-screen."""
+
+    cells: Count = Field(20_000, description="number of cells")
+    genes: Count = Field(100, description="number of target genes")
+    guides_per_gene: str | Count = Field("6", description="guides of each gene: a number, or low-high")
+    ntc_guides: int = Field(30, ge=0, description="number of non-targeting guides")
+    days: Count = Field(4, description="number of days")
+    reps: Count = Field(2, description="number of replicates")
+    fates: Names = Field(("EC", "MES", "NEU"), description="names of the fates, the reference first")
+    moi: float = Field(5.5, gt=0, description="mean guides in a cell")
+    concentration: float = Field(50.0, gt=0, description="Dirichlet precision of the fate probabilities")
+    one_hot: bool = Field(False, description="one fate for each cell in place of probabilities")
+    effects: Literal["daylocal", "model"] = Field("daylocal", description="effects on single days, or the model's random walk")
+    seed: Seed = Field(0, description="of the random draws")
+
+    def design(self) -> ScreenDesign:
+        """The simulator's settings."""
+        return ScreenDesign(
+            n_cells=self.cells,
+            n_genes=self.genes,
+            guides_per_gene=_guides(str(self.guides_per_gene)),
+            n_ntc_guides=self.ntc_guides,
+            n_days=self.days,
+            n_reps=self.reps,
+            fates=self.fates,
+            moi=self.moi,
+            concentration=None if self.one_hot else self.concentration,
+            effects=self.effects,
+        )
+
+
+def simulate_screen(options: SimulateOptions, console: Console) -> None:
+    """Simulate a pooled CRISPR screen over days, with its truth: screen.h5ad, guide_map.csv, truth.csv."""
+    design = options.design()
+    with run_folder(options.out, console.command) as folder:
+        with console.step("simulating"):
+            screen = simulate_fate_screen(design, seed=options.seed)
+
+        def write(to: Path) -> None:
+            screen.guide_map.to_csv(to / "guide_map.csv", index=False)
+            screen.truth.to_csv(to / "truth.csv", index=False, float_format="%.10g")
+            screen.adata.write_h5ad(to / "screen.h5ad")
+
+        folder.publish(write, lambda files: console.record(options))
+    log.info("%s: %s cells, %d genes, %d guides", options.out / "screen.h5ad", f"{options.cells:,}", options.genes, len(screen.guide_map))
+    log.info("truth: %s", options.out / "truth.csv")
 
 
 def _guides(text: str) -> int | tuple[int, int]:
@@ -62,4 +76,4 @@ def _guides(text: str) -> int | tuple[int, int]:
 
 def main() -> None:
     """simulate-screen."""
-    run(simulate_screen)
+    run("simulate-screen", SimulateOptions, simulate_screen)

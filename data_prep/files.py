@@ -1,12 +1,17 @@
 """Files that are whole or not there: written beside their place, then renamed."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from data_prep.errors import InputError
+
+PARTIAL = ".partial-"  # how names of half-written files begin; `run_folder` removes those of killed runs
 
 
 @contextmanager
@@ -14,7 +19,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
     """A temporary path in the folder of `path`; renamed to it when the block ends well, deleted when it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{PARTIAL}{path.stem[:40]}-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -25,6 +30,23 @@ def atomic(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """`folder` for this run alone; what a killed run left half-written in it is removed. A second run is refused."""
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(f"another run is writing in {folder}. Wait until it ends, or choose another folder (--out).") from None
+    try:
+        for left in folder.glob(f"{PARTIAL}*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: one who takes the lost file sees that it is gone
+        lock.release()
 
 
 def writable_folder(path: str | Path) -> Path:

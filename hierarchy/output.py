@@ -1,10 +1,7 @@
 """The files of a run, each written whole or not at all."""
 
 import dataclasses
-import json
-import platform
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ import pandas as pd
 import torch
 
 from data_prep.errors import InputError
-from data_prep.files import atomic, write_text
+from data_prep.files import atomic
 from hierarchy.checks import Checks
 from hierarchy.fit import Fit
 from hierarchy.plots import fit_figure
@@ -197,17 +194,16 @@ def write_posterior(fit: Fit, path: Path, *, n_draws: int) -> None:
         posterior={k: v.unsqueeze(0).cpu().numpy() for k, v in values.items()}, dims=dims, coords={k: v for k, v in coords.items() if k in used}
     )
     assert f == len(coords["fate"])
+    for group in found.groups():
+        found[group].attrs.pop("created_at", None)  # the same draws, the same bytes
     with atomic(path) as temporary:
         found.to_netcdf(str(temporary))
 
 
-def run_record(fit: Fit, *, contrast_fate: str, dropped: Mapping[str, object], options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `run.json` holds; nothing in it varies between two runs of one input, seed and settings but `seconds`."""
+def fit_record(fit: Fit, *, contrast_fate: str, dropped: Mapping[str, object]) -> dict[str, Any]:
+    """What `run.json` says of a fit; nothing in it varies between two runs of one input, seed and settings."""
     data = fit.model.data
     return {
-        "versions": {name: _version(name) for name in ("fatescreen", "torch", "pyro-ppl", "numpy", "pandas", "anndata")}
-        | {"python": platform.python_version()},
-        "options": dict(options),
         "settings": dataclasses.asdict(fit.settings),
         "priors": dataclasses.asdict(fit.model.priors),
         "device": str(data.device),
@@ -228,17 +224,4 @@ def run_record(fit: Fit, *, contrast_fate: str, dropped: Mapping[str, object], o
         "converged": fit.converged,
         "steps": fit.steps,
         "elbo": {"first": fit.elbo[0], "last": fit.elbo[-1], "best": max(fit.elbo), "trace": list(fit.elbo), "weights": list(fit.weights)},
-        "seconds": round(fit.seconds, 3),
     }
-
-
-def write_record(record: Mapping[str, Any], path: Path) -> None:
-    """Write `run.json`."""
-    write_text(path, json.dumps(record, indent=2, default=str, ensure_ascii=False) + "\n")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

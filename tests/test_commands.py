@@ -38,8 +38,8 @@ def test_simulate_fit_and_score(simulated, tmp_path):
     assert second.returncode == third.returncode == 0 and tables[0] == tables[1] == tables[2]
     record = json.loads((tmp_path / "a" / "run.json").read_text())
     assert record["settings"]["seed"] == 0 and record["options"]["ref_fate"] == "EC" and record["input"]["cells"] == 1500
-    scored = run("score_daywise", tmp_path / "a" / "gene_daywise_for_mash.csv", simulated / "truth.csv", "--out", tmp_path / "s.csv")
-    assert scored.returncode == 0 and list(pd.read_csv(tmp_path / "s.csv")["day"]) == ["d0", "d1", "d2", "all"]
+    scored = run("score_daywise", tmp_path / "a" / "gene_daywise_for_mash.csv", simulated / "truth.csv", "--out", tmp_path / "s")
+    assert scored.returncode == 0 and list(pd.read_csv(tmp_path / "s" / "scores.csv")["day"]) == ["d0", "d1", "d2", "all"]
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def test_simulate_fit_and_score(simulated, tmp_path):
         (["--fate-key", "fates"], "obsm['fates'] is missing; obsm has: covar, guide, lineages_fwd"),
         (["--ref-fate", "ECC"], "'ECC' is not among the fates"),
         (["--contrast-fate", "EC"], "must be one of MES, NEU"),
-        (["--likelihood-weight", "much"], "give 'auto' or a positive number"),
+        (["--likelihood-weight", "much"], "it must be 'auto' or a number, above 0"),
         (["--device", "tpu9"], "is not a device"),
         (["--guide-map", "no.csv"], "no.csv is not a file"),
         (["--posterior", "flow"], "flow"),
-        (["--draws", "0"], "must be at least 2"),
-        (["--seed", "-1"], "seed is -1"),
+        (["--draws", "0"], "it must be a whole number, at least 2. The nearest is 2."),
+        (["--seed", "-1"], "--seed is '-1'"),
         (["--out", __file__], "is not a folder"),
     ],
 )
@@ -74,7 +74,7 @@ def test_a_missing_screen_and_a_wrong_table_are_exit_2(simulated, tmp_path):
 
 @pytest.mark.parametrize(
     ("args", "said"),
-    [(["--seed", "-1"], "seed is -1"), (["--moi", "inf"], "positive and finite"), (["--out", __file__], "is not a folder")],
+    [(["--seed", "-1"], "--seed is '-1'"), (["--moi", "inf"], "--moi is 'inf'; it must be a number, above 0"), (["--out", __file__], "is not a folder")],
 )
 def test_a_simulation_that_cannot_be_is_exit_2(tmp_path, args, said):
     done = run("simulate_screen", "--out", tmp_path / "s", "--cells", 20, *args)

@@ -6,7 +6,7 @@ import pytest
 
 from data_prep import InputError, ScreenWarning
 from hierarchy import FitSettings, fit, score_daywise, summarise, write_effects
-from hierarchy.output import run_record, write_posterior
+from hierarchy.output import fit_record, write_posterior
 from hierarchy.summary import check_centred
 
 from .conftest import make
@@ -63,7 +63,7 @@ def test_files_and_record(effects, small_fit, tmp_path):
     np.testing.assert_allclose(again["se_d2"], effects.theta_sd[:, 1, 2], rtol=1e-9)
     with np.load(tmp_path / "theta_posterior_summary.npz") as summary:  # no pickle in it
         assert summary["mean"].shape == effects.theta_mean.shape and list(summary["fates"]) == list(effects.fates)
-    record = json.loads(json.dumps(run_record(small_fit, contrast_fate="MES", dropped={}, options={})))
+    record = json.loads(json.dumps(fit_record(small_fit, contrast_fate="MES", dropped={})))
     assert record["day_columns"] == {"d0": "d0", "d1": "d1", "d2": "d2"} and record["converged"] and record["likelihood_weight"] == small_fit.weight
 
 

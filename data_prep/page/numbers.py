@@ -1,0 +1,32 @@
+"""Numbers as they are read, and as they are stored in the page: the script writes them by the same rules."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+Kind = Literal["text", "count", "effect", "z", "p", "share"]
+DIGITS = 5  # significant, of what the page stores
+
+
+def shown(value: Any, kind: Kind) -> str:
+    """A value as text; nothing where there is no number.
+
+    >>> shown(-0.12345, "effect"), shown(12345, "count"), shown(2.57e-244, "p"), shown(float("nan"), "z")
+    ('−0.123', '12,345', '2.57e-244', '')
+    """
+    if kind == "text":
+        return str(value)
+    if value is None or math.isnan(value):
+        return ""
+    if kind == "count":
+        text = f"{value:,.0f}"
+    elif kind == "p":
+        text = "<1e-300" if 0 <= value < 1e-300 else f"{value:.2e}" if value < 0.001 else f"{value:.3g}"
+    else:
+        text = f"{value:.{2 if kind == 'z' else 3}f}"
+    return text.replace("e-0", "e-").replace("-", "−", 1) if text.startswith("-") else text.replace("e-0", "e-")
+
+
+def packed(values: Iterable[float], digits: int = DIGITS) -> str:
+    """Numbers as a compact JSON list; what is not finite is null."""
+    return "[" + ",".join(f"{v:.{digits}g}" if math.isfinite(v) else "null" for v in values) + "]"

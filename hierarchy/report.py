@@ -1,0 +1,209 @@
+"""A fit as one HTML page: what was read, the fit, the effects, their calibration, the settings."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtr
+
+from data_prep.errors import first_few
+from data_prep.page import Block, Facts, Figures, Heading, Notice, Page, PlainTable, Prose, Section, Table, render
+from data_prep.page.blocks import Column
+from data_prep.page.charts import agreement, normal_qq, p_histogram, trace
+from data_prep.page.record import settings_section, warnings_of
+from data_prep.screen import Screen
+from hierarchy.checks import BAD_FIT, Checks
+from hierarchy.fit import Fit
+from hierarchy.report_reading import reading_section
+from hierarchy.report_results import Contrast, results_section
+from hierarchy.summary import DaywiseEffects
+
+Z95 = 1.96
+FAR = 3.0  # SDs of a predictive check beyond which it is counted
+FILES = {
+    "gene_daywise_for_mash.csv": "effect θ and its SE for each gene and day, as mashr reads it",
+    "guide_daywise_for_mash.csv": "the same for each guide, β = θ + δ",
+    "theta_posterior_summary.npz": "θ of all free fates, with names",
+    "delta_posterior_summary.npz": "the guides’ deviations δ of all free fates",
+    "qc_delta_mean_by_gene.csv": "that δ averages to zero within each gene",
+    "qc_theta_beta_offset_by_gene.csv": "that β is not offset from θ",
+    "check_composition.csv": "predicted and observed fates by day and replicate",
+    "check_top_genes.csv": "the same over the cells of the strongest genes",
+    "check_family_by_gene.csv": "how well the Gaussian family fits each gene",
+    "scales.csv": "τ, σ_time and σ_guide with 90 % intervals",
+    "fit.png": "the figures of the fit",
+    "run.json": "settings, versions, seed, fingerprint, convergence",
+}
+
+
+def fit_report(*, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Checks, contrast_fate: str, record: Mapping[str, Any]) -> str:
+    """The report of a fit, as HTML text that needs no other file.
+
+    Parameters
+    ----------
+    screen : what was read
+    fit, effects, checks : of `fit`, `summarise` and `check_fit`
+    contrast_fate : the free fate whose effects are shown
+    record : `command`, `options`, `versions` and `warnings` of the run; `files`, where given, are the names of the files beside the page
+
+    Raises
+    ------
+    InputError
+        when `contrast_fate` is not a free fate.
+    """
+    contrast = Contrast.of(effects, contrast_fate, fit.model.data.fates[0])
+    page = Page(
+        run="fate effects, day by day",
+        title=f"Gene effects on {contrast.fate} against {contrast.reference}",
+        summary=_summary(fit, contrast, checks),
+        warnings=warnings_of(record),
+        sections=[
+            reading_section(screen, effects),
+            _fit_section(fit, checks),
+            results_section(contrast, effects),
+            _calibration(contrast, checks),
+            settings_section(record, fingerprint=fit.model.data.fingerprint, files=FILES, also={"seed": fit.settings.seed, "posterior": fit.settings.posterior}),
+        ],
+        footer="Numbers in the page have five significant digits; the files beside it have ten.",
+    )
+    return render(page)
+
+
+def _summary(fit: Fit, contrast: Contrast, checks: Checks) -> list[Block]:
+    z = np.abs(contrast.z)
+    clear = z > Z95
+    n_genes, wrong = int(clear.any(1).sum()), float(ndtr(-z[clear]).sum())
+    best = int(z.max(1).argmax())
+    day = int(z[best].argmax())
+    lines = [
+        f"{n_genes:,} of {len(z):,} genes have an effect with |z| > {Z95} on at least one day ({int(clear.sum()):,} gene-days); by the fit’s own errors about "
+        f"{wrong:.1f} of those gene-days have the wrong sign (the sum of their local false sign rates).",
+        f"The strongest is {contrast.genes[best]} on day {contrast.days[day]}: {contrast.mean[best, day]:+.2f} ± {contrast.sd[best, day]:.2f} "
+        f"log-odds of {contrast.fate} against {contrast.reference} for a cell that carries a guide of it.",
+        weight_words(fit.weight, fixed=fit.settings.likelihood_weight != "auto"),
+        _checks_words(checks),
+    ]
+    if fit.converged:
+        head = Notice(tone="good", title=f"The fit converged in {fit.steps} steps.", text=lines)
+    else:
+        mend = "Raise --max-steps and run again; until it converges, take no effect or error below for more than a first impression."
+        head = Notice(tone="bad", title=f"The fit did NOT converge in {fit.steps} steps.", text=[mend, *lines])
+    return [head]
+
+
+def weight_words(weight: float, *, fixed: bool) -> str:
+    """What the likelihood weight means."""
+    how = "was set by hand to" if fixed else "was estimated as"
+    if weight >= 1:
+        means = f"a cell’s fate probabilities tell as much as about {weight:.3g} cells with one certain fate each would"
+    else:
+        means = f"a cell’s fate probabilities tell only {weight:.3g} times as much as one cell with a certain fate would"
+    return f"The likelihood weight w {how} {weight:.3g}: {means} (dispersion φ = 1/w = {1 / weight:.3g}). Errors scale with 1/√w."
+
+
+def _checks_words(checks: Checks) -> str:
+    far = {name: (int((table["z"].abs() > FAR).sum()), len(table)) for name, table in (("day and replicate", checks.composition), ("top gene", checks.genes))}
+    said = "; ".join(f"{n} of {total} by {name}" for name, (n, total) in far.items())
+    verdict = "None of the mean fates is" if not sum(n for n, _ in far.values()) else f"Mean fates that are ({said}) are"
+    out = f"{verdict} more than three SDs from what the fit predicts."
+    bad = checks.badly_fitted
+    if bad:
+        out += f" Mistrust {len(bad)} {'gene' if len(bad) == 1 else 'genes'} with too few cells or fates for a Gaussian posterior: {first_few(bad, 8)}."
+    return out
+
+
+def _fit_section(fit: Fit, checks: Checks) -> Section:
+    elbo = np.array(fit.elbo) / (np.array(fit.weights) if len(fit.weights) == len(fit.elbo) else fit.weight)
+    traces = [trace(elbo, title="Bound", y_label="ELBO / w, nats", caption="It should rise and lie flat at the end.")]
+    if fit.moved:
+        traces.append(trace(fit.moved, title="Movement of the means", y_label="RMS step, posterior SDs", caption="It should fall steadily.", log=True))
+    blocks: list[Block] = [
+        Facts(
+            items=[
+                ("Converged", "yes" if fit.converged else "NO", f"{fit.steps} steps of at most {fit.settings.step_limit:,}"),
+                ("Last bound", f"{fit.elbo[-1]:,.1f}", "ELBO, nats"),
+                ("Likelihood weight w", f"{fit.weight:.4g}", "by hand" if fit.settings.likelihood_weight != "auto" else "from the Pearson dispersion"),
+                ("Posterior", fit.settings.posterior, f"errors: {fit.settings.se}"),
+            ]
+        ),
+        Figures(items=traces),
+        Heading(text="Scales"),
+        Prose(
+            text=[
+                "τ is the spread of gene effects on the first day, σ_time that of their step to the day named, σ_guide that of the guides of one gene, "
+                "all in log-odds."
+            ]
+        ),
+        PlainTable(
+            caption="Scales with 90 % intervals",
+            head=("scale", "fate", "mean", "90 % interval"),
+            rows=[(r.scale, r.fate, f"{r.mean:.3g}", f"{r.low:.3g} to {r.high:.3g}") for r in checks.scales.itertuples()],
+        ),
+        Heading(text="Predictive checks"),
+        Figures(items=_agreements(checks)),
+        _check_table("check-composition", "Mean fate probability by day and replicate.", checks, "composition", ("day", "rep", "fate")),
+        _check_table("check-genes", "Mean fate probability of the cells of the strongest genes.", checks, "genes", ("gene", "day", "fate")),
+        Heading(text="Does the Gaussian family fit each gene?"),
+        *_family(checks),
+    ]
+    return Section(id="fit", title="The fit", blocks=blocks)
+
+
+def _agreements(checks: Checks) -> list[Any]:
+    out = []
+    for table, title in ((checks.composition, "Fates by day and replicate"), (checks.genes, "Fates of cells with a top gene, by day")):
+        groups = {str(fate): tuple(own[c].to_numpy() for c in ("predicted", "observed", "sd")) for fate, own in table.groupby("fate", sort=False)}
+        if groups:
+            out.append(agreement(groups, title=title, caption="Points should lie on the line to within their bars (95 % of noise)."))  # type: ignore[arg-type]
+    return out
+
+
+def _check_table(id: str, caption: str, checks: Checks, which: str, names: tuple[str, ...]) -> Table:
+    frame = getattr(checks, which)
+    texts = [Column(key=n, label={"rep": "replicate"}.get(n, n)) for n in names]
+    numbers = [Column(key="cells", label="cells", kind="count")] + [Column(key=k, label=k, kind="share") for k in ("observed", "predicted")]
+    z = Column(key="z", label="z", kind="z", help="observed less predicted, over the SD of the noise in the mean of so many cells")
+    return Table(id=id, caption=caption, columns=[*texts, *numbers, z], frame=frame, total=len(frame), page=12)
+
+
+def _family(checks: Checks) -> list[Block]:
+    if checks.family is None:
+        return [Prose(text=["This is asked of the gene_block family only."])]
+    frame = checks.family.sort_values("effective_fraction", kind="stable", na_position="last")
+    bad = checks.badly_fitted
+    asked = int(frame["effective_fraction"].notna().sum())
+    said = f"{asked:,} of {len(frame):,} genes were asked."
+    if bad:
+        title = f"{len(bad)} {'gene has' if len(bad) == 1 else 'genes have'} an effective fraction below {BAD_FIT}"
+        note = Notice(tone="bad", title=title, text=[f"Too few cells or fates for a Gaussian posterior; mistrust their errors: {first_few(bad, 40)}.", said])
+    else:
+        note = Notice(tone="good", title=f"All genes asked have an effective fraction of {BAD_FIT} or more.", text=[said])
+    column = Column(key="effective_fraction", label="effective fraction", kind="share", help="of importance draws; 1 where the Gaussian is the gene’s likelihood")
+    table = Table(
+        id="family", caption="Effective fraction of each gene, the worst first.", columns=[Column(key="gene", label="gene"), column], frame=frame,
+        total=len(frame), full="check_family_by_gene.csv", page=10,
+    )  # fmt: skip
+    return [note, table]
+
+
+def _calibration(contrast: Contrast, checks: Checks) -> Section:
+    residuals = {"day × replicate": checks.composition["z"].to_numpy(float), "top genes × day": checks.genes["z"].to_numpy(float)}
+    blocks: list[Block] = [
+        Figures(
+            items=[
+                normal_qq(
+                    residuals,
+                    title="Residuals of the predictive checks",
+                    caption="Days and replicates have parameters of their own, so their points are flatter than the line. A tail that leaves the line on its far "
+                    "side, or a curve steeper than the line, means that fates vary in a way the model lacks.",
+                ),
+                p_histogram(
+                    2 * ndtr(-np.abs(contrast.z)),
+                    title="Two-sided p of θ, all genes and days",
+                    caption="Flat, with a peak at the left made by genes with effects. Shrinkage of genes without effects towards zero raises the right end; a "
+                    "peak at the left that takes in most genes speaks of a shift that all genes share.",
+                ),
+            ]
+        )
+    ]
+    return Section(id="calibration", title="Calibration", blocks=blocks)
