@@ -14,7 +14,6 @@ copyright = "the fatescreen authors"
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "myst_parser",
     "sphinx_copybutton",
@@ -38,7 +37,7 @@ napoleon_use_ivar = True
 napoleon_use_rtype = True
 napoleon_custom_sections = [("Warns", "notes_style")]
 
-myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 suppress_warnings = ["config.cache"]
 
@@ -65,4 +64,3 @@ pygments_style = "friendly"
 pygments_dark_style = "monokai"
 copybutton_prompt_text = r">>> |\.\.\. "
 copybutton_prompt_is_regexp = True
-mathjax_path = ""
