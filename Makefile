@@ -3,7 +3,7 @@ PY := .venv/bin/python
 OUT ?= results/demo
 READY := .venv/ready
 
-.PHONY: demo test test-slow lint bench env clean
+.PHONY: demo test test-slow lint bench docs env clean
 
 demo: $(READY)
 	$(PY) scripts/simulate_screen.py --out $(OUT)
@@ -23,6 +23,10 @@ lint: $(READY)
 
 bench: $(READY)
 	$(PY) benchmarks/run_all.py
+
+docs: $(READY)
+	$(PY) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+	@echo "The site: docs/_build/html/index.html"
 
 env: $(READY)
 

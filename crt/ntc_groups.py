@@ -114,7 +114,7 @@ def make_ntc_groups_matched_by_freq(
 
     Returns
     -------
-    dict of str to numpy.ndarray
+    dict[str, numpy.ndarray]
         Name of a group → columns of its guides, rising.
 
     Raises
@@ -174,7 +174,7 @@ def make_ntc_groups_ensemble(
 
     Returns
     -------
-    tuple of dict of str to numpy.ndarray
+    tuple[dict[str, numpy.ndarray], ...]
         For each partition, name of a group → columns of its guides.
 
     Raises

@@ -33,8 +33,26 @@ def crt_report(*, inputs: CRTInputs, result: CRTResult, record: Mapping[str, Any
 
     Parameters
     ----------
-    inputs, result : of the run
-    record : `command`, `options`, `versions` and `warnings` of the run; `files`, where given, are the names of the files beside the page
+    inputs
+        Of `prepare_crt_inputs`.
+    result
+        Of `run_all_genes_union_crt`.
+    record
+        `command`, `options`, `versions` and `warnings` of the run; `files`, where given, are the names of the files beside the page.
+
+    Returns
+    -------
+    str
+        The page; write it as UTF-8.
+
+    Examples
+    --------
+    >>> from crt import crt_report, make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1))
+    >>> record = {"command": "notebook", "options": {"B": 255}, "versions": {}, "warnings": []}
+    >>> page = crt_report(inputs=inputs, result=run_all_genes_union_crt(inputs, B=255), record=record)
+    >>> page.rstrip().endswith("</html>"), len(page) < 5_000_000
+    (True, True)
     """
     page = Page(
         run="conditional randomization test",
@@ -57,9 +75,29 @@ def null_report(*, inputs: CRTInputs, found: NullDiagnostics, null: np.ndarray |
 
     Parameters
     ----------
-    inputs, found : of the screen, and what `diagnose_null` found
-    null : leave-one-out p-values of resamples, for the null curve, or None
-    record : as in `crt_report`
+    inputs
+        Of `prepare_crt_inputs`.
+    found
+        Of `diagnose_null`.
+    null
+        p-values of resamples against one another (`compute_ntc_group_null_pvals_parallel`), or None.
+    record
+        `command`, `options`, `versions` and `warnings` of the run; `files`, where given, are the names of the files beside the page.
+
+    Returns
+    -------
+    str
+        The page; write it as UTF-8.
+
+    Examples
+    --------
+    >>> from crt import UnitSettings, diagnose_null, make_sceptre_style_synth, null_report, prepare_crt_inputs
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> found = diagnose_null(inputs, UnitSettings(n_resamples=255), group_size=2, n_ensemble=1)
+    >>> record = {"command": "notebook", "options": {"B": 255}, "versions": {}, "warnings": []}
+    >>> page = null_report(inputs=inputs, found=found, null=None, record=record)
+    >>> page.rstrip().endswith("</html>"), len(page) < 5_000_000
+    (True, True)
     """
     genes = found.units[found.units["unit_type"] == "real_gene"].set_index("unit_id")
     page = Page(

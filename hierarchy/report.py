@@ -44,15 +44,39 @@ def fit_report(*, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Che
 
     Parameters
     ----------
-    screen : what was read
-    fit, effects, checks : of `fit`, `summarise` and `check_fit`
-    contrast_fate : the free fate whose effects are shown
-    record : `command`, `options`, `versions` and `warnings` of the run; `files`, where given, are the names of the files beside the page
+    screen
+        What was read.
+    fit
+        Of `hierarchy.fit`.
+    effects
+        Of `summarise`.
+    checks
+        Of `check_fit`.
+    contrast_fate
+        The free fate whose effects are shown.
+    record
+        `command`, `options`, `versions` and `warnings` of the run; `files`, where given, are the names of the files beside the page.
+
+    Returns
+    -------
+    str
+        The page; write it as UTF-8.
 
     Raises
     ------
     InputError
-        when `contrast_fate` is not a free fate.
+        When `contrast_fate` is not a free fate.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> from hierarchy import check_fit, fit, fit_report, summarise
+    >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata)
+    >>> fitted = fit(build_fate_data(screen, ref_fate="EC"))
+    >>> record = {"command": "notebook", "options": {}, "versions": {}, "warnings": []}
+    >>> page = fit_report(screen=screen, fit=fitted, effects=summarise(fitted), checks=check_fit(fitted), contrast_fate="MES", record=record)
+    >>> page.rstrip().endswith("</html>"), len(page) < 5_000_000
+    (True, True)
     """
     contrast = Contrast.of(effects, contrast_fate, fit.model.data.fates[0])
     page = Page(

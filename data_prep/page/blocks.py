@@ -82,12 +82,18 @@ class Table:
 
     Attributes
     ----------
-    id, caption : of the table; the id is unique in the page
-    columns : what is shown, in this order; other columns of the frame are for figures
-    frame : the rows, best first; the page holds the first `MAX_ROWS` or fewer
-    total : rows there are in all
-    full : name of the CSV that has them all
-    page : rows at a time
+    id, caption
+        Of the table; the id is unique in the page.
+    columns
+        What is shown, in this order; other columns of the frame are for figures.
+    frame
+        The rows, best first; the page holds the first `MAX_ROWS` or fewer.
+    total
+        Rows there are in all.
+    full
+        Name of the CSV that has them all.
+    page
+        Rows at a time.
     """
 
     kind: ClassVar[str] = "table"
@@ -148,12 +154,18 @@ class Volcano:
 
     Attributes
     ----------
-    table : id of the table
-    names : its columns that name a point
-    chooser : what is chosen
-    flag : (column, limit) of the points that stand out, those at the limit or below; an empty column means y at the limit or above
-    flag_label : what those points are
-    first : position of the choice that is shown first
+    table
+        Id of the table.
+    names
+        Its columns that name a point.
+    chooser
+        What is chosen.
+    flag
+        (column, limit) of the points that stand out, those at the limit or below; an empty column means y at the limit or above.
+    flag_label
+        What those points are.
+    first
+        Position of the choice that is shown first.
     """
 
     kind: ClassVar[str] = "volcano"

@@ -1,0 +1,66 @@
+"""The documentation site: `make docs` builds it, without a network and without a warning."""
+
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(Path(__file__).parent / "_ext")]
+_PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+project = _PROJECT["name"]
+version = release = _PROJECT["version"]
+copyright = "the fatescreen authors"
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "myst_parser",
+    "sphinx_copybutton",
+    "command_options",
+    "docstring_roles",
+]
+exclude_patterns = ["_build", "_ext"]
+templates_path = ["_templates"]
+
+autosummary_generate = True
+autosummary_imported_members = True
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+autodoc_preserve_defaults = True
+autodoc_member_order = "bysource"
+autodoc_use_type_comments = False
+python_maximum_signature_line_length = 88
+python_use_unqualified_type_names = True
+napoleon_google_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = True
+napoleon_custom_sections = [("Warns", "notes_style")]
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+suppress_warnings = ["config.cache"]
+
+nitpick_ignore_regex = [  # names of other libraries, of which no index is at hand, and of our own modules' insides
+    ("py:.*", r"(numpy|np|pandas|pd|scipy|sp|torch|anndata|ad|pyro|matplotlib|collections|pathlib|typing)\..*"),
+    (
+        "py:class",
+        r"(Tensor|Axes|Path|Any|Literal|Callable|Mapping|Sequence|ndarray|csc_matrix|csr_matrix|optional|default|dict of str|tuple of dict of str).*",
+    ),
+    ("py:class", r"(crt|hierarchy|data_prep)\.(?!InputError)\w+\.\w+"),
+]
+
+html_theme = "furo"
+html_title = f"{project} {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_show_sphinx = False
+html_copy_source = False
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#0b5394", "color-brand-content": "#0b5394"},
+    "dark_css_variables": {"color-brand-primary": "#7cb8ff", "color-brand-content": "#7cb8ff"},
+}
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
+copybutton_prompt_text = r">>> |\.\.\. "
+copybutton_prompt_is_regexp = True
