@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from crt.layout import empty_rows, moments, ntc_only
 from crt.read import covariates_of, guide_map_of, in_order, same_index, storable, usage_of
 from data_prep.design import encode_covariates
-from data_prep.errors import InputError, warn
+from data_prep.errors import InputError, first_few, warn
 from data_prep.guides import presence
 from data_prep.outcomes import all_rows, check_outcome, check_usage, clr_usage
 from data_prep.read import read_guides
@@ -306,6 +306,8 @@ def prepare_crt_inputs(
             same_index(matrix.index, cells, where)
         carriers = presence(matrix, cells, where=where)
         ordered = in_order(mapping, guide_names, where, map_where)
+        if lost := sorted({*mapping.gene[~mapping.is_ntc]} - {*ordered.gene}):
+            warn(f"{len(lost)} genes of {map_where} have no guide in {where} and are not tested: {first_few(lost)}")
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=said)
         design = encode_covariates(table, cells, where=covar_where)
         rows = empty_rows(cells.size, len(design.names), values.shape[1])
