@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parent.parent)]
 
-import crt_common  # noqa: F401  (one thread)
+import crt_common
 
 PROGRAMS, COVARIATES, GUIDES, PER_GENE, MOI, GENES = 60, 10, 1000, 5, 5.5, 400
 DENSE_GUIDES = 200
