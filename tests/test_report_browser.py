@@ -25,22 +25,27 @@ def probe(page, call: str):
     return page.evaluate(f"({PROBES.strip()}).{call}")
 
 
+def missing(said: str) -> None:
+    """Skip the tests, or fail where they must run."""
+    (pytest.fail if os.environ.get("CI") or os.environ.get("FATESCREEN_BROWSER") == "required" else pytest.skip)(said)
+
+
 def chromium() -> str:
-    """The browser's path; without one the tests are skipped, or fail where they must run."""
+    """The browser's path."""
     names = ("chromium", "chromium-browser", "google-chrome")
     found = os.environ.get("CHROMIUM") or next((path for name in names if (path := shutil.which(name))), None)
-    if found:
-        return found
-    said = "no Chromium: set CHROMIUM to its path, or install chromium"
-    if os.environ.get("CI") or os.environ.get("FATESCREEN_BROWSER") == "required":
-        pytest.fail(said)
-    pytest.skip(said)
+    if not found:
+        missing("no Chromium: set CHROMIUM to its path, or install chromium")
+    return str(found)
 
 
 @pytest.fixture(scope="module")
 def browser():
     path = chromium()
-    sync_api = pytest.importorskip("playwright.sync_api")
+    try:
+        from playwright import sync_api
+    except ImportError:
+        missing("no playwright: pip install playwright")
     with sync_api.sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
         yield started
