@@ -39,7 +39,6 @@ napoleon_custom_sections = [("Warns", "notes_style")]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-suppress_warnings = ["config.cache"]
 
 nitpick_ignore_regex = [  # names of other libraries, of which no index is at hand, and of our own modules' insides
     ("py:.*", r"(numpy|np|pandas|pd|scipy|sp|torch|anndata|ad|pyro|matplotlib|collections|pathlib|typing)\..*"),
@@ -60,6 +59,7 @@ html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0b5394", "color-brand-content": "#0b5394"},
     "dark_css_variables": {"color-brand-primary": "#7cb8ff", "color-brand-content": "#7cb8ff"},
 }
+highlight_language = "text"
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 copybutton_prompt_text = r">>> |\.\.\. "

@@ -1,13 +1,16 @@
-"""Single backticks in docstrings: a link where they name something public, else code."""
+"""How docstrings are shown: single backticks are links or code; results of a function have no signature; attributes are called so."""
 
+import dataclasses
 import importlib
 from typing import Any
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
 
+FEW = 4  # fields of a class that people may well fill by hand
 PACKAGES = ("data_prep", "hierarchy", "crt")
 
 
@@ -29,8 +32,18 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: no
     return contnode if node["reftype"] == "obj" else None
 
 
+def without_signature(app: Sphinx, what: str, name: str, thing: Any, *_: Any) -> tuple[str, None] | None:
+    """A class with many fields that have no defaults is made by a function; its signature says nothing that the attributes do not."""
+    needed = [f for f in dataclasses.fields(thing) if f.default is f.default_factory is dataclasses.MISSING] if dataclasses.is_dataclass(thing) else []
+    return ("", None) if len(needed) > FEW else None
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Single backticks are references to Python names."""
+    """Join them to the build."""
     app.config.default_role = "py:obj"  # type: ignore[attr-defined]
     app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-signature", without_signature)
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
     return {"parallel_read_safe": True, "parallel_write_safe": True}
