@@ -45,7 +45,11 @@ def reading_section(screen: Screen, effects: DaywiseEffects) -> Section:
             items=[
                 counts_histogram(burden, title="Burden", x_label="guides in a cell", caption=f"NTC guides included; the mean is {burden.mean():.2f}."),
                 counts_histogram(
-                    table["guides"].to_numpy(), title="Guides of each gene", x_label="guides", y_label="genes", caption="A gene with one guide can’t tell its effect from the guide’s."
+                    table["guides"].to_numpy(),
+                    title="Guides of each gene",
+                    x_label="guides",
+                    y_label="genes",
+                    caption="A gene with one guide can’t tell its effect from the guide’s.",
                 ),
             ]
         ),

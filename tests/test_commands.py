@@ -30,7 +30,7 @@ def test_simulate_fit_and_score(simulated, tmp_path):
     assert first.returncode == 0, first.stderr
     want = {"gene_daywise_for_mash.csv", "guide_daywise_for_mash.csv", "theta_posterior_summary.npz", "delta_posterior_summary.npz"}
     want |= {"fit.png", "scales.csv", "check_composition.csv", "check_top_genes.csv", "check_family_by_gene.csv"}
-    want |= {"qc_delta_mean_by_gene.csv", "qc_theta_beta_offset_by_gene.csv", "run.json", "posterior.nc"}
+    want |= {"qc_delta_mean_by_gene.csv", "qc_theta_beta_offset_by_gene.csv", "run.json", "posterior.nc", "report.html"}
     assert {p.name for p in (tmp_path / "a").iterdir()} == want
     second = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "b", "--cache", tmp_path / "tensors.pt")
     third = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "c", "--cache", tmp_path / "tensors.pt")

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from data_prep.page.numbers import Kind
 
-MAX_ROWS = 30_000  # of a table in the page; the CSV beside it has all
+MAX_ROWS = 30_000  # of a table in the page; the CSV beside it has all. Fewer where the page would be too large
 STATIC_ROWS = 50  # of a table that are in the page as HTML, for readers without scripts
 
 
@@ -87,7 +87,7 @@ class Table:
     columns
         What is shown, in this order; other columns of the frame are for figures.
     frame
-        The rows, best first; beyond `MAX_ROWS` they are left out of the page.
+        The rows, best first; the page holds the first `MAX_ROWS` or fewer.
     total
         Rows there are in all.
     full
@@ -104,11 +104,6 @@ class Table:
     total: int
     full: str = ""
     page: int = 25
-
-    @property
-    def kept(self) -> pd.DataFrame:
-        """The rows that are in the page."""
-        return self.frame.iloc[:MAX_ROWS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +164,8 @@ class Volcano:
         (column, limit) of the points that stand out, those at the limit or below; an empty column means y at the limit or above.
     flag_label
         What those points are.
+    first
+        Position of the choice that is shown first.
     """
 
     kind: ClassVar[str] = "volcano"
@@ -183,6 +180,7 @@ class Volcano:
     y_label: str
     flag: tuple[str, float]
     flag_label: str
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
