@@ -40,14 +40,7 @@ napoleon_custom_sections = [("Warns", "notes_style")]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-nitpick_ignore_regex = [  # names of other libraries, of which no index is at hand, and of our own modules' insides
-    ("py:.*", r"(numpy|np|pandas|pd|scipy|sp|torch|anndata|ad|pyro|matplotlib|collections|pathlib|typing)\..*"),
-    (
-        "py:class",
-        r"(Tensor|Axes|Path|Any|Literal|Callable|Mapping|Sequence|ndarray|csc_matrix|csr_matrix|optional|default|dict of str|tuple of dict of str).*",
-    ),
-    ("py:class", r"(crt|hierarchy|data_prep)\.(?!InputError)\w+\.\w+"),
-]
+nitpick_ignore_regex = [("py:class", r"(crt|hierarchy|data_prep)\.\w+\.\w+")]  # the insides of our own modules; see also docstring_roles
 
 html_theme = "furo"
 html_title = f"{project} {version}"

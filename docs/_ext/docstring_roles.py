@@ -11,6 +11,7 @@ from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
 
 FEW = 4  # fields of a class that people may well fill by hand
+OTHERS = {"anndata", "collections", "matplotlib", "numpy", "pandas", "pathlib", "pyro", "scipy", "torch", "typing"}  # of these no index is at hand
 PACKAGES = ("data_prep", "hierarchy", "crt")
 
 
@@ -20,10 +21,12 @@ def homes() -> dict[str, str]:
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Element) -> nodes.Node | None:
-    """A bare public name, or one of its module, goes to its page; other words in backticks stay code."""
+    """A bare public name, or one of its module, goes to its page; types of other libraries get their short name; other words in backticks stay code."""
     if node.get("refdomain") != "py":
         return None
     target = str(node["reftarget"])
+    if target.split(".")[0] in OTHERS:
+        return type(contnode)("", target.split(".")[-1])
     home = homes().get(target.split(".")[-1])
     if home and (target == target.split(".")[-1] or target.split(".")[0] in PACKAGES):
         found = env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "obj", home, node, contnode)
