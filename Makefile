@@ -25,6 +25,7 @@ bench: $(READY)
 	$(PY) benchmarks/run_all.py
 
 docs: $(READY)
+	rm -rf docs/api/generated
 	$(PY) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
 	@echo "The site: docs/_build/html/index.html"
 

@@ -43,16 +43,18 @@ def add_burden_covariate(
         Of the column; an existing column of that name is replaced.
     count
         "non_ntc" guides, or "all".
+    guides
+        A table of the guides in cells in place of `guide_assignment_key`, as in `prepare_crt_inputs`.
+    guide_map
+        The guide → gene map in place of `guide2gene_key`, as in `prepare_crt_inputs`.
     covar_key
-        The covariates, a DataFrame in `obsm`.
+        The covariates, a DataFrame in `obsm`; None where they are columns of `obs`.
     guide_assignment_key
         The guides, as in `prepare_crt_inputs`.
     guide2gene_key
         The guide → gene map, as in `prepare_crt_inputs`.
     guide_names_key
         The guides' names, as in `prepare_crt_inputs`.
-    guides, guide_map
-        Tables in their place, as in `prepare_crt_inputs`.
     ntc_labels
         Genes that mark NTC guides.
 

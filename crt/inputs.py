@@ -241,9 +241,9 @@ def prepare_crt_inputs(
         AnnData, MuData, or a path to .h5ad, .h5mu or .zarr.
     usage
         A table of program usage in place of `usage_key`: cNMF's `NAME.usages.k_K.dt_X.consensus.txt`, another CSV or TSV, or a DataFrame; cells are
-        matched by name (see `read_usage_table`).
+        matched by name.
     guides
-        A table of the guides in cells in place of `guide_assignment_key`: Cell Ranger's calls, pairs, or a matrix; see `read_guide_table`.
+        A table of the guides in cells in place of `guide_assignment_key`: Cell Ranger's calls, one row for each cell and guide, or a matrix.
     guide_map
         The guide → gene map in place of `guide2gene_key`: a table or file of guide_name, gene_name, is_ntc, or as SCEPTRE or Cell Ranger have it.
     covariates

@@ -35,10 +35,12 @@ def read_guide_table(given: str | Path | pd.DataFrame, cells: np.ndarray) -> tup
 
     Parameters
     ----------
-    given : a path (CSV or tab-separated, plain or gzip) or a DataFrame. The kinds are Cell Ranger's `protospacer_calls_per_cell.csv`; one row for each
+    given
+        A path (CSV or tab-separated, plain or gzip) or a DataFrame. The kinds are Cell Ranger's `protospacer_calls_per_cell.csv`; one row for each
         cell and guide, with a column of cells (`cell`, `cell_id`, `cell_barcode`, `barcode` …), one of guides (`grna_id`, `guide`, `sgrna` …) and maybe
-        one of counts (`umi_count` …, 0 is absent); a matrix of TRUE/FALSE, 0/1 or counts, with guides in rows and cells in columns or the other way round
-    cells : names of the screen's cells
+        one of counts (`umi_count` …, 0 is absent); a matrix of TRUE/FALSE, 0/1 or counts, with guides in rows and cells in columns or the other way round.
+    cells
+        Names of the screen's cells.
 
     Raises
     ------

@@ -73,7 +73,8 @@ def read_screen(
     keys
         Where its parts are.
     guides
-        A table of the guides in cells, in place of those in the screen: Cell Ranger's calls, pairs, or a matrix; see `read_guide_table`.
+        A table of the guides in cells, in place of those in the screen: Cell Ranger's calls, one row for each cell and guide,
+        or a matrix. Cells are matched by name; one that is not listed carries no guide.
     guide_map
         Table or file of guide_name, gene_name, is_ntc, or as SCEPTRE or Cell Ranger have it; by default `uns["guide_map"]` or `uns["guide2gene"]`.
     ntc_labels

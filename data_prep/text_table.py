@@ -22,8 +22,10 @@ class TextTable:
 
     Attributes
     ----------
-    where : what errors call the table
-    at : what errors call the place of a row: "line", or "row" where the table is no file
+    where
+        What errors call the table.
+    at
+        What errors call the place of a row: "line", or "row" where the table is no file.
     """
 
     where: str
@@ -47,9 +49,12 @@ def open_table(path: str | Path, *, what: str, give: str, row_names: bool = Fals
 
     Parameters
     ----------
-    what : the table's name in errors, such as "the guide map"
-    give : what to give instead where it is no file
-    row_names : also read the form of R's `write.table`, whose header lacks the name of the first column
+    what
+        The table's name in errors, such as "the guide map".
+    give
+        What to give instead where it is no file.
+    row_names
+        Also read the form of R's `write.table`, whose header lacks the name of the first column.
 
     Raises
     ------

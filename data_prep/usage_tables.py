@@ -23,8 +23,10 @@ def read_usage_table(given: str | Path | pd.DataFrame, cells: np.ndarray) -> tup
 
     Parameters
     ----------
-    given : a path to `NAME.usages.k_K.dt_X.consensus.txt` or another CSV or tab-separated file, plain or gzip; or a DataFrame with cells as its index
-    cells : names of the screen's cells
+    given
+        A path to `NAME.usages.k_K.dt_X.consensus.txt` or another CSV or tab-separated file, plain or gzip; or a DataFrame with cells as its index.
+    cells
+        Names of the screen's cells.
 
     Raises
     ------

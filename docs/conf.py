@@ -39,16 +39,8 @@ napoleon_custom_sections = [("Warns", "notes_style")]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
-suppress_warnings = ["config.cache"]
 
-nitpick_ignore_regex = [  # names of other libraries, of which no index is at hand, and of our own modules' insides
-    ("py:.*", r"(numpy|np|pandas|pd|scipy|sp|torch|anndata|ad|pyro|matplotlib|collections|pathlib|typing)\..*"),
-    (
-        "py:class",
-        r"(Tensor|Axes|Path|Any|Literal|Callable|Mapping|Sequence|ndarray|csc_matrix|csr_matrix|optional|default|dict of str|tuple of dict of str).*",
-    ),
-    ("py:class", r"(crt|hierarchy|data_prep)\.(?!InputError)\w+\.\w+"),
-]
+nitpick_ignore_regex = [("py:class", r"(crt|hierarchy|data_prep)\.\w+\.\w+")]  # the insides of our own modules; see also docstring_roles
 
 html_theme = "furo"
 html_title = f"{project} {version}"
@@ -60,6 +52,7 @@ html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0b5394", "color-brand-content": "#0b5394"},
     "dark_css_variables": {"color-brand-primary": "#7cb8ff", "color-brand-content": "#7cb8ff"},
 }
+highlight_language = "text"
 pygments_style = "friendly"
 pygments_dark_style = "monokai"
 copybutton_prompt_text = r">>> |\.\.\. "

@@ -1,6 +1,7 @@
 """`{command-options}`: a command's options as a table, from the model that the command itself is made of."""
 
 import importlib
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,18 @@ def table(cells: list[tuple[str, str, str, str]]) -> nodes.table:
         shown = nodes.paragraph() if default in ("", "required", "yes", "no") else nodes.paragraph("", "", nodes.literal(default, default))
         if default in ("required", "yes", "no"):
             shown += nodes.Text(default)
-        body += _row([nodes.paragraph("", "", nodes.literal(name, name)), nodes.paragraph(text=said), nodes.paragraph(text=must), shown])
+        body += _row([nodes.paragraph("", "", nodes.literal(name, name)), _with_code(said), _with_code(must), shown])
     group += [head, body]
     made += group
     return made
+
+
+def _with_code(text: str) -> nodes.paragraph:
+    """Options and quoted values as code; they are no dashes and no quotations."""
+    paragraph = nodes.paragraph()
+    for i, part in enumerate(re.split(r"(--[a-z][\w-]*|'[^']+')", text)):
+        paragraph += nodes.literal(part, part.strip("'")) if i % 2 else nodes.Text(part)
+    return paragraph
 
 
 def _row(cells: list[nodes.paragraph]) -> nodes.row:
