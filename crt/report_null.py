@@ -70,7 +70,7 @@ def verdict_blocks(found: NullDiagnostics) -> list[Block]:
         if text and "oracle_rate_0.05" in figures:
             text[0] += f", and of {figures['oracle_rate_0.05']:.3g} with a constant propensity"
         if text:
-            text[0] += f". With so many groups a rate of {figures['seen_from_0.05']:.2g} or more would have been seen, a smaller one not."
+            text[0] += f". With so many groups a rate of {figures['seen_from_0.05']:.2g} or more would have been seen; a smaller one need not have been."
         text.append("Next: run-crt with the same settings.")
         return [Notice(tone="good", title="Calibrated: no cause of a wrong null shows.", text=text)]
     out: list[Block] = []

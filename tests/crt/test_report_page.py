@@ -54,6 +54,7 @@ def test_the_table_holds_the_tests_smallest_p_first(result, page):
     for name in ("beta", "z", "p_raw", "p_skew", "p_adj", "n_treated"):
         np.testing.assert_allclose(own[name], result.table[name].to_numpy()[rows], rtol=1e-4)
     np.testing.assert_allclose(own["y"], -want["log10_p"], rtol=1e-4, atol=1e-9)
+    np.testing.assert_allclose(own["y"], -result.table["log10_p"].to_numpy()[rows], rtol=1e-4, atol=1e-9)
 
 
 def test_the_summary(inputs, result, page):

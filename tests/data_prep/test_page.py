@@ -122,7 +122,8 @@ def test_names_are_text_everywhere():
         id="v", title=HOSTILE, caption=HOSTILE, table="own", names=("gene",), chooser="Day", choices=[Choice(label=HOSTILE, x="z", y="y")],
         x_label=HOSTILE, y_label="y", flag=("", 1.0), flag_label=HOSTILE,
     )  # fmt: skip
-    blocks = [make_table(names=[HOSTILE, '"><b>', "c"]), Figures(items=[figure]), Heading(text=HOSTILE), Prose(text=[HOSTILE]), volcano]
+    quoted = trace([1.0, 2.0], title='"><b onclick="x">', y_label="y")
+    blocks = [make_table(names=[HOSTILE, '"><b>', "c"]), Figures(items=[figure, quoted]), Heading(text=HOSTILE), Prose(text=[HOSTILE]), volcano]
     blocks.append(PlainTable(caption=HOSTILE, head=(HOSTILE, "b"), rows=[(HOSTILE, HOSTILE)]))
     tags = Tags(render(make_page(*blocks, warnings=[HOSTILE] * 7, title=HOSTILE)))
     names = [name for name, _ in tags.found]
