@@ -42,6 +42,12 @@ def test_simulate_fit_and_score(simulated, tmp_path):
     assert scored.returncode == 0 and list(pd.read_csv(tmp_path / "s" / "scores.csv")["day"]) == ["d0", "d1", "d2", "all"]
 
 
+def test_a_mean_field_fit_that_ends_before_its_first_window(simulated, tmp_path):
+    done = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path, "--posterior", "mean_field", "--max-steps", 20, "--draws", 20)
+    assert done.returncode == 0 and "did not converge in 20 steps" in done.stderr
+    assert json.loads((tmp_path / "run.json").read_text())["elbo"]["trace"] == []
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
