@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from crt.layout import empty_rows, moments, ntc_only
 from crt.read import covariates_of, guide_map_of, in_order, same_index, storable, usage_of
 from data_prep.design import encode_covariates
-from data_prep.errors import InputError, warn
+from data_prep.errors import InputError, first_few, warn
 from data_prep.guides import presence
 from data_prep.outcomes import all_rows, check_outcome, check_usage, clr_usage
 from data_prep.read import read_guides
@@ -306,22 +306,26 @@ def prepare_crt_inputs(
             same_index(matrix.index, cells, where)
         carriers = presence(matrix, cells, where=where)
         ordered = in_order(mapping, guide_names, where, map_where)
+        if lost := sorted({*mapping.gene[~mapping.is_ntc]} - {*ordered.gene}):
+            warn(f"{len(lost)} genes of {map_where} have no guide in {where} and are not tested: {first_few(lost)}")
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=said)
         design = encode_covariates(table, cells, where=covar_where)
-        rows = empty_rows(cells.size, len(design.names), values.shape[1])
-        outcomes = rows[:, len(design.names) :][:, : values.shape[1]]
+        covar_names = design.names
+        rows = empty_rows(cells.size, len(covar_names), values.shape[1])
+        rows[:, : len(covar_names)] = design.matrix
+        del design  # in float64, it is as large as a third of the rows
+        outcomes = rows[:, len(covar_names) :][:, : values.shape[1]]
         if transform == "clr":
             clr_usage(values, eps_quantile=eps_quantile, where=said, out=outcomes)
         else:
             outcomes[:] = storable(all_rows(values, where=said), said)
-    rows[:, : len(design.names)] = design.matrix
     raw = table if isinstance(table, pd.DataFrame) else None
     inputs = inputs_of_rows(
         rows,
         guides=carriers,
         guide_map=ordered,
         program_names=programs,
-        covar_names=design.names,
+        covar_names=covar_names,
         cells=cells,
         covar_df_raw=raw,
         batch_raw=None if raw is None or batch_key not in raw.columns else raw[batch_key].copy(),

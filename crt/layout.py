@@ -24,6 +24,8 @@ def moments(rows: np.ndarray, p: int, n_programs: int) -> tuple[np.ndarray, np.n
 
 def ntc_only(guides: sp.csc_matrix, is_ntc: np.ndarray) -> np.ndarray:
     """The cells all of whose guides, one at least, are NTC."""
-    ntc = np.bincount(guides[:, np.flatnonzero(is_ntc)].indices, minlength=guides.shape[0])
-    targeting = np.bincount(guides[:, np.flatnonzero(~is_ntc)].indices, minlength=guides.shape[0])
-    return np.flatnonzero((ntc > 0) & (targeting == 0)).astype(np.int32)
+    ntc, targeting = np.zeros(guides.shape[0], bool), np.zeros(guides.shape[0], bool)
+    of_ntc = np.repeat(is_ntc, np.diff(guides.indptr))
+    ntc[guides.indices[of_ntc]] = True
+    targeting[guides.indices[~of_ntc]] = True
+    return np.flatnonzero(ntc & ~targeting).astype(np.int32)

@@ -71,6 +71,8 @@ class View:
         if isinstance(value, pd.DataFrame) and (other := value.index.to_numpy(dtype=object) != cells).any():
             row = int(np.flatnonzero(other)[0])
             raise _other_names(f"{self.name}: {place}", "obs", row, value.index[row], cells[row])
+        if isinstance(value, pd.DataFrame) and value.index.dtype == object:  # the same names once, not twice: a million are 70 MB
+            value.index = pd.Index(cells, dtype=object, name=value.index.name)
         return value
 
     def matrix(self) -> Any:

@@ -237,3 +237,10 @@ def test_covariates_in_obs(screen_copy, inputs, tmp_path):
     screen_copy.obs.loc[screen_copy.obs_names[3], "log_depth"] = np.nan
     with pytest.raises(InputError, match=r"obs\['log_depth'\] is missing or NaN in row 3"):
         prepare_crt_inputs(screen_copy, covariates=columns)
+
+
+def test_genes_of_the_map_without_a_guide_are_said(screen):
+    screen = screen.copy()
+    screen.uns["guide2gene"] = {**screen.uns["guide2gene"], "lost_g1": "LOST"}
+    with pytest.warns(ScreenWarning, match=r"1 genes of .* have no guide in .* and are not tested: LOST"):
+        assert "LOST" not in prepare_crt_inputs(screen).genes
