@@ -38,4 +38,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv results build *.egg-info
+	rm -rf .venv results build docs/_build docs/api/generated *.egg-info
