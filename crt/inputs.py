@@ -212,7 +212,7 @@ def prepare_crt_inputs(
     eps_quantile : see `clr_usage`
     control_group : "complement", all cells without the unit's guides, right at high MOI; "ntc_cells", only cells whose guides are all NTC, right at
         low MOI, where other perturbations in the complement bias every comparison
-    ntc_labels : genes that mark NTC guides
+    ntc_labels : genes that mark NTC guides, in any case
 
     Raises
     ------

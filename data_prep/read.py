@@ -53,7 +53,7 @@ def read_screen(
         guides : a table of the guides in cells, in place of those in the screen: Cell Ranger's calls, pairs, or a matrix; see `read_guide_table`
         guide_map : table or file of guide_name, gene_name, is_ntc, or as SCEPTRE or Cell Ranger have it (see `GuideMap.from_frame`); by default
     XX `uns["guide2gene"]`
-        ntc_labels : genes that mark non-targeting guides
+        ntc_labels : genes that mark non-targeting guides, in any case
         max_guides_per_cell : cells with more mapped guides (NTC included) are dropped, and the number is said
 
         Raises
