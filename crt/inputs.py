@@ -268,7 +268,7 @@ def prepare_crt_inputs(
         "complement", all cells without the unit's guides, right at high MOI; "ntc_cells", only cells whose guides are all NTC, right at
         low MOI, where other perturbations in the complement bias every comparison.
     ntc_labels
-        Genes that mark NTC guides.
+        Genes that mark NTC guides, in any case.
 
     Returns
     -------

@@ -78,7 +78,7 @@ def read_screen(
     guide_map
         Table or file of guide_name, gene_name, is_ntc, or as SCEPTRE or Cell Ranger have it; by default `uns["guide_map"]` or `uns["guide2gene"]`.
     ntc_labels
-        Genes that mark non-targeting guides.
+        Genes that mark non-targeting guides, in any case.
     max_guides_per_cell
         Cells with more mapped guides (NTC included) are dropped, and the number is said.
 

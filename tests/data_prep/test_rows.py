@@ -115,6 +115,11 @@ def test_errors_of_later_blocks():
     table.iloc[2500, 1] = "x"
     with pytest.raises(InputError, match=r"numeric cells × guides matrix; it has shape \(3000, 5\) and type object"):
         presence(table, CELLS, where="g")
+    for change, said in ((-0.1, r"negative in row 2500 \(c2500\)"), (0.0, r"zero throughout in row 2500 \(c2500\)")):
+        spoilt = usage()
+        spoilt[2500] = change
+        with pytest.raises(InputError, match=said):
+            check_usage(spoilt, CELLS, where="u")
     spoilt = usage()
     spoilt[[10, 2500], 3] = np.nan
     with pytest.raises(InputError, match=r"NaN or infinite in row 10 \(c10\); row 2500 \(c2500\)\."):
