@@ -6,14 +6,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import get_type_hints
+from zipfile import ZipFile
 
 import numpy as np
 
 from crt.engine import UnitResult, UnitSettings
 from crt.inputs import CRTInputs
 from data_prep.errors import InputError, first_few
-from data_prep.files import atomic, locked, writable_folder, write_text
+from data_prep.files import atomic, first_missing, locked, remove_empty, writable_folder
 
 FORMAT = 1
 _ARRAYS = ("beta", "z", "p_raw", "p_skew", "log10_p", "xi", "omega", "alpha", "fallback")
@@ -52,25 +53,40 @@ def inputs_digest(inputs: CRTInputs) -> str:
 
 @contextmanager
 def result_folder(folder: str | Path, inputs: CRTInputs, settings: UnitSettings, *, resume: bool = True) -> Iterator["ResultFolder"]:
-    """The finished units in a folder, for this run alone."""
-    finished = writable_folder(Path(folder) / "finished")
-    with locked(finished):
-        yield ResultFolder(Path(folder), finished, inputs, settings, resume=resume)
+    """The finished units in a folder, for this run alone; a run that finishes none leaves nothing there."""
+    finished = Path(folder) / "finished"
+    new = first_missing(finished)
+    writable_folder(finished)
+    try:
+        with locked(finished):
+            yield ResultFolder(Path(folder), finished, inputs, settings, resume=resume)
+    finally:
+        remove_empty(finished, new)
 
 
 class ResultFolder:
-    """The finished units of one run: `run_fingerprint.json` and `finished/*.npz`, each file whole or not there."""
+    """The finished units of one run: `run_fingerprint.json` and `finished/*.npz`, each file whole or not there.
+
+    What an earlier run left is only replaced when this one saves its first units: until then an option may turn out wrong.
+    """
 
     def __init__(self, folder: Path, finished: Path, inputs: CRTInputs, settings: UnitSettings, *, resume: bool):
-        self.folder, self.finished = folder, finished
-        mine = {"format": FORMAT, "inputs": inputs_digest(inputs), "settings": settings_record(settings)}
-        path = self.folder / "run_fingerprint.json"
-        if path.is_file() and resume:
-            self._same(_read_fingerprint(path), mine)
-            return
-        for old in self.finished.glob("*.npz"):
-            old.unlink()
-        write_text(path, json.dumps(mine, indent=1, sort_keys=True) + "\n")
+        self.folder, self.finished, self.n_programs = folder, finished, len(inputs.program_names)
+        self.mine = {"format": FORMAT, "inputs": inputs_digest(inputs), "settings": settings_record(settings)}
+        self.fingerprint = self.folder / "run_fingerprint.json"
+        if self.fingerprint.is_dir():
+            raise InputError(f"{self.fingerprint} is a folder, where a file of this run must go. Remove it, or choose another folder (--out).")
+        self.continues = resume and self.fingerprint.is_file()
+        if self.continues:
+            self._same(_read_fingerprint(self.fingerprint), self.mine)
+
+    def _begin(self) -> None:
+        """Make the folder this run's; what may fail comes before what can't be undone."""
+        with atomic(self.fingerprint) as temporary:
+            temporary.write_text(json.dumps(self.mine, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            for old in self.finished.glob("[!.]*.npz"):
+                old.unlink()
+        self.continues = True
 
     def _same(self, theirs: Mapping[str, object], mine: Mapping[str, object]) -> None:
         mend = "Give another folder, or start afresh there with resume=False (--no-resume)."
@@ -84,16 +100,12 @@ class ResultFolder:
             raise InputError(f"{self.folder} holds results made with other settings ({said}), which can't be continued. {mend}")
 
     def load(self) -> dict[str, UnitResult]:
-        """The finished units by name."""
+        """The finished units by name; nothing where they are of another run."""
         out: dict[str, UnitResult] = {}
-        for path in sorted(self.finished.glob("*.npz")):
+        for path in sorted(self.finished.glob("*.npz")) if self.continues else []:
             try:
-                with np.load(path, allow_pickle=False) as held:
-                    values = {key: held[key] for key in held.files}
-                for i in range(values["name"].size):
-                    plain = {key: value[i] if key in _ARRAYS else value[i].item() for key, value in values.items()}
-                    out[plain["name"]] = UnitResult(**plain)
-            except (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, BadZipFile) as error:
+                out |= {unit.name: unit for unit in _read_units(path, self.n_programs)}
+            except Exception as error:  # numpy and zipfile raise many kinds for a foreign file
                 raise InputError(f"{path} is damaged ({type(error).__name__}: {error}). Delete it, and its targets are tested again.") from error
         return out
 
@@ -102,13 +114,34 @@ class ResultFolder:
         batch = list(results)
         name = hashlib.blake2b("\x00".join(r.name for r in batch).encode(), digest_size=12).hexdigest()
         columns = {f.name: np.array([getattr(r, f.name) for r in batch]) for f in fields(UnitResult)}
-        with atomic(self.finished / f"{name}.npz") as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **columns)
+        with atomic(self.finished / f"{name}.npz") as temporary:
+            with temporary.open("wb") as file:
+                np.savez(file, allow_pickle=False, **columns)
+            if not self.continues:
+                self._begin()
+
+
+def _read_units(path: Path, n_programs: int) -> list[UnitResult]:
+    """The units of one file; no code in it is run, and its checksums are held against its bytes."""
+    with ZipFile(path) as whole:
+        if damaged := whole.testzip():  # before numpy believes a size that it reads there
+            raise ValueError(f"the checksum of {damaged} is not that of its bytes")
+    with np.load(path, allow_pickle=False) as held:
+        values = {key: held[key] for key in held.files}
+    if values.keys() != {f.name for f in fields(UnitResult)}:
+        raise ValueError("it holds other columns than finished targets have")
+    kinds = {key: "b" if hint is bool else "i" if hint is int else "U" if hint is str else "f" for key, hint in get_type_hints(UnitResult).items()} | {"fallback": "b"}
+    size = values["name"].size
+    for key, value in values.items():
+        shape = (size, n_programs) if key in _ARRAYS else (size,)
+        if value.shape != shape or value.dtype.kind != kinds[key]:
+            raise ValueError(f"{key} is {value.dtype} of shape {value.shape}, not {shape}")
+    return [UnitResult(**{key: value[i] if key in _ARRAYS else value[i].item() for key, value in values.items()}) for i in range(size)]
 
 
 def _read_fingerprint(path: Path) -> dict[str, object]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}), so the finished targets beside it can't be trusted. Start afresh with --no-resume.") from error
     return found if isinstance(found, dict) else {}

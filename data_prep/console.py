@@ -1,5 +1,6 @@
 """What every command shares: one clear message, exit codes, what is said and where, and its record."""
 
+import errno
 import logging
 import platform
 import signal
@@ -118,8 +119,17 @@ def _fail(message: object, code: int) -> int:
 
 def _os_error(error: OSError) -> str:
     """What to do about the commonest."""
+    space = "Free some space, or choose another --out; earlier results are as they were."
+    permission = "Choose another place, or ask for the right to use this one."
     mend = {
-        "No space left on device": "Free some space, or choose another --out; earlier results are as they were.",
-        "Permission denied": "Choose another place, or ask for the right to use this one.",
+        errno.ENOSPC: space,
+        errno.EDQUOT: space,
+        errno.EFBIG: "Files may not grow so large here: raise the limit (ulimit -f), or choose another --out; earlier results are as they were.",
+        errno.EACCES: permission,
+        errno.EPERM: permission,
+        errno.EROFS: permission,
+        errno.EISDIR: "Remove that folder, or choose another path.",
+        errno.ENAMETOOLONG: "Choose a shorter path.",
+        errno.ENOENT: "Give the path of a file that is there.",
     }
-    return f"{error}. {mend.get(error.strerror or '', '')}".strip()
+    return f"{error}. {mend.get(error.errno or 0, 'Can the files be read, and is there space to write?')}"

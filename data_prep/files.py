@@ -61,6 +61,21 @@ def writable_folder(path: str | Path) -> Path:
         raise InputError(f"the output folder {path} {said}. Choose another with --out.") from error
 
 
+def first_missing(out: Path) -> Path | None:
+    """The highest folder of the path that is not there yet."""
+    missing = [p for p in (out, *out.parents) if not p.exists()]
+    return missing[-1] if missing else None
+
+
+def remove_empty(folder: Path, top: Path | None) -> None:
+    """Remove `folder` and its parents up to `top`, which this run made, as far as they are empty."""
+    while top is not None and folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+        if folder == top:
+            return
+        folder = folder.parent
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -1,6 +1,7 @@
 """What a command can be told: option models, from which the command line, the config file's schema and the run record are made."""
 
 import difflib
+import reprlib
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,15 +44,15 @@ class Options(BaseModel):
         """
         config = config or {}
         values = {**config, **given}
-        stray = [name for name, value in values.items() if name in cls.model_fields and isinstance(value, bool) and not _takes_bool(cls, name)]
-        wrong = {name: _said(cls, name, given, source, values[name]) for name in stray}  # True is a number to pydantic
+        known = {name: value for name, value in values.items() if name in cls.model_fields}
+        wrong = {name: _said(cls, name, given, source, value) for name, value in values.items() if name not in known or _is_stray(cls, name, value)}
+        wrong |= {name: f"{_place(cls, name, given, source, value)}. {said}" for name, value in known.items() if (said := _no_text(value))}
         try:
-            checked = cls.model_validate(values)
+            checked = cls.model_validate(known)
         except ValidationError as error:
             for one in error.errors():
-                name = str(one["loc"][0]) if one["loc"] else ""
-                said = _said(cls, name, given, source, values.get(name), kind=one["type"]) if name else str(one["ctx"]["error"])
-                wrong.setdefault(name, said)
+                name = str(one["loc"][0]) if one["loc"] else ""  # without one it is of several options together
+                wrong.setdefault(name, _said(cls, name, given, source, values.get(name), kind=one["type"]) if name else str(one["ctx"]["error"]))
         if wrong:
             raise InputError("\n".join(wrong.values()))
         return checked
@@ -87,13 +88,30 @@ class ScreenOptions(RunOptions):
     covar_key: str = Field("covar", description="obsm key of the covariates")
 
 
+class _Plain(yaml.SafeLoader):
+    """Plain values only, so that no code is run, and every key once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys stand once."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise InputError(f"{', '.join(twice)} stands twice. Keep one.")
+        return super().construct_mapping(node, deep)
+
+
 def read_config(path: Path, command: str, options: type[Options]) -> dict[str, Any]:
     """The options in a YAML file, or in the run.json of an earlier run of the same command; keys may have "-" or "_"."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)
     except FileNotFoundError:
-        raise InputError(f"the config file {path} does not exist.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise InputError(f"the config file {path} does not exist. Give the path of a YAML file, or of the run.json of an earlier run.") from None
+    except IsADirectoryError:
+        raise InputError(f"the config file {path} is a folder. Give the path of a YAML file, or of the run.json of an earlier run.") from None
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # YAML's own tags (!!bool, !!timestamp) raise many kinds
         raise InputError(f"the config file {path} is not YAML: {error}") from error
     if content is None:
         return {}
@@ -156,12 +174,12 @@ def _in_range(metadata: list[Any]) -> str:
 def _nearest(field: FieldInfo, value: Any) -> str:
     """The nearest value that is accepted, where there is one to name."""
     choices = [str(choice) for kind in kinds(field.annotation) if get_origin(kind) is Literal for choice in get_args(kind)]
-    if near := difflib.get_close_matches(str(value), choices, n=1):
+    if near := difflib.get_close_matches(value if isinstance(value, str) else "", choices, n=1):
         return f" Did you mean {near[0]!r}?"
     bounds = _bounds(field.metadata)
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return ""
     for name, outside in (("ge", lambda bound: number < bound), ("le", lambda bound: number > bound)):
         if name in bounds and outside(bounds[name]):
@@ -169,22 +187,49 @@ def _nearest(field: FieldInfo, value: Any) -> str:
     return ""
 
 
-def _takes_bool(options: type[Options], name: str) -> bool:
-    return bool in kinds(options.model_fields[name].annotation)
+def _is_stray(options: type[Options], name: str, value: Any) -> bool:
+    """Whether pydantic would take it for something else: True for the number 1, an empty path for the folder we are in."""
+    takes = kinds(options.model_fields[name].annotation)
+    return (isinstance(value, bool) and bool not in takes) or (value == "" and Path in takes)
 
 
 def _said(options: type[Options], name: str, given: Mapping[str, Any], source: str, value: Any, kind: str = "") -> str:
     fields = options.model_fields
     if name not in fields:
         near = difflib.get_close_matches(name, fields, n=1)
-        return f"{source}: there is no option {name!r}. " + (f"Did you mean {near[0]!r}?" if near else f"The options are {first_few(fields, 50)}.")
+        return f"{source}: there is no option {_cut(name)}. " + (f"Did you mean {near[0]!r}?" if near else f"The options are {first_few(fields, 50)}.")
     field = fields[name]
     shown = option_name(name, field)
     if kind == "missing":
         return f"{shown} is missing: {field.description}."
-    place = "" if name in given else f"{source}: "
-    called = shown if name in given else name
-    return f"{place}{called} is {value!r}; it must be {must_be(field)}.{_nearest(field, value)}"
+    return f"{_place(options, name, given, source, value)}; it must be {must_be(field)}.{_nearest(field, value)}"
+
+
+def _place(options: type[Options], name: str, given: Mapping[str, Any], source: str, value: Any) -> str:
+    """Which option it is, where, and its value, cut where it is long."""
+    shown = option_name(name, options.model_fields[name]) if name in options.model_fields else name
+    return f"{shown} is {_cut(value)}" if name in given else f"{source}: {name} is {_cut(value)}"
+
+
+def _cut(value: Any) -> str:
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = short.maxlong = 200
+    try:
+        return short.repr(value)
+    except ValueError:  # Python shows no whole number of over 4,300 digits
+        return f"a {type(value).__name__} of very many digits"
+
+
+def _no_text(value: Any) -> str:
+    """Why a text can be neither a name nor a path, if it can't."""
+    texts = [value] if isinstance(value, str) else [part for part in value if isinstance(part, str)] if isinstance(value, (list, tuple)) else []
+    if any("\0" in text for text in texts):
+        return "It holds a zero byte. Leave it out."
+    try:
+        "".join(texts).encode("utf-8")
+    except UnicodeEncodeError:
+        return "It is not UTF-8 text. Write it, or rename the file, in UTF-8."
+    return ""
 
 
 def option_name(name: str, field: FieldInfo) -> str:

@@ -3,16 +3,16 @@
 import hashlib
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from data_prep.errors import InputError, first_few
-from data_prep.files import atomic
 from data_prep.guides import index_guides
 from data_prep.screen import Screen
+from data_prep.tensor_file import load_tensors, save_tensors
 
 CACHE_FORMAT = 1
 
@@ -249,8 +249,7 @@ def save_fate_data(data: FateData, path: str | Path) -> None:
     """Write the tensors, names, format version and fingerprint to a `.pt` file, atomically."""
     content: dict[str, object] = {f.name: getattr(data, f.name) for f in fields(data)}
     content = {k: list(v) if isinstance(v, tuple) else v.cpu() if isinstance(v, Tensor) else v for k, v in content.items()}
-    with atomic(path) as temporary:
-        torch.save({"format": CACHE_FORMAT, "kind": "fate-data", **content}, temporary)
+    save_tensors({"format": CACHE_FORMAT, "kind": "fate-data", **content}, Path(path))
 
 
 def load_fate_data(path: str | Path, *, expected: str | None = None) -> FateData:
@@ -319,7 +318,7 @@ def _read_cache(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"the cache {path} is not a file. Choose another path.")
     try:
-        content = torch.load(path, weights_only=True, map_location="cpu")
+        content = load_tensors(path)
     except Exception as error:  # torch raises many kinds for a foreign file
         raise InputError(f"{path} is not a cache of fate tensors ({type(error).__name__}). Choose another path, or delete it.") from error
     if not isinstance(content, dict) or content.pop("kind", None) != "fate-data":
@@ -331,4 +330,25 @@ def _from_cache(content: dict[str, Any], path: Path) -> FateData:
     parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "format"}
     if parts.keys() != {f.name for f in fields(FateData)}:
         raise InputError(f"the cache {path} lacks parts of the fate tensors, or has others. Delete it; it is built again.")
-    return FateData(**parts)
+    try:
+        _check_parts(parts)
+        return FateData(**parts)
+    except (InputError, RuntimeError) as error:
+        raise InputError(f"the cache {path} does not hold what was saved there: {error} Delete it; it is built again.") from error
+
+
+def _check_parts(parts: dict[str, Any]) -> None:
+    """Types, shapes and values that `build_fate_data` gives and `FateData` takes as given."""
+    for name, kind in get_type_hints(FateData).items():
+        value = parts[name]
+        if kind is str or get_origin(kind) is tuple:
+            texts = (value,) if kind is str else value
+            if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
+                raise InputError(f"{name} is not text.")
+        elif value is not None or name != "cluster":
+            dtype, ndim = (torch.float32, 1 + (name == "fate_prob")) if name in ("fate_prob", "guide_burden") else (torch.int64, 1)
+            if not isinstance(value, Tensor) or value.layout != torch.strided or value.dtype != dtype or value.ndim != ndim:
+                raise InputError(f"{name} is not a tensor of {dtype} with {ndim} axes.")
+    prob = parts["fate_prob"]
+    if not prob.numel() or not bool(((prob >= 0).all() & ((prob.sum(1) - 1).abs() < 1e-3).all())) or not bool(parts["guide_burden"].isfinite().all()):
+        raise InputError("fate_prob is not made of probabilities, or guide_burden is not finite.")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data_prep.errors import InputError
-from data_prep.files import atomic
+from data_prep.tensor_file import load_tensors, save_tensors
 from data_prep.tensors import FateData
 from hierarchy.adam import AdamState
 from hierarchy.natural import NaturalState
@@ -48,12 +48,15 @@ class Checkpoint:
         """The checkpoint of a run at `path`."""
         return cls(path=None if path is None else Path(path), key=run_key(data, priors, settings, time_scale))
 
-    def load_natural(self, device: torch.device) -> NaturalState | None:
-        """The natural steps' state, if there is one."""
+    def load_natural(self, first: NaturalState) -> NaturalState | None:
+        """The natural steps' state, if there is one, on the device of the `first`, which it must fit."""
         content = self._load()
         if content is None:
             return None
-        state: dict[str, Any] = content["natural"]
+        state = content.get("natural")
+        if not _fits(state, first):
+            raise InputError(f"the checkpoint {self.path} does not hold the state of this fit. Delete it to start anew.")
+        device = first.mean.device
         if state["covariance"] is not None:
             state["covariance"] = [c.to(device) for c in state["covariance"]]
         moved: dict[str, Any] = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in state.items()}
@@ -78,7 +81,7 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return None
         try:
-            content = torch.load(self.path, weights_only=True, map_location="cpu")
+            content = load_tensors(self.path)
         except Exception as error:  # torch raises many kinds for a foreign file
             raise InputError(f"the checkpoint {self.path} can't be loaded ({type(error).__name__}). Delete it to start anew.") from error
         if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("key") != self.key:
@@ -89,6 +92,22 @@ class Checkpoint:
     def _save(self, content: dict[str, Any]) -> None:
         assert self.path is not None
         self.content |= content
-        with atomic(self.path) as temporary:
-            torch.save({**self.content, "format": FORMAT, "key": self.key}, temporary)
+        save_tensors({**self.content, "format": FORMAT, "key": self.key}, self.path)
         self.saved = time.monotonic()
+
+
+def _fits(state: Any, first: NaturalState) -> bool:
+    """Whether a state has the parts of the `first` one, each of its type, shape and finite."""
+    if not isinstance(state, dict) or state.keys() != {f.name for f in dataclasses.fields(NaturalState)}:
+        return False
+    for name in ("mean", "log_scale", "weight"):
+        value, like = state[name], getattr(first, name)
+        if not isinstance(value, Tensor) or value.shape != like.shape or value.dtype != like.dtype or not bool(value.isfinite().all()):
+            return False
+    covariance, trace = state["covariance"], [state[name] for name in ("elbo", "moved", "weights")]
+    return (
+        (covariance is None or (isinstance(covariance, list) and all(isinstance(c, Tensor) and c.dtype == first.mean.dtype and c.ndim == 3 for c in covariance)))
+        and all(isinstance(values, list) and all(isinstance(v, float) for v in values) for values in trace)
+        and type(state["step"]) is int
+        and type(state["converged"]) is bool
+    )

@@ -30,10 +30,10 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
     device = choose_device(options.device)
     with run_folder(options.out, console.command) as folder:
         checkpoint = folder.path / "checkpoint.pt"
-        if not options.resume:
-            checkpoint.unlink(missing_ok=True)
         with console.step("reading"):
             screen, data = _read(options)
+        if not options.resume:  # only now: a wrong input leaves it
+            checkpoint.unlink(missing_ok=True)
         with console.step("fitting"):
             fitted = fit(data.to(device), settings=options.settings(), checkpoint=checkpoint, progress=console.progress)
         effects = summarise(fitted, n_draws=options.draws)
@@ -97,11 +97,13 @@ def score(options: ScoreOptions, console: Console) -> None:
 
 def _table(path: Path) -> pd.DataFrame:
     if not path.is_file():
-        raise InputError(f"{path} is not a file.")
+        raise InputError(f"{path} is not a file. Give the path of a CSV.")
     try:
         return pd.read_csv(path)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} can't be read as a CSV: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # pandas reads zip, xz, ... by the ending, and each raises its own
+        raise InputError(f"{path} can't be read as a CSV: {error}. Save it as UTF-8 CSV.") from error
 
 
 def main_fit() -> None:

@@ -212,7 +212,8 @@ def fit(
     problem = NaturalProblem(design=design, coords=coords, priors=priors, settings=settings)
     store = Checkpoint.of(checkpoint, data, priors, settings, time_scale)
 
-    natural = store.load_natural(data.device) or start(problem)
+    first = start(problem)
+    natural = store.load_natural(first) or first
     with _bar(progress, settings, natural.step, "natural steps") as say:
         natural = run_natural(problem, natural, on_step=_after(say, store.save_natural))
     model = HierarchyModel(

@@ -51,20 +51,59 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     for said, found, needed in (("table", table, {"gene"}), ("truth", truth, {"gene", "fate", "day", "theta"})):
         if lost := sorted(needed - set(found.columns)):
             raise InputError(f"the {said} has no column {', '.join(lost)}; it has: {first_few(found.columns, 20)}. Are table and truth the right way round?")
+        if found.empty:
+            raise InputError(f"the {said} has no rows. Give one that has.")
     if fate not in set(truth["fate"]):
         raise InputError(f"the truth has no fate {fate!r}; it has {first_few(sorted(set(truth['fate'])))} (--contrast-fate).")
-    wide = truth[truth["fate"] == fate].pivot(index="gene", columns="day", values="theta")
-    wide = wide[list(dict.fromkeys(truth["day"]))]
-    days = [c.removeprefix("betahat_") for c in table.columns if c.startswith("betahat_")]
+    days = [c.removeprefix("betahat_") for c in map(str, table.columns) if c.startswith("betahat_")]
+    if not days:
+        raise InputError(f"the table has no column betahat_…; it has: {first_few(table.columns, 20)}. Are table and truth the right way round?")
+    wide = _wide(truth, fate)
+    _once(table, ["gene"], "table")
     if len(days) != wide.shape[1]:
         raise InputError(f"the table has {len(days)} days but the truth has {wide.shape[1]} ({first_few(wide.columns)}). Score a table with its own truth.")
     unknown = sorted(set(table["gene"]) - set(wide.index))
     if unknown:
         raise InputError(f"{len(unknown)} genes of the table are not in the truth: {first_few(unknown)}. Score a table with its own truth.")
     theta = wide.loc[table["gene"]].to_numpy()
-    betahat, se = (table[[f"{name}_{d}" for d in days]].to_numpy() for name in ("betahat", "se"))
+    betahat, se = (np.column_stack([_numbers(table, f"{name}_{d}", "table") for d in days]) for name in ("betahat", "se"))
+    if (se <= 0).any():
+        row, column = np.argwhere(se <= 0)[0]
+        raise InputError(f"the table's se_{days[column]} is {se[row, column]} in row {row} ({table['gene'].iloc[row]}); errors must be positive.")
     rows = [_row(d, betahat[:, i], se[:, i], theta[:, i], level, z_call) for i, d in enumerate(days)]
     return pd.DataFrame([*rows, _row("all", betahat.ravel(), se.ravel(), theta.ravel(), level, z_call)])
+
+
+def _wide(truth: pd.DataFrame, fate: str) -> pd.DataFrame:
+    """θ of one fate, genes × days."""
+    own = truth[truth["fate"] == fate]
+    _once(own, ["gene", "day"], "truth")
+    own = own.assign(theta=_numbers(own, "theta", "truth"))
+    wide = own.pivot(index="gene", columns="day", values="theta")[list(dict.fromkeys(own["day"]))]
+    if (lost := wide.isna()).to_numpy().any():
+        gene, day = (axis[i] for axis, i in zip((wide.index, wide.columns), np.argwhere(lost.to_numpy())[0], strict=True))
+        raise InputError(f"the truth has no theta of gene {gene} on day {day}, fate {fate}. Give one for each gene and day.")
+    return wide
+
+
+def _once(table: pd.DataFrame, columns: list[str], said: str) -> None:
+    if (blank := table[columns].isna().any(axis=1)).any():
+        raise InputError(f"the {said} has no {' or '.join(columns)} in row {blank.idxmax()}. Name it.")
+    if (repeated := table.duplicated(columns)).any():
+        names = (" on ".join(map(str, row)) for row in table[repeated][columns].itertuples(index=False))
+        raise InputError(f"the {said} has {first_few(names)} twice. Keep one row for each.")
+
+
+def _numbers(table: pd.DataFrame, column: str, said: str) -> np.ndarray:
+    """A column of finite numbers."""
+    if list(table.columns).count(column) != 1:
+        raise InputError(f"the {said} has {list(table.columns).count(column)} columns {column}; it must have one. It has: {first_few(table.columns, 20)}.")
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(f"the {said}'s {column} is {table[column].iloc[row]!r} in row {row} ({table['gene'].iloc[row]}); it must be a finite number.")
+    return values
 
 
 def _row(day: str, betahat: np.ndarray, se: np.ndarray, theta: np.ndarray, level: float, z_call: float) -> dict[str, object]:
