@@ -42,6 +42,7 @@ def _rendered(page: Page, rows: int) -> str:
             rows=rows,
             static_rows=STATIC_ROWS,
         )
+        .lstrip()  # the template's macros leave empty lines
     )
 
 
