@@ -42,10 +42,25 @@ def read_guide_table(given: str | Path | pd.DataFrame, cells: np.ndarray) -> tup
     cells
         Names of the screen's cells.
 
+    Returns
+    -------
+    tuple
+        Presence, (cells, guides); the guides' names; what errors call the table.
+
     Raises
     ------
     InputError
-        a table of no known kind, a wrong entry with its line, a cell listed twice, or names that no cell of the screen has.
+        On a table of no known kind, a wrong entry with its line, a cell listed twice, or names that no cell of the screen has.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from data_prep import read_guide_table
+    >>> pairs = pd.DataFrame({"cell": ["AAA-1", "CCC-1", "CCC-1"], "guide": ["A_g1", "A_g1", "NTC_g1"]})
+    >>> presence, guides, _ = read_guide_table(pairs, np.array(["AAA-1", "CCC-1"], dtype=object))
+    >>> guides.tolist(), presence.toarray().tolist()
+    (['A_g1', 'NTC_g1'], [[1.0, 0.0], [1.0, 1.0]])
     """
     if isinstance(given, pd.DataFrame):
         where = "the guide table"

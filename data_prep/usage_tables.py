@@ -28,10 +28,24 @@ def read_usage_table(given: str | Path | pd.DataFrame, cells: np.ndarray) -> tup
     cells
         Names of the screen's cells.
 
+    Returns
+    -------
+    tuple
+        Usage, float64 (cells, programs); the programs' names; what errors call the table.
+
     Raises
     ------
     InputError
-        an entry that is no number, with its line; a cell listed twice; cells of the screen that the table lacks.
+        On an entry that is no number, with its line; a cell listed twice; cells of the screen that the table lacks.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from data_prep import read_usage_table
+    >>> usages = pd.DataFrame({"1": [0.2, 3.0], "2": [0.8, 1.0]}, index=["CCC-1", "AAA-1"])  # as cNMF writes them
+    >>> usage, programs, _ = read_usage_table(usages, ["AAA-1", "CCC-1"])
+    >>> programs, usage.tolist()
+    (('program_1', 'program_2'), [[3.0, 1.0], [0.2, 0.8]])
     """
     if isinstance(given, pd.DataFrame):
         return _of_frame(given, cells)
