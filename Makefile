@@ -3,7 +3,7 @@ PY := .venv/bin/python
 OUT ?= results/demo
 READY := .venv/ready
 
-.PHONY: demo test test-slow lint bench env clean
+.PHONY: demo test test-slow lint bench docs env clean
 
 demo: $(READY)
 	$(PY) scripts/simulate_screen.py --out $(OUT)
@@ -24,6 +24,11 @@ lint: $(READY)
 bench: $(READY)
 	$(PY) benchmarks/run_all.py
 
+docs: $(READY)
+	rm -rf docs/api/generated
+	$(PY) -m sphinx -W --keep-going -n -q -b html docs docs/_build/html
+	@echo "The site: docs/_build/html/index.html"
+
 env: $(READY)
 
 $(READY): pyproject.toml constraints.txt
@@ -33,4 +38,4 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 clean:
-	rm -rf .venv results build *.egg-info
+	rm -rf .venv results build docs/_build docs/api/generated *.egg-info

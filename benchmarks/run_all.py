@@ -23,6 +23,7 @@ COMMANDS = (
     ("null_confusion",),
     ("null_burden",),
     ("null_cost",),
+    ("reading_memory",),
 )
 
 

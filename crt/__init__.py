@@ -18,6 +18,7 @@ from crt.ntc_groups import NTCGroupInputs, build_ntc_group_inputs, make_ntc_grou
 from crt.plots import qq_plot, qq_plot_ntc_pvals
 from crt.propensity import LogisticSettings
 from crt.report import write_diagnostics
+from crt.report_page import crt_report, null_report
 from crt.results import CRTResult, store_results_in_adata
 from crt.run import run_all_genes_union_crt, run_one_gene_union_crt
 from crt.samplers import SAMPLERS, BernoulliIndex, Resamples, StratifiedPermutation, bernoulli_index_sampler, stratified_permutation_sampler
@@ -49,11 +50,13 @@ __all__ = [
     "compute_ntc_group_null_pvals_parallel",
     "crt_pvals_for_ntc_groups_ensemble",
     "crt_pvals_for_ntc_groups_ensemble_skew",
+    "crt_report",
     "diagnose_null",
     "draws",
     "make_ntc_groups_ensemble",
     "make_ntc_groups_matched_by_freq",
     "make_sceptre_style_synth",
+    "null_report",
     "prepare_crt_inputs",
     "qq_plot",
     "qq_plot_ntc_pvals",

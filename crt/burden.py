@@ -1,6 +1,7 @@
 """Burden: how many guides a cell carries, as a covariate."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import anndata as ad
@@ -11,7 +12,7 @@ from crt.read import guide_map_of, in_order
 from data_prep.errors import InputError, missing_key
 from data_prep.guides import presence
 from data_prep.read import read_guides
-from data_prep.screen import NTC_LABELS
+from data_prep.screen import NTC_LABELS, GuideMap
 from data_prep.source import open_view
 
 BURDEN_KEY = "log1p_non_ntc_guides_per_cell"
@@ -22,13 +23,15 @@ def add_burden_covariate(
     *,
     name: str = BURDEN_KEY,
     count: Literal["non_ntc", "all"] = "non_ntc",
-    covar_key: str = "covar",
+    guides: str | Path | pd.DataFrame | None = None,
+    guide_map: GuideMap | pd.DataFrame | str | Path | None = None,
+    covar_key: str | None = "covar",
     guide_assignment_key: str = "guide_assignment",
     guide2gene_key: str = "guide2gene",
     guide_names_key: str = "guide_names",
     ntc_labels: Sequence[str] = NTC_LABELS,
 ) -> pd.Series:
-    """Add log(1 + guides in the cell) to `adata.obsm[covar_key]` as a column, and return it.
+    """Add log(1 + guides in the cell) to `adata.obsm[covar_key]` as a column, or to `adata.obs` if `covar_key` is None, and return it.
 
     The table is replaced by a copy with the column, so a table shared with another object stays as it is.
 
@@ -40,8 +43,12 @@ def add_burden_covariate(
         Of the column; an existing column of that name is replaced.
     count
         "non_ntc" guides, or "all".
+    guides
+        A table of the guides in cells in place of `guide_assignment_key`, as in `prepare_crt_inputs`.
+    guide_map
+        The guide → gene map in place of `guide2gene_key`, as in `prepare_crt_inputs`.
     covar_key
-        The covariates, a DataFrame in `obsm`.
+        The covariates, a DataFrame in `obsm`; None where they are columns of `obs`.
     guide_assignment_key
         The guides, as in `prepare_crt_inputs`.
     guide2gene_key
@@ -71,16 +78,25 @@ def add_burden_covariate(
     """
     if count not in ("non_ntc", "all"):
         raise InputError(f"count is {count!r}; choose 'non_ntc' or 'all'.")
-    if covar_key not in adata.obsm:
-        raise missing_key("obsm", covar_key, adata.obsm.keys(), "The burden is a column of the covariate table.")
-    table = adata.obsm[covar_key]
-    if not isinstance(table, pd.DataFrame):
-        raise InputError(f"obsm[{covar_key!r}] is a {type(table).__name__}; the burden is a named column, so store the covariates as a DataFrame.")
+    table = adata.obs if covar_key is None else _table(adata, covar_key)
     with open_view(adata) as view:
-        matrix, names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key)
-        guides = presence(matrix, view.names("obs"), where=where)
-        guide_map = in_order(guide_map_of(view, guide2gene_key, ntc_labels), names, where, guide2gene_key)
-    counted = np.ones(names.size, bool) if count == "all" else ~guide_map.is_ntc
-    burden = pd.Series(np.log1p(np.asarray(guides[:, np.flatnonzero(counted)].sum(1)).ravel().astype(np.float64)), index=table.index, name=name)
-    adata.obsm[covar_key] = table.assign(**{name: burden})
+        matrix, names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides)
+        carriers = presence(matrix, view.names("obs"), where=where)
+        mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels)
+    is_ntc = in_order(mapping, names, where, map_where).is_ntc
+    counted = np.ones(names.size, bool) if count == "all" else ~is_ntc
+    burden = pd.Series(np.log1p(np.asarray(carriers[:, np.flatnonzero(counted)].sum(1)).ravel().astype(np.float64)), index=table.index, name=name)
+    if covar_key is None:
+        adata.obs[name] = burden
+    else:
+        adata.obsm[covar_key] = table.assign(**{name: burden})
     return burden
+
+
+def _table(adata: Any, key: str) -> pd.DataFrame:
+    if key not in adata.obsm:
+        raise missing_key("obsm", key, adata.obsm.keys(), "The burden is a column of the covariate table, or with covar_key=None of obs.")
+    table = adata.obsm[key]
+    if not isinstance(table, pd.DataFrame):
+        raise InputError(f"obsm[{key!r}] is a {type(table).__name__}; the burden is a named column, so store the covariates as a DataFrame.")
+    return table

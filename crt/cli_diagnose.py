@@ -39,6 +39,7 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
                 max_groups=options.max_groups,
                 program=options.program,
                 n_jobs=options.n_jobs,
+                progress=console.progress,
             )
         with console.step("null curve"):
             groups = make_ntc_groups_ensemble(inputs, n_ensemble=1, seed0=found.summary["seed_groups"], group_size=size, max_groups=NULL_GROUPS)[0]

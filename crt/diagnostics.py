@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import beta, kstest
 
-from crt.engine import UnitSettings, each_unit, run_unit
+from crt.engine import UnitSettings, all_units, run_unit
 from crt.inputs import CRTInputs
 from crt.ntc import ntc_group_results, pvalue_table
 from crt.ntc_groups import Groups, make_ntc_groups_ensemble
@@ -80,6 +80,7 @@ def diagnose_null(
     n_checks: int = 12,
     n_jobs: int = 1,
     thresholds: Thresholds | None = None,
+    progress: bool = False,
 ) -> NullDiagnostics:
     """Test genes and NTC groups, measure both, run the groups again with a constant propensity, and judge.
 
@@ -106,6 +107,8 @@ def diagnose_null(
         Worker threads; nothing depends on it.
     thresholds
         What the verdict depends on; by default those of `Thresholds`.
+    progress
+        Show bars (on a terminal).
 
     Returns
     -------
@@ -135,10 +138,11 @@ def diagnose_null(
     ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=n_ensemble, seed0=seed0, group_size=group_size, max_groups=max_groups)
     probe = UnitProbe.of(inputs, program=program)
     names = list(inputs.genes if genes is None else genes)
-    real = _genes(probe, names, inputs, settings, n_jobs)
-    ntc = ntc_group_results(probe, inputs, ensemble, settings, group_size=group_size, n_jobs=n_jobs)
+    bars = ("genes", "NTC groups", "NTC groups, constant propensity") if progress else ("", "", "")
+    real = all_units(probe, names, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings, n_jobs=n_jobs, bar=bars[0])
+    ntc = ntc_group_results(probe, inputs, ensemble, settings, group_size=group_size, n_jobs=n_jobs, bar=bars[1])
     constant = replace(settings, propensity_mode="oracle_const", skew_normal=False)
-    oracle = ntc_group_results(run_unit, inputs, ensemble, constant, group_size=group_size, n_jobs=n_jobs)
+    oracle = ntc_group_results(run_unit, inputs, ensemble, constant, group_size=group_size, n_jobs=n_jobs, bar=bars[2])
     raw, skew = (pvalue_table([u.result for u in ntc], ensemble, inputs, which) for which in ("p_raw", "p_skew"))
     oracle_raw = pvalue_table(oracle, ensemble, inputs, "p_raw")
     units = units_table(real, ntc, ensemble, inputs, settings)
@@ -237,13 +241,6 @@ def curve_summary(p: np.ndarray, n_resamples: int | None) -> dict[str, Any]:
         high = beta.ppf(0.975, hits + 1, n - hits) if hits < n else 1.0
         out[f"p<={level:g}"] = {"rate": hits / n, "low": _plain(low), "high": _plain(high)}
     return out
-
-
-def _genes(probe: UnitProbe, names: Sequence[str], inputs: CRTInputs, settings: UnitSettings, n_jobs: int) -> list[MeasuredUnit]:
-    found: dict[str, MeasuredUnit] = {}
-    for batch in each_unit(probe, names, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings, n_jobs=n_jobs):
-        found.update({unit.name: unit for unit in batch})
-    return [found[name] for name in names]
 
 
 def _record(inputs: CRTInputs, settings: UnitSettings, seed0: int, *, group_size: int, n_ensemble: int, program: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from tqdm import tqdm
 
 from crt.inputs import CRTInputs
 from crt.propensity import MODES, Coefficients, LogisticSettings, Propensity, fit_logistic
@@ -14,7 +15,7 @@ from crt.samplers import BernoulliIndex, Drawer, Sampler
 from crt.skew_normal import skew_normal_pvalues
 from crt.statistics import NullDraws, Projection, draws
 from crt.streams import checked_seed, unit_seed
-from data_prep.errors import InputError
+from data_prep.errors import InputError, whole_number
 
 STAGES = (4_999, 24_999)  # what adaptive runs draw after the first B
 FEW = 5  # a program with at most this many resamples as extreme as it (itself counted) sends its unit to the next stage
@@ -69,8 +70,7 @@ class UnitSettings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if isinstance(self.n_resamples, bool) or not isinstance(self.n_resamples, (int, np.integer)) or self.n_resamples < 1:
-            raise InputError(f"the number of resamples is {self.n_resamples!r}; give a whole number, 1 or more.")
+        whole_number("the number of resamples", self.n_resamples)
         if self.side not in SIDES:
             raise InputError(f"side is {self.side!r}; choose {', '.join(map(repr, SIDES))}.")
         if not callable(self.propensity_mode) and self.propensity_mode not in MODES:
@@ -276,8 +276,7 @@ def each_unit(
     n_jobs: int = 1,
 ) -> Iterator[list[T]]:
     """`run_units` for any `test` that takes what `run_unit` takes."""
-    if isinstance(n_jobs, bool) or not isinstance(n_jobs, (int, np.integer)) or n_jobs < 1:
-        raise InputError(f"n_jobs is {n_jobs!r}; give a whole number, 1 or more.")
+    whole_number("n_jobs", n_jobs)
     drawer = settings.sampler.bind(inputs)
     whole = inputs.control_group == "complement"
     projection = Projection.of(inputs.gram, inputs.cross) if whole else None
@@ -303,6 +302,25 @@ def each_unit(
             running |= {pool.submit(work, batch) for _, batch in zip(range(len(done)), waiting, strict=False)}
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def all_units(
+    test: Callable[..., T],
+    names: Sequence[str],
+    treated_of: Callable[[str], np.ndarray],
+    inputs: CRTInputs,
+    settings: UnitSettings,
+    *,
+    n_jobs: int = 1,
+    bar: str = "",
+) -> list[T]:
+    """`each_unit` to its end, in the order of the names; `bar` names the units of a progress bar, drawn on a terminal."""
+    found: dict[str, T] = {}
+    with tqdm(total=len(names), disable=None if bar else True, unit=f" {bar}") as shown:
+        for batch in each_unit(test, names, treated_of, inputs, settings, n_jobs=n_jobs):
+            found.update({one.name: one for one in batch})  # type: ignore[attr-defined]
+            shown.update(len(batch))
+    return [found[name] for name in names]
 
 
 def _fit_batch(sets: Sequence[np.ndarray], inputs: CRTInputs, settings: UnitSettings) -> list[Coefficients | None]:

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from crt.read import guide_map_of, in_order, same_index, slot, storable, usage_of
+from crt.layout import empty_rows, moments, ntc_only
+from crt.read import covariates_of, guide_map_of, in_order, same_index, storable, usage_of
 from data_prep.design import encode_covariates
-from data_prep.errors import InputError, warn
+from data_prep.errors import InputError, first_few, warn
 from data_prep.guides import presence
-from data_prep.outcomes import check_outcome, check_usage, clr_usage
+from data_prep.outcomes import all_rows, check_outcome, check_usage, clr_usage
 from data_prep.read import read_guides
 from data_prep.screen import NTC_LABELS, GuideMap
 from data_prep.source import open_view
@@ -145,22 +147,48 @@ def make_inputs(
     n, p = C.shape
     if n == 0 or Y.shape[0] != n or guides.shape[0] != n:
         raise InputError(f"C has {n:,} cells, Y {Y.shape[0]:,} and the guides {guides.shape[0]:,}; they must be the same cells, one at least.")
-    if not (C[:, 0] == 1).all():
+    rows = empty_rows(n, p, Y.shape[1])
+    rows[:, :p], rows[:, p : p + Y.shape[1]] = C, Y
+    return inputs_of_rows(
+        rows,
+        guides=guides,
+        guide_map=guide_map,
+        program_names=program_names,
+        covar_names=covar_names,
+        cells=cells,
+        covar_df_raw=covar_df_raw,
+        batch_raw=batch_raw,
+        control_group=control_group,
+    )
+
+
+def inputs_of_rows(
+    rows: np.ndarray,
+    *,
+    guides: sp.spmatrix,
+    guide_map: GuideMap,
+    program_names: Sequence[str],
+    covar_names: Sequence[str],
+    cells: np.ndarray,
+    covar_df_raw: pd.DataFrame | None = None,
+    batch_raw: pd.Series | None = None,
+    control_group: ControlGroup = "complement",
+) -> CRTInputs:
+    """As `make_inputs`, from rows of `crt.layout.empty_rows` that hold covariates and outcomes; they are kept, and made read-only."""
+    n, p = len(rows), len(covar_names)
+    if not (rows[:, 0] == 1).all():
         raise InputError("column 0 of C must be the intercept: all ones.")
     if control_group not in CONTROL_GROUPS:
         raise InputError(f"control_group is {control_group!r}; choose {' or '.join(map(repr, CONTROL_GROUPS))}.")
-    width = -(-(p + Y.shape[1]) // 16) * 16
-    rows = _aligned_zeros((n, width))
-    rows[:, :p], rows[:, p : p + Y.shape[1]] = C, Y
     columns = np.ascontiguousarray(rows[:, :p].T)
     csc = sp.csc_matrix(guides)
     csc.sort_indices()
     is_ntc = guide_map.is_ntc
-    ntc_cells = _ntc_only(csc, is_ntc)
+    ntc_cells = ntc_only(csc, is_ntc)
     if control_group == "ntc_cells" and ntc_cells.size == 0:
         raise InputError("control_group is 'ntc_cells' but no cell carries only NTC guides. Check which guides the map calls NTC, or use the complement.")
-    gram, cross = _moments(rows, p, len(program_names))
-    ntc_gram, ntc_cross = _moments(rows[ntc_cells], p, len(program_names)) if control_group == "ntc_cells" else (np.zeros_like(gram), np.zeros_like(cross))
+    gram, cross = moments(rows, p, len(program_names))
+    ntc_gram, ntc_cross = moments(rows[ntc_cells], p, len(program_names)) if control_group == "ntc_cells" else (np.zeros_like(gram), np.zeros_like(cross))
     gene_to_cols = {str(g): np.flatnonzero((guide_map.gene == g) & ~is_ntc) for g in sorted(set(guide_map.gene[~is_ntc]))}
     for array in (rows, columns, gram, cross, ntc_gram, ntc_cross, ntc_cells, csc.data, csc.indices, csc.indptr):
         array.flags.writeable = False
@@ -190,6 +218,10 @@ def make_inputs(
 def prepare_crt_inputs(
     adata: Any,
     *,
+    usage: str | Path | pd.DataFrame | None = None,
+    guides: str | Path | pd.DataFrame | None = None,
+    guide_map: GuideMap | pd.DataFrame | str | Path | None = None,
+    covariates: Sequence[str] | None = None,
     usage_key: str = "cnmf_usage",
     covar_key: str = "covar",
     guide_assignment_key: str = "guide_assignment",
@@ -207,6 +239,15 @@ def prepare_crt_inputs(
     ----------
     adata
         AnnData, MuData, or a path to .h5ad, .h5mu or .zarr.
+    usage
+        A table of program usage in place of `usage_key`: cNMF's `NAME.usages.k_K.dt_X.consensus.txt`, another CSV or TSV, or a DataFrame; cells are
+        matched by name.
+    guides
+        A table of the guides in cells in place of `guide_assignment_key`: Cell Ranger's calls, one row for each cell and guide, or a matrix.
+    guide_map
+        The guide → gene map in place of `guide2gene_key`: a table or file of guide_name, gene_name, is_ntc, or as SCEPTRE or Cell Ranger have it.
+    covariates
+        Columns of `obs` in place of `covar_key`.
     usage_key
         Program usage, in `obsm` or `layers`.
     covar_key
@@ -214,7 +255,7 @@ def prepare_crt_inputs(
     guide_assignment_key
         Guides of each cell, in `obsm`, `layers` or a MuData modality.
     guide2gene_key
-        Guide → gene, in `uns`: a dict, or a table of guide_name, gene_name, is_ntc.
+        Guide → gene, in `uns`: a dict, or a table of guide_name, gene_name, is_ntc. Where it is not there, `uns["guide_map"]` is read.
     guide_names_key
         Names of the guides, in `uns`, where the guides are a bare matrix.
     batch_key
@@ -227,7 +268,7 @@ def prepare_crt_inputs(
         "complement", all cells without the unit's guides, right at high MOI; "ntc_cells", only cells whose guides are all NTC, right at
         low MOI, where other perturbations in the complement bias every comparison.
     ntc_labels
-        Genes that mark NTC guides.
+        Genes that mark NTC guides, in any case.
 
     Returns
     -------
@@ -255,32 +296,38 @@ def prepare_crt_inputs(
         raise InputError(f"transform is {transform!r}; choose 'clr' or 'none'.")
     with open_view(adata) as view:
         cells = view.names("obs")
-        usage, programs = usage_of(view, usage_key, cells)
-        covariates = slot(view, covar_key, "Name the covariates with covar_key (--covar-key).")
-        matrix, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key)
-        mapping = guide_map_of(view, guide2gene_key, ntc_labels)
-    if cells.size == 0:
-        raise InputError("the screen has no cells.")
-    if isinstance(matrix, pd.DataFrame):
-        same_index(matrix.index, cells, where)
-    guides = presence(matrix, cells, where=where)
-    guide_map = in_order(mapping, guide_names, where, guide2gene_key)
-    said = f"obsm[{usage_key!r}]"
-    if transform == "clr":
-        Y = clr_usage(check_usage(usage, cells, where=said), eps_quantile=eps_quantile, where=said)
-    else:
-        Y = storable(check_outcome(usage, cells, where=said), said)
-    raw = covariates if isinstance(covariates, pd.DataFrame) else None
-    design = encode_covariates(covariates, cells, where=f"obsm[{covar_key!r}]")
-    inputs = make_inputs(
-        C=design.matrix,
-        Y=Y,
-        guides=guides,
-        guide_map=guide_map,
+        if cells.size == 0:
+            raise InputError("the screen has no cells.")
+        values, programs, said = usage_of(view, usage, usage_key, cells)
+        table, covar_where = covariates_of(view, covariates, covar_key)
+        matrix, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides)
+        mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels)
+        if isinstance(matrix, pd.DataFrame):
+            same_index(matrix.index, cells, where)
+        carriers = presence(matrix, cells, where=where)
+        ordered = in_order(mapping, guide_names, where, map_where)
+        if lost := sorted({*mapping.gene[~mapping.is_ntc]} - {*ordered.gene}):
+            warn(f"{len(lost)} genes of {map_where} have no guide in {where} and are not tested: {first_few(lost)}")
+        values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=said)
+        design = encode_covariates(table, cells, where=covar_where)
+        covar_names = design.names
+        rows = empty_rows(cells.size, len(covar_names), values.shape[1])
+        rows[:, : len(covar_names)] = design.matrix
+        del design  # in float64, it is as large as a third of the rows
+        outcomes = rows[:, len(covar_names) :][:, : values.shape[1]]
+        if transform == "clr":
+            clr_usage(values, eps_quantile=eps_quantile, where=said, out=outcomes)
+        else:
+            outcomes[:] = storable(all_rows(values, where=said), said)
+    raw = table if isinstance(table, pd.DataFrame) else None
+    inputs = inputs_of_rows(
+        rows,
+        guides=carriers,
+        guide_map=ordered,
         program_names=programs,
-        covar_names=design.names,
+        covar_names=covar_names,
         cells=cells,
-        covar_df_raw=None if raw is None else raw.copy(),
+        covar_df_raw=raw,
         batch_raw=None if raw is None or batch_key not in raw.columns else raw[batch_key].copy(),
         control_group=control_group,
     )
@@ -290,26 +337,3 @@ def prepare_crt_inputs(
             "some other perturbation, which biases every comparison. Use control_group='ntc_cells' (--control-group ntc_cells)."
         )
     return inputs
-
-
-def _aligned_zeros(shape: tuple[int, int]) -> np.ndarray:
-    """Zeros whose rows start on 64-byte lines."""
-    count = shape[0] * shape[1]
-    buffer = np.zeros(count + 16, np.float32)
-    first = (-buffer.ctypes.data % 64) // 4
-    return buffer[first : first + count].reshape(shape)
-
-
-def _moments(rows: np.ndarray, p: int, n_programs: int) -> tuple[np.ndarray, np.ndarray]:
-    """C'C and C'Y in float64, a block of cells at a time."""
-    total = np.zeros((p, p + n_programs))
-    for first in range(0, len(rows), 65_536):
-        block = rows[first : first + 65_536, : p + n_programs].astype(np.float64)
-        total += block[:, :p].T @ block
-    return total[:, :p].copy(), total[:, p:].copy()
-
-
-def _ntc_only(guides: sp.csc_matrix, is_ntc: np.ndarray) -> np.ndarray:
-    ntc = np.bincount(guides[:, np.flatnonzero(is_ntc)].indices, minlength=guides.shape[0])
-    targeting = np.bincount(guides[:, np.flatnonzero(~is_ntc)].indices, minlength=guides.shape[0])
-    return np.flatnonzero((ntc > 0) & (targeting == 0)).astype(np.int32)

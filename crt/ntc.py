@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from crt.engine import T, UnitResult, UnitSettings, each_unit, run_unit
+from crt.engine import T, UnitResult, UnitSettings, all_units, run_unit
 from crt.inputs import CRTInputs
 from crt.ntc_groups import Groups, check_groups
 from crt.propensity import Propensity
@@ -254,15 +254,12 @@ def compute_ntc_group_null_pvals_parallel(
 
 
 def ntc_group_results(
-    test: Callable[..., T], inputs: CRTInputs, ensemble: Sequence[Groups], settings: UnitSettings, *, group_size: int, n_jobs: int = 1
+    test: Callable[..., T], inputs: CRTInputs, ensemble: Sequence[Groups], settings: UnitSettings, *, group_size: int, n_jobs: int = 1, bar: str = ""
 ) -> list[T]:
-    """Every group of every member through one run, in their order; `test` is as in `each_unit` and gives something with a `name`."""
+    """Every group of every member through one run, in their order; `test` and `bar` are as in `all_units`, and what it gives has a `name`."""
     check_groups(ensemble, group_size)
     columns = {name: cols for groups in ensemble for name, cols in groups.items()}
-    found: dict[str, T] = {}
-    for batch in each_unit(test, list(columns), lambda name: inputs.treated(columns[name]), inputs, settings, n_jobs=n_jobs):
-        found.update({one.name: one for one in batch})  # type: ignore[attr-defined]
-    return [found[name] for name in columns]
+    return all_units(test, list(columns), lambda name: inputs.treated(columns[name]), inputs, settings, n_jobs=n_jobs, bar=bar)
 
 
 def pvalue_table(units: Sequence[UnitResult], ensemble: Sequence[Groups], inputs: CRTInputs, which: str) -> pd.DataFrame:

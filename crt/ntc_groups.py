@@ -8,7 +8,7 @@ import numpy as np
 
 from crt.inputs import CRTInputs
 from crt.streams import unit_seed
-from data_prep.errors import InputError
+from data_prep.errors import InputError, whole_number
 
 log = logging.getLogger(__name__)
 Groups = Mapping[str, np.ndarray]  # name of a group → columns of its guides
@@ -79,8 +79,7 @@ def build_ntc_group_inputs(inputs: CRTInputs, *, group_size: int = 6, n_bins: in
     [0, 1, 2, 3, 4]
     """
     for name, value in (("group_size", group_size), ("n_bins", n_bins)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-            raise InputError(f"{name} is {value!r}; give a whole number, 1 or more.")
+        whole_number(name, value)
     if inputs.ntc_cols.size < group_size:
         raise InputError(f"the screen has {inputs.ntc_cols.size} NTC guides, but group_size is {group_size}. Give a smaller one (--group-size).")
     if not inputs.gene_to_cols:
@@ -115,7 +114,7 @@ def make_ntc_groups_matched_by_freq(
 
     Returns
     -------
-    dict of str to numpy.ndarray
+    dict[str, numpy.ndarray]
         Name of a group → columns of its guides, rising.
 
     Raises
@@ -175,7 +174,7 @@ def make_ntc_groups_ensemble(
 
     Returns
     -------
-    tuple of dict of str to numpy.ndarray
+    tuple[dict[str, numpy.ndarray], ...]
         For each partition, name of a group → columns of its guides.
 
     Raises
@@ -192,8 +191,7 @@ def make_ntc_groups_ensemble(
     >>> [len(groups) for groups in ensemble], list(ensemble[1])[:2]
     ([8, 8], ['ntc_01_000', 'ntc_01_001'])
     """
-    if isinstance(n_ensemble, bool) or not isinstance(n_ensemble, (int, np.integer)) or n_ensemble < 1:
-        raise InputError(f"n_ensemble is {n_ensemble!r}; give a whole number, 1 or more.")
+    whole_number("n_ensemble", n_ensemble)
     prepared = build_ntc_group_inputs(inputs, group_size=group_size, n_bins=n_bins)
     return tuple(make_ntc_groups_matched_by_freq(prepared, seed=seed0, max_groups=max_groups, prefix=f"ntc_{m:02d}") for m in range(n_ensemble))
 

@@ -18,6 +18,8 @@ class CRTOptions(ScreenOptions):
     guide_key: str = Field("guide_assignment", description="key of the guides of each cell, in obsm, layers or a MuData modality")
     guide2gene_key: str = Field("guide2gene", description="uns key of the guide → gene map, a dict or a table")
     usage_key: str = Field("cnmf_usage", description="program usage, in obsm or layers")
+    usage: Path | None = Field(None, description="table of program usage, in place of the key: cNMF's usages file, or another CSV or TSV")
+    covariates: Names | None = Field(None, description="columns of obs that are the covariates, in place of covar-key")
     batch_key: str = Field("batch", description="batch column of the covariate table")
     transform: Literal["clr", "none"] = Field("clr", description="clr for usage; none takes any outcome as it is")
     targets: Names | None = Field(None, description="genes to test; all by default")
@@ -58,6 +60,10 @@ class CRTOptions(ScreenOptions):
     def reading(self) -> dict[str, Any]:
         """Where the parts of the screen are, as `prepare_crt_inputs` takes them."""
         return {
+            "usage": self.usage,
+            "guides": self.guides,
+            "guide_map": self.guide_map,
+            "covariates": self.covariates,
             "usage_key": self.usage_key,
             "covar_key": self.covar_key,
             "guide_assignment_key": self.guide_key,

@@ -1,43 +1,66 @@
 """The parts of a screen that the test needs, found and checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from data_prep.errors import InputError, first_few, missing_key, warn
+from data_prep.errors import InputError, first_few, warn
+from data_prep.read import read_guide_map
+from data_prep.rows import StoredRows
 from data_prep.screen import GuideMap
 from data_prep.source import View
+from data_prep.usage_tables import read_usage_table
+
+DEFAULT_MAP = "guide2gene"
 
 
-def slot(view: View, key: str, mend: str) -> Any:
-    """`obsm[key]` or `layers[key]`."""
-    slot = "layers" if view.find("obsm", key) is None and view.find("layers", key) is not None else "obsm"
-    return view.need(slot, key, mend)
+def slot_of(view: View, key: str) -> str:
+    """Where `key` is: "layers" if only those have it, else "obsm"."""
+    return "layers" if view.find("obsm", key) is None and view.find("layers", key) is not None else "obsm"
 
 
-def usage_of(view: View, key: str, cells: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The outcomes as stored, and the programs' names: the table's columns, else `uns["program_names"]`, else numbers."""
-    found = slot(view, key, "Name the program usage with usage_key (--usage-key).")
+def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cells: np.ndarray) -> tuple[Any, tuple[str, ...], str]:
+    """The outcomes of the table given, else as stored; the programs' names; and what to call it.
+
+    Of those stored, a table's columns name the programs, else `uns["program_names"]`, else numbers.
+    """
+    if given is not None:
+        return read_usage_table(given, cells)
+    found, where = view.need_rows(slot_of(view, key), key, "Name the program usage with usage_key (--usage-key)."), f"obsm[{key!r}]"
     if isinstance(found, pd.DataFrame):
-        same_index(found.index, cells, f"obsm[{key!r}]")
-        return found.to_numpy(), tuple(str(c) for c in found.columns)
-    values = found.toarray() if sp.issparse(found) else np.asarray(found)
+        same_index(found.index, cells, where)
+        return found, tuple(str(c) for c in found.columns), where
+    values = found.toarray() if sp.issparse(found) else found if isinstance(found, StoredRows) else np.asarray(found)
     n_programs = values.shape[1] if values.ndim == 2 else 0
     if view.find("uns", "program_names") is not None:
         names = tuple(str(n) for n in np.asarray(view.need("uns", "program_names", "")).ravel())
         if len(names) != n_programs:
-            raise InputError(
-                f"uns['program_names'] has {len(names)} names but obsm[{key!r}] has {n_programs} programs. Give one name for each column, or remove it."
-            )
-        return values, names
-    return values, tuple(f"program_{k}" for k in range(n_programs))
+            raise InputError(f"uns['program_names'] has {len(names)} names but {where} has {n_programs} programs. Give one name for each column, or remove it.")
+        return values, names, where
+    return values, tuple(f"program_{k}" for k in range(n_programs)), where
+
+
+def covariates_of(view: View, columns: Sequence[str] | None, key: str) -> tuple[pd.DataFrame | np.ndarray, str]:
+    """These columns of `obs` as a table, else `obsm[key]`; and what to call it. A table is the caller's own."""
+    if columns is None:
+        found = view.need(slot_of(view, key), key, "Name the covariates with covar_key (--covar-key), or columns of obs with covariates (--covariates).")
+        return found.copy() if isinstance(found, pd.DataFrame) and not view.on_disk else found, f"obsm[{key!r}]"
+    listed = [columns] if isinstance(columns, str) else list(columns)
+    if not listed or (repeated := [name for name in listed if listed.count(name) > 1]):
+        said = f"covariates names {first_few(dict.fromkeys(repeated))} twice" if listed else "covariates is empty"
+        raise InputError(f"{said}. Name columns of obs, each once.")
+    series = {name: view.need("obs", name, "Name columns of obs with covariates (--covariates).") for name in listed}
+    return pd.DataFrame(series), "obs"
 
 
 def same_index(index: pd.Index, cells: np.ndarray, where: str) -> None:
     """Raise unless a table's index names the screen's cells, in order."""
+    if index.equals(pd.Index(cells)):  # spares a copy of a million names
+        return
     theirs, mine = index.astype(str).to_numpy(dtype=object), np.asarray(cells).astype(str).astype(object)
     if theirs.size != mine.size:
         raise InputError(f"{where} has {theirs.size:,} rows but the screen has {mine.size:,} cells.")
@@ -46,20 +69,14 @@ def same_index(index: pd.Index, cells: np.ndarray, where: str) -> None:
         raise InputError(f"{where} names its cells differently from the screen, first in row {row} ({theirs[row]} and {mine[row]}). Bring both into one order.")
 
 
-def guide_map_of(view: View, key: str, ntc_labels: Sequence[str]) -> GuideMap:
-    """The map in `uns[key]`: a dict or a table."""
-    holder = view.find("uns", key)
-    if holder is None:
-        raise missing_key("uns", key, view.keys("uns"), "Put the guide → gene map there, as a dict or a table, or name it with guide2gene_key.")
-    found = holder.get("uns", key)
-    if isinstance(found, pd.DataFrame):
-        return GuideMap.from_frame(found, ntc_labels=ntc_labels, where=f"uns[{key!r}]")
-    if isinstance(found, Mapping):
-        return GuideMap.from_mapping({str(k): str(v) for k, v in found.items()}, ntc_labels=ntc_labels)
-    raise InputError(f"uns[{key!r}] is a {type(found).__name__}; it must be a DataFrame or a dict of guide → gene.")
+def guide_map_of(view: View, given: GuideMap | pd.DataFrame | str | Path | None, key: str, ntc_labels: Sequence[str]) -> tuple[GuideMap, str]:
+    """The map given, else `uns[key]`, else (for the default key) `uns["guide_map"]`; and what to call it."""
+    keys = (key, "guide_map") if key == DEFAULT_MAP else (key,)
+    mend = "Put the guide → gene map there, as a dict or a table, name it with guide2gene_key, or give it with guide_map."
+    return read_guide_map(view, given, keys=keys, ntc_labels=ntc_labels, mend=mend)
 
 
-def in_order(mapping: GuideMap, names: np.ndarray, where: str, key: str) -> GuideMap:
+def in_order(mapping: GuideMap, names: np.ndarray, where: str, map_where: str) -> GuideMap:
     """The map's rows for these guides; a guide that it does not know is an error."""
     unique, count = np.unique(names.astype(str), return_counts=True)
     if (count > 1).any():
@@ -67,7 +84,7 @@ def in_order(mapping: GuideMap, names: np.ndarray, where: str, key: str) -> Guid
     row = pd.Index(mapping.guide).get_indexer(pd.Index(names))
     if (row < 0).any():
         raise InputError(
-            f"{where}: {int((row < 0).sum())} of {names.size} guides are not in uns[{key!r}]: {first_few(names[row < 0])}. "
+            f"{where}: {int((row < 0).sum())} of {names.size} guides are not in {map_where}: {first_few(names[row < 0])}. "
             "Add them to the map (an NTC guide maps to 'non-targeting'), or drop their columns."
         )
     return GuideMap(guide=mapping.guide[row], gene=mapping.gene[row], is_ntc=mapping.is_ntc[row])

@@ -6,6 +6,7 @@ import pandas as pd
 from crt.results import CRTResult
 from data_prep.page import Block, Cell, Choice, Heading, Heat, Section, Table, Volcano
 from data_prep.page.blocks import MAX_ROWS, Column
+from data_prep.page.numbers import signed
 
 FDR = 0.1
 HEAT_TARGETS, HEAT_PROGRAMS = 30, 20
@@ -25,9 +26,7 @@ COLUMNS = (
 def results_section(result: CRTResult) -> Section:
     """Ranked table, volcano and heat map."""
     frame = ranked_frame(result.table)
-    table = Table(
-        id="tests", caption="Tests by p, the smallest first.", columns=COLUMNS, frame=frame.iloc[:MAX_ROWS], total=len(frame), full="crt_results.csv"
-    )
+    table = Table(id="tests", caption="Tests by p, the smallest first.", columns=COLUMNS, frame=frame.iloc[:MAX_ROWS], total=len(frame), full="crt_results.csv")
     blocks: list[Block] = [table, _volcano(table, result), Heading(text="Heat map"), heat(result)]
     return Section(id="results", title="Results", blocks=blocks)
 
@@ -41,13 +40,12 @@ def ranked_frame(tests: pd.DataFrame) -> pd.DataFrame:
 
 
 def _volcano(table: Table, result: CRTResult) -> Volcano:
-    cut = f" It draws the {MAX_ROWS:,} tests that the table holds, of {table.total:,}." if table.total > MAX_ROWS else ""
-    kept = set(table.kept["program"])
+    kept = set(table.frame["program"])
     programs = [str(name) for name in result.pvals_df.columns if name in kept]
     return Volcano(
         id="volcano",
         title="Effect against its p, by program",
-        caption=f"Each point is a target; those found at a 10 % false discovery rate stand out. “Find” marks targets by name.{cut}",
+        caption="Each point is a target; those found at a 10 % false discovery rate stand out. “Find” marks targets by name.",
         table=table.id,
         names=("target",),
         chooser="Program",
@@ -56,6 +54,7 @@ def _volcano(table: Table, result: CRTResult) -> Volcano:
         y_label="−log10 p",
         flag=("p_adj", FDR),
         flag_label="found at a 10 % false discovery rate",
+        first=programs.index(str(table.frame["program"].iloc[0])) if programs else 0,
     )
 
 
@@ -80,4 +79,4 @@ def heat(result: CRTResult) -> Heat:
 def _cell(z: float, adjusted: float, limit: float) -> Cell:
     if not np.isfinite(z):
         return Cell(text="–")
-    return Cell(text=f"{z:+.1f}".replace("-", "−"), shade=round(5 * float(np.clip(z / limit, -1, 1))), strong=bool(adjusted < FDR))
+    return Cell(text=signed(f"{z:.1f}"), shade=round(5 * float(np.clip(z / limit, -1, 1))), strong=bool(adjusted < FDR))

@@ -15,7 +15,7 @@ from crt.inputs import CRTInputs
 from crt.raw_columns import batch_of, burden_of
 from crt.strata import BIN_METHODS, BinMethod, Strata, batch_codes, build_strata
 from crt.streams import stream_state
-from data_prep.errors import InputError, first_few
+from data_prep.errors import InputError, first_few, whole_number
 
 
 class Resamples(NamedTuple):
@@ -107,7 +107,7 @@ def bernoulli_index_sampler(p: np.ndarray, B: int, seed: int) -> Resamples:
     0.1
     """
     hazard, state = _hazard(_checked_p(p)), stream_state(seed)
-    counts = np.zeros(_checked_b(B), np.int64)
+    counts = np.zeros(whole_number("the number of resamples", B), np.int64)
     _kernels.bernoulli_counts(hazard, counts, state)
     indptr = np.concatenate([[0], np.cumsum(counts)])
     indices = np.empty(indptr[-1], np.int32)
@@ -201,7 +201,7 @@ def stratified_permutation_sampler(
         burden=None if burden_values is None else np.asarray(burden_values, dtype=np.float64),
     )
     unit = Unit(cells=np.arange(p_hat.size, dtype=np.int32), treated=np.flatnonzero(x_obs), p=p_hat, whole=True)
-    return drawer.draw(unit, _checked_b(B), seed)
+    return drawer.draw(unit, whole_number("the number of resamples", B), seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,9 +267,7 @@ class StratifiedPermutation:
     def __post_init__(self) -> None:
         """Check the numbers."""
         for name in ("n_bins", "n_burden_bins", "min_stratum_size"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise InputError(f"{name} is {value!r}; give a whole number, 1 or more.")
+            whole_number(name, getattr(self, name))
         if self.burden_bin_method not in BIN_METHODS:
             raise InputError(f"burden_bin_method is {self.burden_bin_method!r}; choose {' or '.join(map(repr, BIN_METHODS))}.")
         clip = tuple(self.burden_clip_quantiles)
@@ -364,9 +362,3 @@ def _checked_p(p: np.ndarray) -> np.ndarray:
     if not (np.isfinite(p).all() and p.min() >= 0 and p.max() <= 1):
         raise InputError(f"{int((~((p >= 0) & (p <= 1))).sum()):,} of the {p.size:,} probabilities are NaN or outside [0, 1].")
     return p
-
-
-def _checked_b(B: int) -> int:
-    if isinstance(B, bool) or not isinstance(B, (int, np.integer)) or B < 1:
-        raise InputError(f"the number of resamples is {B!r}; give a whole number, 1 or more.")
-    return int(B)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from crt import _kernels
-from data_prep.errors import InputError
+from data_prep.errors import InputError, whole_number
 
 BinMethod = Literal["quantile", "uniform"]
 BIN_METHODS = ("quantile", "uniform")
@@ -83,8 +83,7 @@ def _quantile(ordered: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def _check_bins(n_bins: int, method: str, clip_quantiles: tuple[float, float]) -> None:
-    if isinstance(n_bins, bool) or not isinstance(n_bins, (int, np.integer)) or n_bins < 1:
-        raise InputError(f"the number of bins is {n_bins!r}; give a whole number, 1 or more.")
+    whole_number("the number of bins", n_bins)
     if method not in BIN_METHODS:
         raise InputError(f"the bin method is {method!r}; choose {' or '.join(map(repr, BIN_METHODS))}.")
     if len(clip_quantiles) != 2 or not 0 <= clip_quantiles[0] < clip_quantiles[1] <= 1:

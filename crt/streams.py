@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 
-from data_prep.errors import InputError
+from data_prep.errors import whole_number
 
 _MASK = (1 << 64) - 1
 
@@ -29,6 +29,4 @@ def stream_state(seed: int) -> np.uint64:
 
 def checked_seed(seed: int) -> int:
     """The seed as a Python int, or an error."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise InputError(f"the seed is {seed!r}; give a whole number, zero or more.")
-    return int(seed)
+    return whole_number("the seed", seed, least=0)

@@ -10,10 +10,12 @@ A tour::
 """
 
 from data_prep.errors import InputError, ScreenWarning
+from data_prep.guide_tables import read_guide_table
 from data_prep.read import ScreenKeys, read_screen
 from data_prep.screen import NTC_LABELS, GuideMap, Screen
 from data_prep.synthetic import ScreenDesign, SimulatedScreen, simulate_fate_screen
 from data_prep.tensors import FateData, build_fate_data, cached_fate_data
+from data_prep.usage_tables import read_usage_table
 
 __all__ = [
     "NTC_LABELS",
@@ -27,6 +29,8 @@ __all__ = [
     "SimulatedScreen",
     "build_fate_data",
     "cached_fate_data",
+    "read_guide_table",
     "read_screen",
+    "read_usage_table",
     "simulate_fate_screen",
 ]

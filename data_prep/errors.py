@@ -68,3 +68,21 @@ def missing_key(where: str, key: str, present: Iterable[object], mend: str) -> I
     """The error for a key that is not there, with the keys that are."""
     there = first_few(sorted(str(k) for k in present), n=20) or "none"
     return InputError(f"{where}[{key!r}] is missing; {where} has: {there}. {mend}")
+
+
+def whole_number(name: str, value: object, *, least: int = 1) -> int:
+    """`value` as a Python int, or an `InputError` that names it.
+
+    >>> whole_number("n_bins", 20)
+    20
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise InputError(f"{name} is {value!r}; it must be a whole number, at least {least}.")
+    return int(value)
+
+
+def positive(name: str, value: object) -> float:
+    """`value` as a Python float, positive and finite, or an `InputError` that names it."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not 0 < value < np.inf:
+        raise InputError(f"{name} is {value!r}; it must be a positive, finite number.")
+    return float(value)

@@ -8,34 +8,32 @@ import pandas as pd
 import scipy.sparse as sp
 
 from data_prep.errors import InputError, first_few, first_rows, warn
+from data_prep.rows import StoredRows, row_blocks
 from data_prep.screen import GuideMap
 
 
 def presence(matrix: Any, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
     """Guide presence as a CSR matrix of ones: an entry is there where the input is nonzero.
 
-    Explicitly stored zeros are absent, duplicates are merged, indices are sorted. The input is not changed.
+    Explicitly stored zeros are absent, duplicates are merged, indices are sorted. The input is not changed; a dense one is taken a block of cells at a time.
     """
     if isinstance(matrix, pd.DataFrame):
-        matrix = _frame_values(matrix)
+        matrix = _sparse_frame(matrix)
     if not sp.issparse(matrix):
-        matrix = np.asarray(matrix)
+        return _dense_presence(matrix if isinstance(matrix, (StoredRows, pd.DataFrame)) else np.asarray(matrix), cells, where)
     if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
-        raise InputError(f"{where} must be a numeric cells × guides matrix; it has shape {matrix.shape} and type {matrix.dtype}. Give counts, or 0 and 1.")
-    if matrix.dtype == np.float16:  # scipy has no sparse half precision
-        matrix = matrix.astype(np.float32)
+        raise _not_numeric(matrix.shape, matrix.dtype, where)
     try:
         csr = sp.csr_matrix(matrix, copy=True)
         csr.check_format(full_check=True)
     except ValueError as error:
         raise InputError(f"{where} is not a sound sparse matrix: {error}. Write it again.") from error
-    if csr.shape[0] != cells.size:
-        raise InputError(f"{where} has {csr.shape[0]:,} rows but the screen has {cells.size:,} cells.")
+    _same_number(csr.shape[0], cells, where)
     bad = ~np.isfinite(csr.data) | (csr.data < 0) if csr.data.dtype.kind == "f" else csr.data < 0
     if bad.any():
         rows = np.zeros(csr.shape[0], bool)
         rows[np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))[bad]] = True
-        raise InputError(f"{where} holds NaN, infinite or negative entries in {first_rows(rows, cells)}. Give counts, or 0 and 1.")
+        raise _bad_entries(rows, cells, where)
     csr.eliminate_zeros()
     there = sp.csr_matrix((np.ones(csr.nnz, np.float32), csr.indices, csr.indptr), shape=csr.shape)
     there.sum_duplicates()  # of the ones: sums of the entries themselves may overflow to 0
@@ -43,12 +41,54 @@ def presence(matrix: Any, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
     return there
 
 
-def _frame_values(frame: pd.DataFrame) -> Any:
-    """The values of a table, sparse where all columns are; nullable columns with their missing values as NaN."""
+def _dense_presence(matrix: Any, cells: np.ndarray, where: str) -> sp.csr_matrix:
+    """The presence of a dense matrix, a block of cells at a time: the whole may be larger than memory, as may the mask of its zeros."""
+    if len(matrix.shape) != 2:
+        raise _not_numeric(matrix.shape, matrix.dtype, where)
+    n, bad = matrix.shape[0], np.zeros(matrix.shape[0], bool)
+    columns, count = [np.empty(0, np.int32)], np.zeros(n + 1, np.int64)
+    for rows in row_blocks(matrix.shape) if n else [slice(0, 0)]:
+        block = _frame_values(matrix.iloc[rows]) if isinstance(matrix, pd.DataFrame) else np.asarray(matrix[rows])
+        if block.dtype.kind not in "biuf":
+            raise _not_numeric(matrix.shape, block.dtype, where)
+        bad[rows] = (~np.isfinite(block) | (block < 0)).any(1) if block.dtype.kind == "f" else (block < 0).any(1)
+        row, column = np.nonzero(block)
+        columns.append(column.astype(np.int32))
+        count[rows.start + 1 : rows.stop + 1] = np.bincount(row, minlength=len(block))
+    _same_number(n, cells, where)
+    if bad.any():
+        raise _bad_entries(bad, cells, where)
+    indices, indptr = np.concatenate(columns), np.cumsum(count)
+    there = sp.csr_matrix((np.ones(indices.size, np.float32), indices, indptr.astype(np.int32) if indices.size < 2**31 else indptr), shape=matrix.shape)
+    there.has_canonical_format = True
+    return there
+
+
+def _not_numeric(shape: tuple[int, ...], dtype: object, where: str) -> InputError:
+    return InputError(f"{where} must be a numeric cells × guides matrix; it has shape {shape} and type {dtype}. Give counts, or 0 and 1.")
+
+
+def _same_number(n: int, cells: np.ndarray, where: str) -> None:
+    if n != cells.size:
+        raise InputError(f"{where} has {n:,} rows but the screen has {cells.size:,} cells.")
+
+
+def _bad_entries(rows: np.ndarray, cells: np.ndarray, where: str) -> InputError:
+    return InputError(f"{where} holds NaN, infinite or negative entries in {first_rows(rows, cells)}. Give counts, or 0 and 1.")
+
+
+def _sparse_frame(frame: pd.DataFrame) -> Any:
+    """A table as a sparse matrix where all its columns are sparse, else as it is."""
     kinds = list(frame.dtypes)
     if kinds and all(isinstance(kind, pd.SparseDtype) and kind.fill_value == 0 for kind in kinds):
         accessor: Any = frame.sparse
         return accessor.to_coo()
+    return frame
+
+
+def _frame_values(frame: pd.DataFrame) -> np.ndarray:
+    """The values of a table; nullable columns with their missing values as NaN."""
+    kinds = list(frame.dtypes)
     if any(isinstance(kind, pd.api.extensions.ExtensionDtype) or kind.kind == "O" for kind in kinds):
         try:
             return frame.to_numpy(dtype=np.float64, na_value=np.nan)

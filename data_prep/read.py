@@ -1,15 +1,16 @@
 """h5ad / h5mu / zarr / AnnData / MuData → `Screen`: the only reader."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from data_prep.errors import InputError, first_few, missing_key, warn
+from data_prep.fates import read_fates
+from data_prep.guide_tables import read_guide_table
 from data_prep.guides import match_map, presence
 from data_prep.labels import day_codes, level_codes, text_names
 from data_prep.outcomes import check_fate_prob
@@ -58,6 +59,7 @@ def read_screen(
     source: Any,
     *,
     keys: ScreenKeys | None = None,
+    guides: str | Path | pd.DataFrame | None = None,
     guide_map: GuideMap | pd.DataFrame | str | Path | None = None,
     ntc_labels: Sequence[str] = NTC_LABELS,
     max_guides_per_cell: int = 20,
@@ -70,10 +72,13 @@ def read_screen(
         Path to .h5ad, .h5mu or .zarr, an AnnData or a MuData. Only the parts named by `keys` are read.
     keys
         Where its parts are.
+    guides
+        A table of the guides in cells, in place of those in the screen: Cell Ranger's calls, one row for each cell and guide,
+        or a matrix. Cells are matched by name; one that is not listed carries no guide.
     guide_map
-        Table or file of guide_name, gene_name, is_ntc; by default `uns["guide_map"]` or `uns["guide2gene"]`.
+        Table or file of guide_name, gene_name, is_ntc, or as SCEPTRE or Cell Ranger have it; by default `uns["guide_map"]` or `uns["guide2gene"]`.
     ntc_labels
-        Genes that mark non-targeting guides.
+        Genes that mark non-targeting guides, in any case.
     max_guides_per_cell
         Cells with more mapped guides (NTC included) are dropped, and the number is said.
 
@@ -108,31 +113,31 @@ def read_screen(
         if cells.size == 0:
             raise InputError(f"the screen {view.name} has no cells.")
         _unique(cells)
-        prob, fate_names = _fates(view, keys)
+        prob, fate_names = read_fates(view, keys.fate)
         prob = check_fate_prob(prob, fate_names, cells, where=f"obsm[{keys.fate!r}]")
-        matrix, guide_names, where = read_guides(view, key=keys.guide, names_key=keys.guide_names)
+        matrix, guide_names, where = read_guides(view, key=keys.guide, names_key=keys.guide_names, given=guides)
         day = view.need("obs", keys.day, "Name the column with --day-key.")
         rep, rep_where = _rep(view, keys)
         cluster = None if keys.cluster is None else _cluster(view, keys.cluster, keys.covar, cells)
-        mapping = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
+        mapping, _ = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
         origin = view.find("uns", "real_or_simulated")
         simulated = origin is not None and str(origin.get("uns", "real_or_simulated")).upper() == "SIMULATED"
-    guides, guide_names, gene, is_ntc = match_map(presence(matrix, cells, where=where), guide_names, mapping, where=where)
+        carriers, guide_names, gene, is_ntc = match_map(presence(matrix, cells, where=where), guide_names, mapping, where=where)
     dropped: dict[str, object] = {"guides_not_in_map": int(matrix.shape[1] - guide_names.size)}
 
-    crowded = np.diff(guides.indptr) > max_guides_per_cell
+    crowded = np.diff(carriers.indptr) > max_guides_per_cell
     dropped["cells_over_max_guides"] = int(crowded.sum())
     if crowded.any():
         warn(f"{int(crowded.sum()):,} of {cells.size:,} cells carry more than {max_guides_per_cell} guides and were dropped.")
     if crowded.all():
         raise InputError(f"every cell carries more than {max_guides_per_cell} guides ({where}). Raise max_guides_per_cell, or check what the entries mean.")
     keep = np.flatnonzero(~crowded)
-    guides, cells, prob = guides[keep], cells[keep], prob[keep]
+    carriers, cells, prob = carriers[keep], cells[keep], prob[keep]
     day, rep = day.iloc[keep], rep.iloc[keep]
 
-    carried = np.bincount(guides.indices, minlength=guides.shape[1]) > 0
+    carried = np.bincount(carriers.indices, minlength=carriers.shape[1]) > 0
     if not (carried & ~is_ntc).any():
-        raise InputError(f"no cell carries a targeting guide ({where}): {guides.shape[1]} mapped guides, {int(is_ntc.sum())} of them NTC.")
+        raise InputError(f"no cell carries a targeting guide ({where}): {carriers.shape[1]} mapped guides, {int(is_ntc.sum())} of them NTC.")
     _say_absent(mapping, guide_names[carried], dropped)
     if not (is_ntc & carried).any():
         warn("no cell carries a non-targeting (NTC) guide: effects are relative to cells without guides, and the burden slope rests on targeting guides alone.")
@@ -141,7 +146,7 @@ def read_screen(
     rep_code, rep_labels = level_codes(rep, cells, where=rep_where)
     return Screen(
         cells=cells,
-        guides=guides[:, np.flatnonzero(carried)],
+        guides=carriers[:, np.flatnonzero(carried)],
         guide_names=guide_names[carried],
         guide_gene=gene[carried],
         is_ntc=is_ntc[carried],
@@ -158,15 +163,17 @@ def read_screen(
     )
 
 
-def read_guides(view: View, *, key: str, names_key: str = "guide_names") -> tuple[Any, np.ndarray, str]:
-    """The guide matrix as stored, the names of its columns, and where it was found: obsm, layers, or a modality."""
+def read_guides(view: View, *, key: str, names_key: str = "guide_names", given: str | Path | pd.DataFrame | None = None) -> tuple[Any, np.ndarray, str]:
+    """The guide matrix of the table given, else as stored; the names of its columns; and where it was found: obsm, layers, or a modality."""
+    if given is not None:
+        return read_guide_table(given, view.names("obs"))
     if key in view.modalities:
         part = view.modalities[key]
         view.same_cells(part)
         return part.matrix(), part.names("var"), f"mod[{key!r}].X"
     for slot in ("obsm", "layers"):
         if view.find(slot, key) is not None:
-            where, matrix = f"{slot}[{key!r}]", view.need(slot, key, "")
+            where, matrix = f"{slot}[{key!r}]", view.need_rows(slot, key, "")
             break
     else:
         present = view.keys("obsm") + [f"layers/{k}" for k in view.keys("layers")] + [f"modality {m}" for m in view.modalities]
@@ -184,47 +191,32 @@ def read_guides(view: View, *, key: str, names_key: str = "guide_names") -> tupl
     return matrix, names, where
 
 
-def read_guide_map(view: View, given: GuideMap | pd.DataFrame | str | Path | None, *, ntc_labels: Sequence[str] = NTC_LABELS) -> GuideMap:
-    """The guide map given, else the one in `uns`."""
+def read_guide_map(
+    view: View,
+    given: GuideMap | pd.DataFrame | str | Path | None,
+    *,
+    keys: Sequence[str] = ("guide_map", "guide2gene"),
+    ntc_labels: Sequence[str] = NTC_LABELS,
+    mend: str = "Give a guide map file (--guide-map), or uns['guide_map'], or uns['guide2gene'].",
+) -> tuple[GuideMap, str]:
+    """The guide map given, else the one at the first of `keys` that `uns` has; and what to call it."""
     if isinstance(given, GuideMap):
-        return given
+        return given, "the guide map"
     if isinstance(given, pd.DataFrame):
-        return GuideMap.from_frame(given, ntc_labels=ntc_labels)
+        return GuideMap.from_frame(given, ntc_labels=ntc_labels), "the guide map"
     if given is not None:
-        return GuideMap.from_file(given, ntc_labels=ntc_labels)
-    for key in ("guide_map", "guide2gene"):
+        return GuideMap.from_file(given, ntc_labels=ntc_labels), f"the guide map {given}"
+    for key in keys:
         holder = view.find("uns", key)
         if holder is None:
             continue
-        found = holder.get("uns", key)
+        found, where = holder.get("uns", key), f"uns[{key!r}]"
         if isinstance(found, pd.DataFrame):
-            return GuideMap.from_frame(found, ntc_labels=ntc_labels, where=f"uns[{key!r}]")
-        if isinstance(found, dict):
-            return GuideMap.from_mapping(found, ntc_labels=ntc_labels, where=f"uns[{key!r}]")
-        raise InputError(f"uns[{key!r}] is a {type(found).__name__}; it must be a DataFrame or a dict of guide → gene.")
-    raise missing_key("uns", "guide_map", view.keys("uns"), "Give a guide map file (--guide-map), or uns['guide_map'], or uns['guide2gene'].")
-
-
-def _fates(view: View, keys: ScreenKeys) -> tuple[np.ndarray, tuple[str, ...]]:
-    where = f"obsm[{keys.fate!r}]"
-    found = view.need("obsm", keys.fate, "Name the fate probabilities with --fate-key.")
-    if isinstance(found, pd.DataFrame):
-        try:
-            values = found.to_numpy(dtype=np.float64, na_value=np.nan)
-        except (TypeError, ValueError):  # said by check_fate_prob
-            values = found.to_numpy()
-        return values, tuple(text_names(found.columns, where=f"the columns of {where}"))
-    if hasattr(found, "names") and hasattr(found, "X"):  # a CellRank Lineage
-        return np.asarray(found.X), tuple(text_names(found.names, where=f"the names of {where}"))
-    if sp.issparse(found):
-        found = found.toarray()
-    if found.ndim != 2:
-        raise InputError(f"{where} has shape {found.shape}; it must be cells × fates.")
-    candidates = (f"{keys.fate}_names", "fate_names", "lineage_names")
-    for name in candidates:
-        if view.find("uns", name) is not None:
-            return np.asarray(found), tuple(text_names(view.need("uns", name, ""), where=f"uns[{name!r}]"))
-    raise missing_key("uns", candidates[0], view.keys("uns"), f"{where} is a bare array: put its {found.shape[1]} fate names there, or store a DataFrame.")
+            return GuideMap.from_frame(found, ntc_labels=ntc_labels, where=where), where
+        if isinstance(found, Mapping):
+            return GuideMap.from_mapping(found, ntc_labels=ntc_labels, where=where), where
+        raise InputError(f"{where} is a {type(found).__name__}; it must be a DataFrame or a dict of guide → gene.")
+    raise missing_key("uns", keys[0], view.keys("uns"), mend)
 
 
 def _column(view: View, key: str, covar: str) -> tuple[pd.Series, str] | None:

@@ -10,6 +10,8 @@ import scipy.sparse as sp
 
 from data_prep.errors import InputError, first_few
 from data_prep.labels import text_names
+from data_prep.map_forms import FORMS, in_our_columns
+from data_prep.text_table import open_table
 
 NTC_LABELS = ("non-targeting", "safe-targeting", "NTC")
 _TRUE, _FALSE = {"true", "1", "1.0", "yes", "t"}, {"false", "0", "0.0", "no", "f"}
@@ -70,13 +72,14 @@ class GuideMap:
     def from_frame(cls, frame: pd.DataFrame, *, ntc_labels: Sequence[str] = NTC_LABELS, where: str = "the guide map") -> "GuideMap":
         """From columns `guide_name`, `gene_name` and (optional) `is_ntc`; `where` names the source in errors.
 
-        Without `is_ntc`, a guide is NTC where its gene is one of `ntc_labels`.
+        Without `is_ntc`, a guide is NTC where its gene is one of `ntc_labels`, in any case. The columns of SCEPTRE's `grna_target_data_frame` and of
+        Cell Ranger's `feature_reference.csv` are known too: see `data_prep.map_forms.in_our_columns`.
         """
+        labels = {label.lower() for label in ([ntc_labels] if isinstance(ntc_labels, str) else ntc_labels)}
+        frame = in_our_columns(frame, ntc_labels=labels, where=where)
         for column in ("guide_name", "gene_name"):
             if column not in frame.columns:
-                raise InputError(
-                    f"{where} has no column {column!r}; it has: {first_few(frame.columns, 20)}. It needs guide_name and gene_name, and may have is_ntc."
-                )
+                raise InputError(f"{where} has no column {column!r}; it has: {first_few(frame.columns, 20)}. It needs {FORMS}.")
         for column in ("guide_name", "gene_name", "is_ntc"):
             if (n := list(frame.columns).count(column)) > 1:
                 raise InputError(f"{where} has {n} columns {column!r}. Keep one.")
@@ -87,7 +90,7 @@ class GuideMap:
             raise InputError(f"{where} has no guide_name in rows {first_few(np.flatnonzero(unnamed))}. Name or delete them.")
         guide = text_names(frame["guide_name"], where=f"guide_name of {where}")
         gene = text_names(frame["gene_name"].astype(object).where(frame["gene_name"].notna(), ""), where=f"gene_name of {where}")
-        labelled = np.isin(gene.astype(str), [ntc_labels] if isinstance(ntc_labels, str) else list(ntc_labels))
+        labelled = np.array([name.lower() in labels for name in gene], dtype=bool)
         is_ntc = _as_bool(frame["is_ntc"], guide, where) if "is_ntc" in frame.columns else labelled
         clash = labelled & ~is_ntc
         if clash.any():
@@ -108,18 +111,12 @@ class GuideMap:
 
     @classmethod
     def from_file(cls, path: str | Path, *, ntc_labels: Sequence[str] = NTC_LABELS) -> "GuideMap":
-        """From a CSV or (by the ending .tsv or .txt) tab-separated file."""
+        """From a CSV or tab-separated file, plain or gzip; its columns are those of `from_frame`."""
         if not isinstance(path, (str, Path)):
             raise InputError(f"the guide map is a {type(path).__name__}; it must be a path, a DataFrame or a GuideMap.")
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"the guide map {path} is not a file. Give a CSV or TSV with guide_name, gene_name, is_ntc.")
-        sep = "\t" if path.suffix.lower() in {".tsv", ".txt"} else ","
-        try:
-            frame = pd.read_csv(path, sep=sep, dtype=str, keep_default_na=False, na_values=[""])
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-            raise InputError(f"the guide map {path} can't be read as a table: {error}. Save it as UTF-8 CSV or TSV.") from error
-        return cls.from_frame(frame, ntc_labels=ntc_labels, where=str(path))
+        with open_table(path, what="the guide map", give="Give a CSV or TSV with guide_name, gene_name, is_ntc.") as table:
+            rows = [[field or None for field in fields] for _, fields in table.rows]
+        return cls.from_frame(pd.DataFrame(rows, columns=table.header, dtype=object), ntc_labels=ntc_labels, where=str(path))
 
     def to_frame(self) -> pd.DataFrame:
         """As a table with columns `guide_name`, `gene_name`, `is_ntc`."""

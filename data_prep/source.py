@@ -14,6 +14,7 @@ from anndata.io import read_elem
 
 from data_prep.errors import InputError, missing_key
 from data_prep.labels import text_names
+from data_prep.rows import StoredRows, can_wait
 
 SLOTS = ("obs", "obsm", "uns", "layers")
 
@@ -44,11 +45,19 @@ class View:
 
     def get(self, slot: str, key: str) -> Any:
         """One element, read from disk if need be."""
+        return self._get(slot, key, lazy=False)
+
+    def rows(self, slot: str, key: str) -> Any:
+        """One element; of a dense matrix on disk the `StoredRows`, to be read while the view is open."""
+        return self._get(slot, key, lazy=True)
+
+    def _get(self, slot: str, key: str, *, lazy: bool) -> Any:
         if not self.on_disk:
             return one_column(self.root.obs, key, f"obs of {self.name}") if slot == "obs" else getattr(self.root, slot)[key]
         place = f"{slot}/{key}"
         with self._reading(place):
-            value = read_elem(self.root[slot][key])
+            value: Any = self.root[slot][key]
+            value = StoredRows(value, lambda: self._reading(place)) if lazy and can_wait(value) else read_elem(value)
             if slot == "obs" and "categories" in self.root["obs"][key].attrs:  # before anndata 0.8 a column held codes, its categories lay outside
                 levels = self.root["obs"][self.root["obs"][key].attrs["categories"]]
                 value = pd.Categorical.from_codes(value, read_elem(levels), ordered=bool(levels.attrs.get("ordered", False)))
@@ -62,15 +71,22 @@ class View:
         if isinstance(value, pd.DataFrame) and (other := value.index.to_numpy(dtype=object) != cells).any():
             row = int(np.flatnonzero(other)[0])
             raise _other_names(f"{self.name}: {place}", "obs", row, value.index[row], cells[row])
+        if isinstance(value, pd.DataFrame) and value.index.dtype == object:  # the same names once, not twice: a million are 70 MB
+            value.index = pd.Index(cells, dtype=object, name=value.index.name)
         return value
 
     def matrix(self) -> Any:
-        """The main matrix X."""
-        if self.on_disk:
-            with self._reading("X"):
-                return read_elem(self.root["X"]) if "X" in self.root else None
-        stored = self.root.X
-        return stored.to_memory() if hasattr(stored, "to_memory") else stored[()] if isinstance(stored, h5py.Dataset) else stored
+        """The main matrix X; where it is dense and on disk the `StoredRows`, to be read while the view is open."""
+        if not self.on_disk:
+            stored = self.root.X
+            if isinstance(stored, h5py.Dataset):  # of an AnnData that is backed
+                return StoredRows(stored, lambda: self._reading("X"))
+            return stored.to_memory() if hasattr(stored, "to_memory") else stored
+        with self._reading("X"):
+            if "X" not in self.root:
+                return None
+            stored = self.root["X"]
+            return StoredRows(stored, lambda: self._reading("X")) if can_wait(stored) else read_elem(stored)
 
     def names(self, axis: str) -> np.ndarray:
         """Names along `axis`, "obs" or "var"."""
@@ -109,13 +125,20 @@ class View:
 
     def need(self, slot: str, key: str, mend: str) -> Any:
         """`slot[key]`, or an error that lists the keys that are there. Its cells must be this view's."""
+        return self._holder(slot, key, mend).get(slot, key)
+
+    def need_rows(self, slot: str, key: str, mend: str) -> Any:
+        """As `need`; of a dense matrix on disk the `StoredRows`, to be read while the view is open."""
+        return self._holder(slot, key, mend).rows(slot, key)
+
+    def _holder(self, slot: str, key: str, mend: str) -> "View":
         holder = self.find(slot, key)
         if holder is None:
             present = self.keys(slot) + [f"{m}:{k}" for m, view in self.modalities.items() for k in view.keys(slot)]
             raise missing_key(slot, key, present, mend)
         if slot != "uns":
             self.same_cells(holder)
-        return holder.get(slot, key)
+        return holder
 
     def same_cells(self, other: "View") -> None:
         """Raise unless `other` has this view's cells in this order."""
@@ -128,6 +151,7 @@ class View:
         if (mine != theirs).any():
             row = int(np.flatnonzero(mine != theirs)[0])
             raise _other_names(other.name, self.name, row, theirs[row], mine[row])
+        other._names["obs"] = mine  # the same names once: a million are 70 MB
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, whole_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,9 +87,7 @@ class ScreenDesign:
         """Check the sizes."""
         least = {"n_cells": 1, "n_genes": 1, "n_ntc_guides": 0, "n_days": 1, "n_reps": 1}
         for name, low in least.items():
-            size = getattr(self, name)
-            if not isinstance(size, (int, np.integer)) or size < low:
-                raise InputError(f"{name} is {size}; it must be a whole number, at least {low}.")
+            whole_number(name, getattr(self, name), least=low)
         if len(set(self.fates)) != len(self.fates) or len(self.fates) < 2:
             raise InputError(f"fates must be two or more different names, not {self.fates}.")
         if len(self.guide_range) != 2 or not 1 <= self.guide_range[0] <= self.guide_range[1]:

@@ -14,6 +14,7 @@ from hierarchy.fit import Fit, choose_device, fit
 from hierarchy.model import HierarchyModel, hierarchy_model
 from hierarchy.output import write_checks, write_effects, write_posterior
 from hierarchy.posterior import Draws, GeneBlock, MeanField, Moments
+from hierarchy.report import fit_report
 from hierarchy.scoring import score_daywise
 from hierarchy.settings import FitSettings, Priors
 from hierarchy.summary import DaywiseEffects, check_centred, summarise
@@ -33,6 +34,7 @@ __all__ = [
     "check_fit",
     "choose_device",
     "fit",
+    "fit_report",
     "hierarchy_model",
     "score_daywise",
     "summarise",

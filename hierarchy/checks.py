@@ -66,7 +66,7 @@ def check_fit(fit: Fit, *, n_top: int = 12, n_draws: int = 64) -> Checks:
     fit
         Of `hierarchy.fit`.
     n_top
-        Genes of largest |z| that are checked by themselves.
+        Genes of largest `|z|` that are checked by themselves.
     n_draws
         Importance draws for each gene.
 

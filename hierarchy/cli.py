@@ -67,6 +67,7 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
     screen = read_screen(
         options.screen,
         keys=options.keys(),
+        guides=options.guides,
         guide_map=options.guide_map,
         ntc_labels=options.ntc_labels,
         max_guides_per_cell=options.max_guides_per_cell,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from data_prep.errors import InputError, warn
+from data_prep.errors import InputError, warn, whole_number
 from data_prep.tensors import FateData
 from hierarchy.adam import AdamState, mean_field_from, run_adam
 from hierarchy.blocks import coordinates
@@ -88,6 +88,7 @@ class Fit:
 
     def draws(self, n: int = 1000) -> Draws:
         """`n` joint posterior draws."""
+        whole_number("the number of draws", n)
         if isinstance(self.posterior, GeneBlock):
             return self.posterior.draws(n, n_nodes=self.settings.n_scale_nodes, seed=self.settings.seed)
         return self.posterior.draws(n, seed=self.settings.seed)

@@ -101,7 +101,26 @@ class HierarchyModel:
             pyro.factor("fate", self.weight * log_lik)
 
     def linear_predictor(self, beta: Tensor, alpha: Tensor, b: Tensor, gamma: Tensor, cell: Tensor | None = None) -> Tensor:
-        """η (*batch, F*, cells) from β (*batch, F*, G, D), α (*batch, F*, D), b (*batch, F*, R) and γ (*batch, F*); `cell` picks rows."""
+        """η of cells from the effects.
+
+        Parameters
+        ----------
+        beta
+            Guide effects β, (…, F*, G, D).
+        alpha
+            Intercepts α, (…, F*, D).
+        b
+            Shifts of the replicates, (…, F*, R).
+        gamma
+            Slopes in the burden, (…, F*).
+        cell
+            Positions of the cells; all by default.
+
+        Returns
+        -------
+        torch.Tensor
+            η, (…, F*, cells).
+        """
         beta = beta.expand(*alpha.shape[:-1], *beta.shape[-2:])
         weights = torch.cat([beta.flatten(-2), alpha, b, gamma.unsqueeze(-1)], -1)
         dense = weights.reshape(-1, weights.shape[-1]).T.contiguous()

@@ -223,5 +223,5 @@ def fit_record(fit: Fit, *, contrast_fate: str, dropped: Mapping[str, object]) -
         "dispersion": 1 / fit.weight,
         "converged": fit.converged,
         "steps": fit.steps,
-        "elbo": {"first": fit.elbo[0], "last": fit.elbo[-1], "best": max(fit.elbo), "trace": list(fit.elbo), "weights": list(fit.weights)},
+        "elbo": {"best": max(fit.elbo, default=None), "trace": list(fit.elbo), "weights": list(fit.weights)},
     }

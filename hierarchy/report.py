@@ -1,5 +1,6 @@
 """A fit as one HTML page: what was read, the fit, the effects, their calibration, the settings."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,11 +8,13 @@ import numpy as np
 from scipy.special import ndtr
 
 from data_prep.errors import first_few
-from data_prep.page import Block, Facts, Figures, Heading, Notice, Page, PlainTable, Prose, Section, Table, render
+from data_prep.page import Block, Facts, Figure, Figures, Heading, More, Notice, Page, PlainTable, Prose, Section, Table, render
 from data_prep.page.blocks import Column
 from data_prep.page.charts import agreement, normal_qq, p_histogram, trace
+from data_prep.page.numbers import signed
 from data_prep.page.record import settings_section, warnings_of
 from data_prep.screen import Screen
+from hierarchy.adam import WINDOW
 from hierarchy.checks import BAD_FIT, Checks
 from hierarchy.fit import Fit
 from hierarchy.report_reading import reading_section
@@ -41,15 +44,39 @@ def fit_report(*, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Che
 
     Parameters
     ----------
-    screen : what was read
-    fit, effects, checks : of `fit`, `summarise` and `check_fit`
-    contrast_fate : the free fate whose effects are shown
-    record : `command`, `options`, `versions` and `warnings` of the run; `files`, where given, are the names of the files beside the page
+    screen
+        What was read.
+    fit
+        Of `hierarchy.fit`.
+    effects
+        Of `summarise`.
+    checks
+        Of `check_fit`.
+    contrast_fate
+        The free fate whose effects are shown.
+    record
+        `command`, `options`, `versions` and `warnings` of the run; `files`, where given, are the names of the files beside the page.
+
+    Returns
+    -------
+    str
+        The page; write it as UTF-8.
 
     Raises
     ------
     InputError
-        when `contrast_fate` is not a free fate.
+        When `contrast_fate` is not a free fate.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> from hierarchy import check_fit, fit, fit_report, summarise
+    >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata)
+    >>> fitted = fit(build_fate_data(screen, ref_fate="EC"))
+    >>> record = {"command": "notebook", "options": {}, "versions": {}, "warnings": []}
+    >>> page = fit_report(screen=screen, fit=fitted, effects=summarise(fitted), checks=check_fit(fitted), contrast_fate="MES", record=record)
+    >>> page.rstrip().endswith("</html>"), len(page) < 5_000_000
+    (True, True)
     """
     contrast = Contrast.of(effects, contrast_fate, fit.model.data.fates[0])
     page = Page(
@@ -62,11 +89,18 @@ def fit_report(*, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Che
             _fit_section(fit, checks),
             results_section(contrast, effects),
             _calibration(contrast, checks),
-            settings_section(record, fingerprint=fit.model.data.fingerprint, files=FILES, also={"seed": fit.settings.seed, "posterior": fit.settings.posterior}),
+            settings_section(record, fingerprint=fit.model.data.fingerprint, files=FILES, also=_own_settings(fit, record)),
         ],
         footer="Numbers in the page have five significant digits; the files beside it have ten.",
     )
     return render(page)
+
+
+def _own_settings(fit: Fit, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings and priors that the record's options do not name."""
+    options = record.get("options") or {}
+    settings = {name: value for name, value in dataclasses.asdict(fit.settings).items() if name not in options}
+    return settings | {"priors": dataclasses.asdict(fit.model.priors)}
 
 
 def _summary(fit: Fit, contrast: Contrast, checks: Checks) -> list[Block]:
@@ -78,7 +112,7 @@ def _summary(fit: Fit, contrast: Contrast, checks: Checks) -> list[Block]:
     lines = [
         f"{n_genes:,} of {len(z):,} genes have an effect with |z| > {Z95} on at least one day ({int(clear.sum()):,} gene-days); by the fit’s own errors about "
         f"{wrong:.1f} of those gene-days have the wrong sign (the sum of their local false sign rates).",
-        f"The strongest is {contrast.genes[best]} on day {contrast.days[day]}: {contrast.mean[best, day]:+.2f} ± {contrast.sd[best, day]:.2f} "
+        f"The strongest is {contrast.genes[best]} on day {contrast.days[day]}: {signed(f'{contrast.mean[best, day]:.2f}')} ± {contrast.sd[best, day]:.2f} "
         f"log-odds of {contrast.fate} against {contrast.reference} for a cell that carries a guide of it.",
         weight_words(fit.weight, fixed=fit.settings.likelihood_weight != "auto"),
         _checks_words(checks),
@@ -113,20 +147,16 @@ def _checks_words(checks: Checks) -> str:
 
 
 def _fit_section(fit: Fit, checks: Checks) -> Section:
-    elbo = np.array(fit.elbo) / (np.array(fit.weights) if len(fit.weights) == len(fit.elbo) else fit.weight)
-    traces = [trace(elbo, title="Bound", y_label="ELBO / w, nats", caption="It should rise and lie flat at the end.")]
-    if fit.moved:
-        traces.append(trace(fit.moved, title="Movement of the means", y_label="RMS step, posterior SDs", caption="It should fall steadily.", log=True))
     blocks: list[Block] = [
         Facts(
             items=[
                 ("Converged", "yes" if fit.converged else "NO", f"{fit.steps} steps of at most {fit.settings.step_limit:,}"),
-                ("Last bound", f"{fit.elbo[-1]:,.1f}", "ELBO, nats"),
+                ("Last bound", signed(f"{fit.elbo[-1]:,.1f}", plus=False) if fit.elbo else "none yet", "ELBO, nats"),
                 ("Likelihood weight w", f"{fit.weight:.4g}", "by hand" if fit.settings.likelihood_weight != "auto" else "from the Pearson dispersion"),
                 ("Posterior", fit.settings.posterior, f"errors: {fit.settings.se}"),
             ]
         ),
-        Figures(items=traces),
+        Figures(items=_traces(fit)),
         Heading(text="Scales"),
         Prose(
             text=[
@@ -137,19 +167,38 @@ def _fit_section(fit: Fit, checks: Checks) -> Section:
         PlainTable(
             caption="Scales with 90 % intervals",
             head=("scale", "fate", "mean", "90 % interval"),
-            rows=[(r.scale, r.fate, f"{r.mean:.3g}", f"{r.low:.3g} to {r.high:.3g}") for r in checks.scales.itertuples()],
+            rows=[(str(r.scale), str(r.fate), f"{r.mean:.3g}", f"{r.low:.3g} to {r.high:.3g}") for r in checks.scales.itertuples()],
         ),
         Heading(text="Predictive checks"),
         Figures(items=_agreements(checks)),
-        _check_table("check-composition", "Mean fate probability by day and replicate.", checks, "composition", ("day", "rep", "fate")),
-        _check_table("check-genes", "Mean fate probability of the cells of the strongest genes.", checks, "genes", ("gene", "day", "fate")),
+        More(
+            title="The checks as tables",
+            blocks=[
+                _check_table("check-composition", "Mean fate probability by day and replicate.", checks, "composition", ("day", "rep", "fate")),
+                _check_table("check-genes", "Mean fate probability of the cells of the strongest genes.", checks, "genes", ("gene", "day", "fate")),
+            ],
+        ),
         Heading(text="Does the Gaussian family fit each gene?"),
         *_family(checks),
     ]
     return Section(id="fit", title="The fit", blocks=blocks)
 
 
-def _agreements(checks: Checks) -> list[Any]:
+def _traces(fit: Fit) -> list[Figure]:
+    """The bound over w, which moves too in natural steps, and the movement of the means."""
+    natural = fit.settings.posterior == "gene_block"
+    elbo: np.ndarray = np.array(fit.elbo) / (np.array(fit.weights) if natural else fit.weight)
+    out = []
+    if elbo.size:
+        every = 1 if natural else WINDOW
+        out.append(trace(elbo, title="Bound", y_label="ELBO / w, nats", caption="It should rise and lie flat at the end.", every=every))
+    if fit.moved:
+        caption = "It should fall steadily." + ("" if natural else " These are the natural steps that the other family starts from.")
+        out.append(trace(fit.moved, title="Movement of the means", y_label="RMS step, posterior SDs", caption=caption, log=True))
+    return out
+
+
+def _agreements(checks: Checks) -> list[Figure]:
     out = []
     for table, title in ((checks.composition, "Fates by day and replicate"), (checks.genes, "Fates of cells with a top gene, by day")):
         groups = {str(fate): tuple(own[c].to_numpy() for c in ("predicted", "observed", "sd")) for fate, own in table.groupby("fate", sort=False)}
@@ -178,12 +227,13 @@ def _family(checks: Checks) -> list[Block]:
         note = Notice(tone="bad", title=title, text=[f"Too few cells or fates for a Gaussian posterior; mistrust their errors: {first_few(bad, 40)}.", said])
     else:
         note = Notice(tone="good", title=f"All genes asked have an effective fraction of {BAD_FIT} or more.", text=[said])
-    column = Column(key="effective_fraction", label="effective fraction", kind="share", help="of importance draws; 1 where the Gaussian is the gene’s likelihood")
-    table = Table(
-        id="family", caption="Effective fraction of each gene, the worst first.", columns=[Column(key="gene", label="gene"), column], frame=frame,
-        total=len(frame), full="check_family_by_gene.csv", page=10,
-    )  # fmt: skip
-    return [note, table]
+    column = Column(
+        key="effective_fraction", label="effective fraction", kind="share", help="of importance draws; 1 where the Gaussian is the gene’s likelihood"
+    )
+    caption = "Effective fraction of each gene, the worst first."
+    columns = [Column(key="gene", label="gene"), column]
+    table = Table(id="family", caption=caption, columns=columns, frame=frame, total=len(frame), full="check_family_by_gene.csv", page=10)
+    return [note, More(title="Effective fraction of each gene", blocks=[table])]
 
 
 def _calibration(contrast: Contrast, checks: Checks) -> Section:
@@ -194,8 +244,8 @@ def _calibration(contrast: Contrast, checks: Checks) -> Section:
                 normal_qq(
                     residuals,
                     title="Residuals of the predictive checks",
-                    caption="Days and replicates have parameters of their own, so their points are flatter than the line. A tail that leaves the line on its far "
-                    "side, or a curve steeper than the line, means that fates vary in a way the model lacks.",
+                    caption="Days and replicates have parameters of their own, so their points are flatter than the line. A tail that leaves "
+                    "the line on its far side, or a curve steeper than the line, means that fates vary in a way the model lacks.",
                 ),
                 p_histogram(
                     2 * ndtr(-np.abs(contrast.z)),

@@ -30,7 +30,7 @@ def reading_section(screen: Screen, effects: DaywiseEffects) -> Section:
         Facts(
             items=[
                 ("Cells", f"{burden.size:,}", f"{int((~targeted).sum()):,} carry no targeting guide"),
-                ("Genes", f"{effects.genes.size:,}", f"{effects.guides.size:,} guides, {table['guides'].min()} to {table['guides'].max()} a gene"),
+                ("Genes", f"{effects.genes.size:,}", f"{effects.guides.size:,} guides, {_span(table['guides'])} a gene"),
                 ("NTC guides", f"{int(screen.is_ntc.sum()):,}", ""),
                 ("MOI", f"{screen.moi:.2f}", "mean guides in a cell, NTC included"),
                 ("Days", ", ".join(screen.day_labels), _sizes(screen.day, screen.day_labels)),
@@ -45,7 +45,11 @@ def reading_section(screen: Screen, effects: DaywiseEffects) -> Section:
             items=[
                 counts_histogram(burden, title="Burden", x_label="guides in a cell", caption=f"NTC guides included; the mean is {burden.mean():.2f}."),
                 counts_histogram(
-                    table["guides"].to_numpy(), title="Guides of each gene", x_label="guides", y_label="genes", caption="A gene with one guide can’t tell its effect from the guide’s."
+                    table["guides"].to_numpy(),
+                    title="Guides of each gene",
+                    x_label="guides",
+                    y_label="genes",
+                    caption="A gene with one guide can’t tell its effect from the guide’s.",
                 ),
             ]
         ),
@@ -82,6 +86,11 @@ def left_out(dropped: Mapping[str, object]) -> list[tuple[str, str]]:
 def _sizes(codes: np.ndarray, labels: tuple[str, ...]) -> str:
     number = np.bincount(codes, minlength=len(labels))
     return "cells: " + first_few((f"{n:,}" for n in number), 8)
+
+
+def _span(values: pd.Series) -> str:
+    low, high = values.min(), values.max()
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def _table(table: pd.DataFrame, days: tuple[str, ...]) -> Table:

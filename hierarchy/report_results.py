@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_ndtr, ndtr
 
-from data_prep.page import Block, Cell, Choice, Figure, Figures, Heading, Heat, Prose, Section, Table, Volcano
+from data_prep.page import Block, Cell, Choice, Figure, Figures, Heading, Heat, More, Prose, Section, Table, Volcano
 from data_prep.page.blocks import Column
 from data_prep.page.forest import Estimate, forest
+from data_prep.page.numbers import signed
 from hierarchy.summary import DaywiseEffects
 
-HEAT_GENES, FOREST_GENES, FOREST_GUIDES, FOREST_ROWS = 40, 12, 8, 60
+HEAT_GENES, FOREST_GENES, OPEN_FORESTS, FOREST_GUIDES, FOREST_ROWS = 40, 12, 6, 8, 60
 Z95 = 1.96
 
 
@@ -58,11 +59,12 @@ def results_section(contrast: Contrast, effects: DaywiseEffects) -> Section:
         Heading(text="The strongest genes and their guides"),
         Prose(
             text=[
-                f"The {len(forests)} genes of largest |z|. Diamonds are the gene’s effect θ on each day, dots beneath are its guides’ β = θ + δ; thick bars are "
-                "90 % intervals, thin ones 95 %. Guides that disagree in sign speak against the gene."
+                f"The {len(forests)} genes of largest |z|. Diamonds are the gene’s effect θ on each day, dots beneath are its guides’ β = θ + δ; thick bars "
+                "are 90 % intervals, thin ones 95 %. Guides that disagree in sign speak against the gene."
             ]
         ),
-        Figures(items=forests),
+        Figures(items=forests[:OPEN_FORESTS]),
+        *([More(title=f"{len(forests) - OPEN_FORESTS} more genes", blocks=[Figures(items=forests[OPEN_FORESTS:])])] if len(forests) > OPEN_FORESTS else []),
     ]
     return Section(id="results", title="Results", blocks=blocks, intro=intro)
 
@@ -72,7 +74,12 @@ def ranked_frame(contrast: Contrast) -> pd.DataFrame:
     order, z = contrast.ranked, contrast.z
     best = np.abs(z).argmax(1)
     strongest = z[np.arange(len(z)), best]
-    frame: dict[str, np.ndarray] = {"gene": contrast.genes, "day": np.array(contrast.days, dtype=object)[best], "z": strongest, "lfsr": ndtr(-np.abs(strongest))}
+    frame: dict[str, np.ndarray] = {
+        "gene": contrast.genes,
+        "day": np.array(contrast.days, dtype=object)[best],
+        "z": strongest,
+        "lfsr": ndtr(-np.abs(strongest)),
+    }
     for d in range(len(contrast.days)):
         frame |= {f"effect_{d}": contrast.mean[:, d], f"se_{d}": contrast.sd[:, d], f"y_{d}": -(log_ndtr(-np.abs(z[:, d])) + np.log(2)) / np.log(10)}
     return pd.DataFrame(frame).iloc[order]
@@ -105,6 +112,7 @@ def _volcano(contrast: Contrast) -> Volcano:
         y_label="−log10 p",
         flag=("", 1.3010),
         flag_label=f"with |z| > {Z95}",
+        first=int(np.abs(contrast.z).max(0).argmax()),
     )
 
 
@@ -114,12 +122,18 @@ def _heat(contrast: Contrast) -> Heat:
     rows = []
     for g in top:
         cells = [
-            Cell(text=f"{m:+.2f}".replace("-", "−"), note=f"± {s:.2f}", shade=round(5 * float(m) / limit), strong=bool(abs(m) > Z95 * s))
+            Cell(text=signed(f"{m:.2f}"), note=f"± {s:.2f}", shade=round(5 * float(m) / limit), strong=bool(abs(m) > Z95 * s))
             for m, s in zip(contrast.mean[g], contrast.sd[g], strict=True)
         ]
         rows.append((str(contrast.genes[g]), cells))
     caption = f"θ ± SE by day: the {len(top)} of {len(contrast.genes):,} genes with the largest |z| on any day. Framed: |z| > {Z95}."
-    return Heat(caption=caption, corner="gene", head=contrast.days, rows=rows, ends=(f"−{limit:.2g} towards {contrast.reference}", f"+{limit:.2g} towards {contrast.fate}"))
+    return Heat(
+        caption=caption,
+        corner="gene",
+        head=contrast.days,
+        rows=rows,
+        ends=(f"−{limit:.2g} towards {contrast.reference}", f"+{limit:.2g} towards {contrast.fate}"),
+    )
 
 
 def top_forests(contrast: Contrast, effects: DaywiseEffects) -> list[Figure]:
@@ -138,7 +152,9 @@ def _forest(contrast: Contrast, effects: DaywiseEffects, f: int, g: int) -> Figu
     for d in days:
         rows = [Estimate(name=contrast.days[d], mean=float(contrast.mean[g, d]), sd=float(contrast.sd[g, d]), own=True)]
         if d in with_guides:
-            rows += [Estimate(name=str(effects.guides[i]), mean=float(effects.beta_mean[i, f, d]), sd=float(effects.beta_sd[i, f, d]), own=False) for i in shown]
+            rows += [
+                Estimate(name=str(effects.guides[i]), mean=float(effects.beta_mean[i, f, d]), sd=float(effects.beta_sd[i, f, d]), own=False) for i in shown
+            ]
         groups.append(rows)
     said = f"Its first {shown.size} of {own.size} guides are shown." if shown.size < own.size else ""
     if len(with_guides) < len(days):

@@ -23,7 +23,7 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     level
         Nominal coverage of the intervals betahat ± z·se.
     z_call
-        A gene-day is called where |betahat/se| is above it, against θ ≠ 0.
+        A gene-day is called where `|betahat/se|` is above it, against θ ≠ 0.
 
     Returns
     -------

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, positive, whole_number
 
 PosteriorName = Literal["gene_block", "mean_field"]
 
@@ -51,8 +51,7 @@ class Priors:
     def __post_init__(self) -> None:
         """Check that all are positive and finite."""
         for name in self.__slots__:
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"the prior scale {name} is {getattr(self, name)}; it must be positive and finite.")
+            positive(f"the prior scale {name}", getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,22 +113,21 @@ class FitSettings:
         """Check names and ranges."""
         if self.posterior not in ("gene_block", "mean_field"):
             raise InputError(f"posterior is {self.posterior!r}; choose 'gene_block' or 'mean_field'.")
-        w = self.likelihood_weight
-        if w != "auto" and (isinstance(w, str) or not 0 < w < float("inf")):
-            raise InputError(f"likelihood_weight is {w!r}; give 'auto' or a positive number.")
+        if self.likelihood_weight != "auto":
+            positive("likelihood_weight, where it is not 'auto',", self.likelihood_weight)
         if self.se not in ("posterior", "sandwich"):
             raise InputError(f"se is {self.se!r}; choose 'posterior' or 'sandwich'.")
         if self.se == "sandwich" and self.posterior != "gene_block":
             raise InputError("se 'sandwich' is for posterior 'gene_block'.")
         for name in ("max_steps", "batch_cells", "n_scale_nodes"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise InputError(f"{name} is {value}; it must be at least 1.")
+            if (value := getattr(self, name)) is not None:
+                whole_number(name, value)
         if self.batch_cells is not None and self.posterior != "mean_field":
             raise InputError("batch_cells is for posterior 'mean_field'; natural-gradient steps see all cells.")
-        if not 0 <= self.seed < 2**32:
+        if whole_number("seed", self.seed, least=0) >= 2**32:
             raise InputError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}.")
-        if not self.learning_rate > 0 or self.n_probes < 2:
-            raise InputError("learning_rate must be positive and n_probes at least 2.")
+        positive("learning_rate", self.learning_rate)
+        whole_number("n_probes", self.n_probes, least=2)
 
     @property
     def step_limit(self) -> int:

@@ -30,7 +30,7 @@ def test_simulate_fit_and_score(simulated, tmp_path):
     assert first.returncode == 0, first.stderr
     want = {"gene_daywise_for_mash.csv", "guide_daywise_for_mash.csv", "theta_posterior_summary.npz", "delta_posterior_summary.npz"}
     want |= {"fit.png", "scales.csv", "check_composition.csv", "check_top_genes.csv", "check_family_by_gene.csv"}
-    want |= {"qc_delta_mean_by_gene.csv", "qc_theta_beta_offset_by_gene.csv", "run.json", "posterior.nc"}
+    want |= {"qc_delta_mean_by_gene.csv", "qc_theta_beta_offset_by_gene.csv", "run.json", "posterior.nc", "report.html"}
     assert {p.name for p in (tmp_path / "a").iterdir()} == want
     second = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "b", "--cache", tmp_path / "tensors.pt")
     third = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "c", "--cache", tmp_path / "tensors.pt")
@@ -40,6 +40,12 @@ def test_simulate_fit_and_score(simulated, tmp_path):
     assert record["settings"]["seed"] == 0 and record["options"]["ref_fate"] == "EC" and record["input"]["cells"] == 1500
     scored = run("score_daywise", tmp_path / "a" / "gene_daywise_for_mash.csv", simulated / "truth.csv", "--out", tmp_path / "s")
     assert scored.returncode == 0 and list(pd.read_csv(tmp_path / "s" / "scores.csv")["day"]) == ["d0", "d1", "d2", "all"]
+
+
+def test_a_mean_field_fit_that_ends_before_its_first_window(simulated, tmp_path):
+    done = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path, "--posterior", "mean_field", "--max-steps", 20, "--draws", 20)
+    assert done.returncode == 0 and "did not converge in 20 steps" in done.stderr
+    assert json.loads((tmp_path / "run.json").read_text())["elbo"]["trace"] == []
 
 
 @pytest.mark.parametrize(

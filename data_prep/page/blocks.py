@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from data_prep.page.numbers import Kind
 
-MAX_ROWS = 30_000  # of a table in the page; the CSV beside it has all
+MAX_ROWS = 30_000  # of a table in the page; the CSV beside it has all. Fewer where the page would be too large
 STATIC_ROWS = 50  # of a table that are in the page as HTML, for readers without scripts
 
 
@@ -82,12 +82,18 @@ class Table:
 
     Attributes
     ----------
-    id, caption : of the table; the id is unique in the page
-    columns : what is shown, in this order; other columns of the frame are for figures
-    frame : the rows, best first; beyond `MAX_ROWS` they are left out of the page
-    total : rows there are in all
-    full : name of the CSV that has them all
-    page : rows at a time
+    id, caption
+        Of the table; the id is unique in the page.
+    columns
+        What is shown, in this order; other columns of the frame are for figures.
+    frame
+        The rows, best first; the page holds the first `MAX_ROWS` or fewer.
+    total
+        Rows there are in all.
+    full
+        Name of the CSV that has them all.
+    page
+        Rows at a time.
     """
 
     kind: ClassVar[str] = "table"
@@ -98,11 +104,6 @@ class Table:
     total: int
     full: str = ""
     page: int = 25
-
-    @property
-    def kept(self) -> pd.DataFrame:
-        """The rows that are in the page."""
-        return self.frame.iloc[:MAX_ROWS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,11 +154,18 @@ class Volcano:
 
     Attributes
     ----------
-    table : id of the table
-    names : its columns that name a point
-    chooser : what is chosen
-    flag : (column, limit) of the points that stand out, those at the limit or below; an empty column means y at the limit or above
-    flag_label : what those points are
+    table
+        Id of the table.
+    names
+        Its columns that name a point.
+    chooser
+        What is chosen.
+    flag
+        (column, limit) of the points that stand out, those at the limit or below; an empty column means y at the limit or above.
+    flag_label
+        What those points are.
+    first
+        Position of the choice that is shown first.
     """
 
     kind: ClassVar[str] = "volcano"
@@ -172,6 +180,7 @@ class Volcano:
     y_label: str
     flag: tuple[str, float]
     flag_label: str
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

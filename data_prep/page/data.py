@@ -20,12 +20,12 @@ class Strings:
         return "[" + ",".join(str(self.code.setdefault(str(v), len(self.code))) for v in values) + "]"
 
 
-def page_json(blocks: Iterable[Block]) -> str:
-    """Tables and volcanoes among the blocks, as JSON that is safe inside a script element."""
+def page_json(blocks: Iterable[Block], *, rows: int) -> str:
+    """Tables (their first `rows` rows) and volcanoes among the blocks, which are `flat`, as JSON that is safe inside a script element."""
     strings, tables, plots = Strings(), [], []
-    for block in flat(blocks):
+    for block in blocks:
         if isinstance(block, Table):
-            tables.append(f"{json.dumps(block.id)}:{_table(block, strings)}")
+            tables.append(f"{json.dumps(block.id)}:{_table(block, strings, rows)}")
         elif isinstance(block, Volcano):
             plots.append(f"{json.dumps(block.id)}:{_volcano(block)}")
     text = f'{{"tables":{{{",".join(tables)}}},"plots":{{{",".join(plots)}}},"strings":{_json(list(strings.code))}}}'
@@ -42,8 +42,8 @@ def flat(blocks: Iterable[Block]) -> Iterable[Block]:
             yield from block.items
 
 
-def _table(table: Table, strings: Strings) -> str:
-    frame = table.kept
+def _table(table: Table, strings: Strings, rows: int) -> str:
+    frame = table.frame.iloc[:rows]
     text = {c.key for c in table.columns if c.kind == "text"}
     data = [f"{json.dumps(str(key))}:{_values(frame[key], str(key) in text, strings)}" for key in frame.columns]
     head = [{"key": c.key, "label": c.label, "kind": c.kind} for c in table.columns]

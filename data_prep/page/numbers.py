@@ -21,10 +21,22 @@ def shown(value: Any, kind: Kind) -> str:
     if kind == "count":
         text = f"{value:,.0f}"
     elif kind == "p":
-        text = "<1e-300" if 0 <= value < 1e-300 else f"{value:.2e}" if value < 0.001 else f"{value:.3g}"
+        text = "<1e-300" if 0 <= value < 1e-300 else f"{value:.2e}".replace("e-0", "e-") if value < 0.001 else f"{value:.3g}"
     else:
         text = f"{value:.{2 if kind == 'z' else 3}f}"
-    return text.replace("e-0", "e-").replace("-", "−", 1) if text.startswith("-") else text.replace("e-0", "e-")
+    return signed(text, plus=False)
+
+
+def signed(text: str, *, plus: bool = True) -> str:
+    """A written number with a true minus, a plus on request, and no sign where only zeros are left.
+
+    >>> signed("-0.00"), signed("-1.5"), signed("1.5")
+    ('0.00', '−1.5', '+1.5')
+    """
+    text = text.lstrip("+")
+    if not text.strip("-0."):
+        return text.lstrip("-")
+    return "−" + text[1:] if text.startswith("-") else f"+{text}" if plus else text
 
 
 def packed(values: Iterable[float], digits: int = DIGITS) -> str:

@@ -11,7 +11,7 @@
     let text;
     if (kind === "count") text = Math.round(value).toLocaleString("en-GB");
     else if (kind === "p") text = value >= 0 && value < 1e-300 ? "<1e-300" : value < 0.001 ? value.toExponential(2) : String(Number(value.toPrecision(3)));
-    else text = value.toFixed(kind === "z" ? 2 : 3);
+    else text = value.toFixed(kind === "z" ? 2 : 3).replace(/^-(?=[0.]*$)/, "");
     return text.replace(/^-/, "−");
   };
   const put = (parent, name, text, attributes = {}) => {
@@ -172,6 +172,8 @@
 
   document.querySelectorAll("[data-table]").forEach(grid);
   document.querySelectorAll("[data-volcano]").forEach(volcano);
+
+  addEventListener("beforeprint", () => document.querySelectorAll("main details").forEach((part) => { part.open = true; }));
 
   const links = [...document.querySelectorAll("nav a")];
   const spy = new IntersectionObserver((entries) => {

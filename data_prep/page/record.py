@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_prep.page.blocks import Block, Facts, PlainTable, Prose, Section
+from data_prep.page.blocks import Block, PlainTable, Prose, Section
 
 
 def warnings_of(record: Mapping[str, Any], *more: str) -> list[str]:
@@ -22,7 +22,7 @@ def settings_section(record: Mapping[str, Any], *, fingerprint: str, files: Mapp
     listed = {str(name): files.get(str(name), "") for name in named} if named else dict(files)
     options = plain(record.get("options") or {}) | plain(also or {})
     blocks: list[Block] = [
-        Facts(items=[("Command", str(record.get("command", "")), ""), ("Input fingerprint", fingerprint, "")]),
+        PlainTable(caption="Run", head=("what", "value"), rows=[("command", str(record.get("command", ""))), ("input fingerprint", fingerprint)]),
         Prose(
             text=[
                 f"To cite this run, give “fatescreen {versions.get('fatescreen', '')}, input fingerprint {fingerprint[:16]}” and the settings that differ "

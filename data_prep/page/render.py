@@ -9,16 +9,26 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from data_prep.page.blocks import STATIC_ROWS, Column, Page
-from data_prep.page.data import page_json
+from data_prep.page.blocks import MAX_ROWS, STATIC_ROWS, Column, Page, Table
+from data_prep.page.data import flat, page_json
 from data_prep.page.numbers import shown
+from data_prep.page.svg import SHAPES
+
+MAX_BYTES = 4_800_000
 
 
 def render(page: Page) -> str:
-    """The page as HTML text; the same page gives the same bytes."""
+    """The page as HTML text; the same page gives the same bytes. Tables are cut until it is small enough to open anywhere."""
+    rows = MAX_ROWS
+    while len((text := _rendered(page, rows)).encode()) > MAX_BYTES and rows > STATIC_ROWS:
+        rows //= 2
+    return text
+
+
+def _rendered(page: Page, rows: int) -> str:
     style, script = _asset("page.css"), _asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    blocks = [block for section in page.sections for block in section.blocks]
+    blocks = list(flat([*page.summary, *(block for section in page.sections for block in section.blocks)]))
     return (
         _environment()
         .get_template("page.html.j2")
@@ -27,9 +37,12 @@ def render(page: Page) -> str:
             style=Markup(style),
             script=Markup(script),
             script_hash=f"'sha256-{digest}'",  # only our own script runs, whatever a name in the data holds
-            data=Markup(page_json([*page.summary, *blocks])),
+            data=Markup(page_json(blocks, rows=rows)),
+            tables={block.id: block for block in blocks if isinstance(block, Table)},
+            rows=rows,
             static_rows=STATIC_ROWS,
         )
+        .lstrip()  # the template's macros leave empty lines
     )
 
 
@@ -41,7 +54,7 @@ def _asset(name: str) -> str:
 @cache
 def _environment() -> Environment:
     env = Environment(loader=PackageLoader("data_prep.page", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    env.globals["static_cells"] = _static_cells
+    env.globals |= {"static_cells": _static_cells, "swatch_mark": lambda style: SHAPES[int(style[1:]) % len(SHAPES)].format(x=13, y=6)}
     return env
 
 

@@ -9,8 +9,12 @@ from markupsafe import Markup, escape
 from matplotlib.ticker import MaxNLocator
 
 WIDTH, HEIGHT = 340, 250
-Marks = tuple[str, ...]
-SHAPES = ("M{x} {y}m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z", "M{x} {y}m-2.7-2.7h5.4v5.4h-5.4z", "M{x} {y}m0-3.6l3.4 6h-6.8z", "M{x} {y}m0-3.8l3.8 3.8-3.8 3.8-3.8-3.8z")
+SHAPES = (
+    "M{x} {y}m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",
+    "M{x} {y}m-2.7-2.7h5.4v5.4h-5.4z",
+    "M{x} {y}m0-3.6l3.4 6h-6.8z",
+    "M{x} {y}m0-3.8l3.8 3.8-3.8 3.8-3.8-3.8z",
+)
 
 
 def tag(name: str, *children: Any, **attributes: Any) -> Markup:

@@ -220,7 +220,7 @@ def test_the_script_twice_is_the_same_byte_for_byte(tmp_path):
     first = command("--simulate", "--out", tmp_path / "a", *SMALL)
     assert first.returncode == 0, first.stderr
     second = command("--simulate", "--out", tmp_path / "b", *SMALL, "--n-jobs", 2)
-    assert {p.name for p in (tmp_path / "a").iterdir()} == OUTPUTS | {"run.json"}
+    assert {p.name for p in (tmp_path / "a").iterdir()} == OUTPUTS | {"run.json", "report.html"}
     for name in sorted(OUTPUTS):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert first.stdout == second.stdout and first.stdout.splitlines()[-1] == "verdict: calibrated"

@@ -168,3 +168,79 @@ def test_burden_covariate(screen_copy):
     screen_copy.obsm["covar"] = shared.drop(columns="batch").to_numpy()
     with pytest.raises(InputError, match="DataFrame"):
         add_burden_covariate(screen_copy)
+
+
+def test_usage_from_a_table(screen, screen_copy, inputs, tmp_path):
+    """cNMF's text file in another order, not normalised: the same rows."""
+    names = list(screen.uns["program_names"])
+    usage = pd.DataFrame(screen.obsm["cnmf_usage"].astype(float), index=screen.obs_names, columns=names)
+    scale = 2.0 ** np.random.default_rng(0).integers(-3, 4, size=len(usage))  # powers of two: dividing by the sums gives the same floats
+    shuffled = usage.mul(scale, axis=0).sample(frac=1, random_state=0)
+    path = tmp_path / "run.usages.k_5.dt_0_1.consensus.txt"
+    shuffled.to_csv(path, sep="\t")
+    del screen_copy.obsm["cnmf_usage"]
+    for given in (path, str(path), shuffled):
+        with pytest.warns(ScreenWarning, match=r"the usage table.*rows do not sum to 1.*divided by their sums"):
+            other = prepare_crt_inputs(screen_copy, usage=given)
+        np.testing.assert_array_equal(other.rows, inputs.rows)
+        assert other.program_names == inputs.program_names
+    shuffled.set_axis(range(1, 6), axis=1).to_csv(path, sep="\t")
+    assert prepare_crt_inputs(screen_copy, usage=path, transform="none").program_names[0] == "program_1"
+    with pytest.raises(InputError, match=r"the usage table .*lacks 10 of the screen's 1,500 cells"):
+        prepare_crt_inputs(screen_copy, usage=shuffled.iloc[10:])
+
+
+def test_guides_and_map_from_files(screen, screen_copy, inputs, tmp_path):
+    matrix = pd.DataFrame(screen.obsm["guide_assignment"].toarray().astype(int), index=screen.obs_names, columns=list(screen.uns["guide_names"]))
+    matrix.T.to_csv(tmp_path / "guides.csv")
+    table = pd.DataFrame(list(screen.uns["guide2gene"].items()), columns=["grna_id", "grna_target"])
+    table.to_csv(tmp_path / "map.csv", index=False)
+    del screen_copy.obsm["guide_assignment"], screen_copy.uns["guide2gene"]
+    other = prepare_crt_inputs(screen_copy, guides=tmp_path / "guides.csv", guide_map=tmp_path / "map.csv")
+    assert (other.guides != inputs.guides).nnz == 0 and other.guide2gene == inputs.guide2gene
+    assert other.guide_names.tolist() == inputs.guide_names.tolist() and other.genes == inputs.genes
+    with pytest.raises(InputError, match=r"1 of 28 guides are not in the guide map .*map\.csv: GENE0_g1"):
+        table[table["grna_id"] != "GENE0_g1"].to_csv(tmp_path / "map.csv", index=False)
+        prepare_crt_inputs(screen_copy, guides=tmp_path / "guides.csv", guide_map=tmp_path / "map.csv")
+    burden = add_burden_covariate(screen_copy, covar_key=None, guides=matrix, guide_map=table, name="burden")
+    np.testing.assert_allclose(screen_copy.obs["burden"], screen.obsm["covar"][BURDEN_KEY])
+    assert burden.name == "burden"
+
+
+def test_the_map_in_uns_may_have_either_name(screen_copy, inputs):
+    screen_copy.uns["guide_map"] = screen_copy.uns.pop("guide2gene")
+    assert prepare_crt_inputs(screen_copy).guide2gene == inputs.guide2gene
+    with pytest.raises(InputError, match=r"uns\['mine'\] is missing; uns has: .*guide_map.*guide2gene_key"):
+        prepare_crt_inputs(screen_copy, guide2gene_key="mine")
+
+
+def test_covariates_in_obs(screen_copy, inputs, tmp_path):
+    columns = list(screen_copy.obsm["covar"].columns)
+    for name in columns:
+        screen_copy.obs[name] = screen_copy.obsm["covar"][name]
+    del screen_copy.obsm["covar"]
+    screen_copy.write_h5ad(tmp_path / "screen.h5ad")
+    for source in (screen_copy, tmp_path / "screen.h5ad"):
+        other = prepare_crt_inputs(source, covariates=columns)
+        np.testing.assert_array_equal(other.rows, inputs.rows)
+        assert other.covar_names == inputs.covar_names and list(other.covar_df_raw.columns) == columns
+        np.testing.assert_array_equal(np.asarray(other.batch_raw).astype(str), np.asarray(inputs.batch_raw).astype(str))
+    assert prepare_crt_inputs(screen_copy, covariates="log_depth").covar_names == ("intercept", "log_depth")
+    assert prepare_crt_inputs(screen_copy, covariates=["log_depth"]).batch_raw is None
+    for given, said in (
+        (["depth"], r"obs\['depth'\] is missing; obs has: .*log_depth"),
+        ([], "covariates is empty"),
+        (["batch", "batch"], "covariates names batch twice"),
+    ):
+        with pytest.raises(InputError, match=said):
+            prepare_crt_inputs(screen_copy, covariates=given)
+    screen_copy.obs.loc[screen_copy.obs_names[3], "log_depth"] = np.nan
+    with pytest.raises(InputError, match=r"obs\['log_depth'\] is missing or NaN in row 3"):
+        prepare_crt_inputs(screen_copy, covariates=columns)
+
+
+def test_genes_of_the_map_without_a_guide_are_said(screen):
+    screen = screen.copy()
+    screen.uns["guide2gene"] = {**screen.uns["guide2gene"], "lost_g1": "LOST"}
+    with pytest.warns(ScreenWarning, match=r"1 genes of .* have no guide in .* and are not tested: LOST"):
+        assert "LOST" not in prepare_crt_inputs(screen).genes

@@ -149,6 +149,9 @@ def test_cuda_agrees_with_cpu(small):
     [
         {"posterior": "flow"},
         {"likelihood_weight": -1.0},
+        {"likelihood_weight": True},
+        {"max_steps": 2.5},
+        {"n_probes": 1},
         {"likelihood_weight": "often"},
         {"max_steps": 0},
         {"batch_cells": 10},

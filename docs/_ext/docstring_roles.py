@@ -1,0 +1,52 @@
+"""How docstrings are shown: single backticks are links or code; results of a function have no signature; attributes are called so."""
+
+import dataclasses
+import importlib
+from typing import Any
+
+from docutils import nodes
+from sphinx.addnodes import pending_xref
+from sphinx.application import Sphinx
+from sphinx.domains.python import PyObject
+from sphinx.environment import BuildEnvironment
+
+FEW = 4  # fields of a class that people may well fill by hand
+OTHERS = {"anndata", "collections", "matplotlib", "numpy", "pandas", "pathlib", "pyro", "scipy", "torch", "typing"}  # of these no index is at hand
+PACKAGES = ("data_prep", "hierarchy", "crt")
+
+
+def homes() -> dict[str, str]:
+    """Every public name → where it is documented."""
+    return {name: f"{package}.{name}" for package in PACKAGES for name in importlib.import_module(package).__all__}
+
+
+def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Element) -> nodes.Node | None:
+    """A bare public name, or one of its module, goes to its page; types of other libraries get their short name; other words in backticks stay code."""
+    if node.get("refdomain") != "py":
+        return None
+    target = str(node["reftarget"])
+    if target.split(".")[0] in OTHERS:
+        return type(contnode)("", target.split(".")[-1])
+    home = homes().get(target.split(".")[-1])
+    if home and (target == target.split(".")[-1] or target.split(".")[0] in PACKAGES):
+        found = env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "obj", home, node, contnode)
+        if found is not None:
+            return found
+    return contnode if node["reftype"] == "obj" else None
+
+
+def without_signature(app: Sphinx, what: str, name: str, thing: Any, *_: Any) -> tuple[str, None] | None:
+    """A class with many fields that have no defaults is made by a function; its signature says nothing that the attributes do not."""
+    needed = [f for f in dataclasses.fields(thing) if f.default is f.default_factory is dataclasses.MISSING] if dataclasses.is_dataclass(thing) else []
+    return ("", None) if len(needed) > FEW else None
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Join them to the build."""
+    app.config.default_role = "py:obj"  # type: ignore[attr-defined]
+    app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-signature", without_signature)
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,135 @@
+"""README and docs: what they name exists, and their code runs. The build itself is `make docs`."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import warnings
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+import crt
+import data_prep
+import hierarchy
+from data_prep.errors import ScreenWarning
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(p for p in [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")] if "_build" not in p.parts)
+FENCE = re.compile(r"^```(\{?[\w-]*\}?)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+sys.path.append(str(ROOT / "docs" / "_ext"))
+
+from command_options import options_of, script_of  # noqa: E402
+
+
+def text_of(page):
+    return page.read_text(encoding="utf-8")
+
+
+def blocks(page, *kinds):
+    return [code for kind, code in FENCE.findall(text_of(page)) if kind in kinds]
+
+
+def anchors(page):
+    """Headings as links to them are written."""
+    found = re.findall(r"^#+ (.*)$", FENCE.sub("", text_of(page)), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in found}
+
+
+def name_of(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_and_figures_exist(page):
+    for target in LINK.findall(FENCE.sub("", text_of(page))):
+        if re.match(r"https?://", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.is_file(), f"{target} is not there"
+        assert not anchor or anchor in anchors(there), f"{target}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_commands_and_options_named_exist(page):
+    text = text_of(page)
+    for path in re.findall(r"\b(?:python|Rscript) ([\w/]+\.(?:py|R))\b", text):
+        assert (ROOT / path).is_file() or (ROOT / "docs" / path).is_file(), path
+    for target in re.findall(r"^make ([\w-]+)|`make ([\w-]+)`", text, re.MULTILINE):
+        assert f"\n{''.join(target)}:" in text_of(ROOT / "Makefile"), target
+    fields = {f"--{name.replace('_', '-')}" for command in PROJECT["scripts"] for name in options_of(command)[0].model_fields}
+    fields |= {f"--no-{name[2:]}" for name in fields} | {"--help", "--version", "--config", "--verbose", "--quiet"}
+    own = re.sub(r"^.*(pip install|sphinx|Rscript).*$", "", text, flags=re.MULTILINE)
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", own)) <= fields
+
+
+def test_every_command_has_its_table_and_script():
+    said = re.findall(r"\{command-options\} ([\w-]+)", text_of(ROOT / "docs" / "commands.md"))
+    assert sorted(said) == sorted(PROJECT["scripts"])
+    assert all((ROOT / script_of(command)).is_file() and options_of(command)[1] for command in said)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
+def test_python_runs(page, tmp_path, monkeypatch):
+    """All blocks of a page in order, as a reader would paste them; other warnings than those about the data are errors."""
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("Agg")
+    globs = {}
+    for code in blocks(page, "python"):
+        compiled = compile(code, name_of(page), "exec")
+        if "with CellRank" in code:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ScreenWarning)
+            exec(compiled, globs)
+
+
+@pytest.mark.parametrize("package", [data_prep, hierarchy, crt], ids=lambda package: package.__name__)
+def test_the_reference_lists_every_public_name_once(package):
+    text = text_of(ROOT / "docs" / "api" / f"{package.__name__}.rst")
+    listed = re.findall(r"^   (\w+)$", text, re.MULTILINE) + re.findall(r"py:data:: (\w+)", text)
+    assert sorted(listed) == sorted(package.__all__)
+
+
+def test_every_output_is_described():
+    """Names of result files in the code are in the page of outputs."""
+    page = text_of(ROOT / "docs" / "outputs.md")
+    code = "".join(text_of(ROOT / path) for path in ("hierarchy/output.py", "hierarchy/cli.py", "crt/cli.py", "crt/report.py", "data_prep/cli.py"))
+    named = set(re.findall(r"[\"/ ]([a-z]\w+\.(?:csv|npz|png|nc|json|html|h5ad))\"", code))
+    assert {"gene_daywise_for_mash.csv", "report.html", "screen.h5ad"} <= named
+    assert not [name for name in named if name not in page]
+
+
+def test_quoted_messages_are_in_the_code():
+    """Each message of the troubleshooting page, with its … for what varies, is one that the code can say."""
+    code = "".join(text_of(p) for package in ("data_prep", "hierarchy", "crt") for p in (ROOT / package).glob("*.py"))
+    code = re.sub(r"\"\s*\n\s*f?r?\"", "", code)  # strings that go on in the next line
+    rows = re.findall(r"^\| (.*?) \| .* \| .* \|$", text_of(ROOT / "docs" / "troubleshooting.md"), re.MULTILINE)
+    quoted = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
+    assert len(quoted) > 40
+    missing = []
+    for message in quoted:
+        parts = [part.strip(" .;:,()") for part in message.replace("'guide2gene'", "…").split("…")]
+        missing += [message for part in parts if len(part) > 12 and part not in code]
+    assert not missing, missing
+
+
+def test_the_r_script_reads_a_table_as_r_does(tmp_path):
+    """Parsed by R where there is one; its first steps, which need no mashr, run on a table."""
+    rscript = shutil.which("Rscript")
+    if rscript is None:
+        pytest.skip("no Rscript")
+    table = "gene,betahat_d0,betahat_d1,se_d0,se_d1\nA,0.1,0.2,0.05,0.05\nB,-0.1,0.3,0.05,0.06\n"
+    (tmp_path / "gene_daywise_for_mash.csv").write_text(table)
+    (tmp_path / "day_correlation.csv").write_text(",d0,d1\nd0,1.0,0.13\nd1,0.13,1.0\n")
+    head = text_of(ROOT / "docs" / "mashr.R").split("# 3.")[0] + "cat(dim(Bhat), rownames(Bhat), colnames(Shat), Bhat['B', 'd1'], V[1, 2])\n"
+    (tmp_path / "head.R").write_text(head)
+    parsed = subprocess.run([rscript, "-e", f"invisible(parse('{ROOT / 'docs' / 'mashr.R'}'))"], capture_output=True, text=True)
+    assert parsed.returncode == 0, parsed.stderr
+    done = subprocess.run([rscript, tmp_path / "head.R", tmp_path], capture_output=True, text=True)
+    assert done.stdout.split() == ["2", "2", "A", "B", "d0", "d1", "0.3", "0.13"], done.stderr
