@@ -79,6 +79,8 @@ def _encode_frame(frame: pd.DataFrame, cells: np.ndarray, where: str, few_values
         if missing.any():
             raise InputError(f"{said} is missing or NaN in {first_rows(missing, cells)}. Fill it, or drop those cells.")
         numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+        if numeric and (bad := np.isinf(values.to_numpy(dtype=np.float64))).any():  # else one of few values would become a label
+            raise InputError(f"{said} is NaN or infinite in {first_rows(bad, cells)}. Fill it, or drop those cells.")
         if numeric and values.nunique() > few_values:
             columns.append(_scaled(values.to_numpy(dtype=np.float64), cells, said))
             names.append(str(name))

@@ -187,8 +187,10 @@ def _open_zarr(path: Path) -> Any:
 
 def _checked(group: Any, path: Path) -> View:
     view = View(group, path.name)
+    with view._reading("the root"):
+        there = list(group)
     if "obs" not in group:
-        raise InputError(f"{path} is not an AnnData or MuData file: it has no obs table; it has: {', '.join(group) or 'nothing'}. Give an .h5ad or .h5mu.")
+        raise InputError(f"{path} is not an AnnData or MuData file: it has no obs table; it has: {', '.join(there) or 'nothing'}. Give an .h5ad or .h5mu.")
     with view._reading("obs"):
         named = "_index" in group["obs"].attrs
     if not named:

@@ -163,3 +163,16 @@ def test_a_guide_name_with_a_slash_in_a_map_on_disk(screen_adata, tmp_path):
     with pytest.raises(InputError, match=r"uns\['guide2gene'\] gives no single gene for A.*without '/'"):
         read_screen(tmp_path / "screen.h5ad")
     assert isinstance(ad.read_h5ad(tmp_path / "screen.h5ad").uns["guide2gene"]["A"], dict)
+
+
+def test_a_damaged_root_is_an_input_error(tmp_path, monkeypatch):
+    """libhdf5 can open some damaged files and then not list what is in them."""
+    path = tmp_path / "s.h5ad"
+    h5py.File(path, "w").close()
+
+    def fail(self):
+        raise RuntimeError("Unable to get group info")
+
+    monkeypatch.setattr(h5py.Group, "__iter__", fail)
+    with pytest.raises(InputError, match=r"the root of s.h5ad can't be read .*Is the file whole\?"), open_view(path):
+        pass

@@ -136,6 +136,7 @@ MAPS = [
     guide_map("a map in Latin-1", "guide_name,gene_name\ng\u00e9,A\n".encode("latin-1"), "Save it as UTF-8"),
     guide_map("a map with semicolons", b"guide_name;gene_name\na;b\n", "no column 'guide_name'", "It needs"),
     guide_map("a map with ragged rows", b"guide_name,gene_name\na,b\nc,d,e,f\n", "Save it as UTF-8"),
+    guide_map("a map that is not zip", b"no", called="map.zip"),
     guide_map("a map of bytes", bytes(range(256)) * 4),
     guide_map("a map with an unnamed guide", b"guide_name,gene_name\n,A\n", "rows 0", "Name or delete"),
 ]

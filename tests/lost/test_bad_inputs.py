@@ -11,10 +11,7 @@ from tests.lost.desk import Desk
 CASES = [*cases_screens.CASES, *cases_files.CASES, *cases_options.CASES]
 
 
-READERS = pytest.mark.xfail(strict=True, reason="the readers take it for labels, or fail inside")
-
-
-@pytest.mark.parametrize("case", [*CASES, *(pytest.param(case, marks=READERS) for case in cases_screens.PENDING)], ids=str)
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_one_clear_message_and_nothing_lost(case, whole, tmp_path):
     desk = Desk(whole, tmp_path, case.command)
     words = list(case.words(desk))
