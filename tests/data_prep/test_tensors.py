@@ -287,7 +287,7 @@ def test_a_failed_save_leaves_the_old_cache(data, tmp_path, monkeypatch):
     before = path.read_bytes()
 
     def fail(content, place):
-        place.write_bytes(b"half")
+        place.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(torch, "save", fail)
