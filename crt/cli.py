@@ -10,7 +10,7 @@ import pandas as pd
 from crt.inputs import CRTInputs, prepare_crt_inputs
 from crt.options import RunCRTOptions
 from crt.report_page import crt_report
-from crt.results import CRTResult
+from crt.results import CRTResult, strongest_first
 from crt.run import run_all_genes_union_crt
 from data_prep.console import Console, run
 from data_prep.errors import first_few
@@ -80,7 +80,7 @@ def _say(out: Path, result: CRTResult) -> None:
     undefined = result.treated_df["reason"][lambda reason: reason != ""]
     for reason, names in undefined.groupby(undefined).groups.items():
         log.info("not tested (%s): %s", reason, first_few(names))
-    top = table[defined].sort_values("log10_p", kind="stable").head(10)
+    top = strongest_first(table[defined]).head(10)
     with pd.option_context("display.width", 160):
         log.info("%s", top[["target", "program", "beta", "z", "p_raw", "p_skew", "p_adj", "n_treated"]].to_string(index=False, float_format="%.3g"))
 

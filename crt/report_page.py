@@ -10,7 +10,7 @@ from crt.inputs import LOW_MOI, CRTInputs
 from crt.report_null import NULL_FILES, curves_section, units_section, verdict_blocks
 from crt.report_reading import reading_section
 from crt.report_tests import FDR, results_section
-from crt.results import CRTResult
+from crt.results import CRTResult, strongest_first
 from crt.store import inputs_digest
 from data_prep.errors import first_few
 from data_prep.page import Block, Figures, Notice, Page, Prose, Section, render
@@ -137,7 +137,7 @@ def _test_summary(inputs: CRTInputs, result: CRTResult) -> list[Block]:
     kind = "skew-normal" if result.settings.get("calibrated") else "empirical"
     lines = [f"{tests:,} tests were made of {len(units):,} targets on {len(inputs.program_names):,} programs, by {kind} p-values."]
     if len(hits):
-        best = hits.iloc[int(np.argmin(hits["log10_p"].to_numpy()))]
+        best = strongest_first(hits).iloc[0]
         beta = signed(f"{best['beta']:.2f}")
         lines.append(
             f"The strongest is {best['target']} on {best['program']}: β = {beta}, p = {shown(10.0 ** max(best['log10_p'], -320.0), 'p')}. "
@@ -148,7 +148,8 @@ def _test_summary(inputs: CRTInputs, result: CRTResult) -> list[Block]:
         lines.append(f"Not tested ({reason}): {first_few(names, 8)}.")
     if not result.settings.get("calibrated"):
         floor = 1 / (float(units["n_resamples"].max()) + 1) if units["n_resamples"].max() else 1.0
-        lines.append(f"No p can be below {floor:.2g} with so many resamples; --skew-normal or --adaptive reach further.")
+        further = "--skew-normal reaches" if result.settings.get("stages") else "--skew-normal or --adaptive reach"
+        lines.append(f"No p can be below {floor:.2g} with so many resamples; {further} further.")
     head = f"{len(hits):,} {'discovery' if len(hits) == 1 else 'discoveries'} at a 10 % false discovery rate"
     head += f", in {hits['target'].nunique():,} of {len(units):,} targets." if len(hits) else "."
     return [Notice(tone="good" if len(hits) else "plain", title=head, text=lines)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from crt.results import CRTResult
+from crt.results import CRTResult, strongest_first
 from data_prep.page import Block, Cell, Choice, Heading, Heat, Section, Table, Volcano
 from data_prep.page.blocks import MAX_ROWS, Column
 from data_prep.page.numbers import signed
@@ -33,10 +33,9 @@ def results_section(result: CRTResult) -> Section:
 
 def ranked_frame(tests: pd.DataFrame) -> pd.DataFrame:
     """The tests, smallest p first and then by |z|, undefined ones last; `y` is −log10 p."""
-    p, z = tests["log10_p"].to_numpy(float), np.abs(tests["z"].to_numpy(float))
-    order = np.lexsort((-np.nan_to_num(z), np.where(np.isfinite(p), p, np.inf)))
-    frame = tests.iloc[order][[c.key for c in COLUMNS]]
-    return frame.assign(reason=frame["reason"].replace("", "–"), y=-p[order])
+    ranked = strongest_first(tests)
+    frame = ranked[[c.key for c in COLUMNS]]
+    return frame.assign(reason=frame["reason"].replace("", "–"), y=-ranked["log10_p"].to_numpy(float))
 
 
 def _volcano(table: Table, result: CRTResult) -> Volcano:

@@ -121,6 +121,12 @@ def collect(
     )
 
 
+def strongest_first(table: pd.DataFrame) -> pd.DataFrame:
+    """The tests by p, those of equal p (at the floor of the resamples there are many) by |z|; undefined ones last."""
+    p, z = table["log10_p"].to_numpy(float), np.abs(table["z"].to_numpy(float))
+    return table.iloc[np.lexsort((-np.nan_to_num(z), np.where(np.isfinite(p), p, np.inf)))]
+
+
 def store_results_in_adata(adata: ad.AnnData, result: CRTResult, *, key: str = "crt") -> None:
     """Put the tables of a result into `adata.uns[key]`, in a form that survives `write_h5ad` and `read_h5ad`.
 

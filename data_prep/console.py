@@ -1,7 +1,9 @@
 """What every command shares: one clear message, exit codes, what is said and where, and its record."""
 
 import errno
+import io
 import logging
+import os
 import platform
 import signal
 import sys
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from data_prep.command_line import parse
 from data_prep.errors import InputError, ScreenWarning
@@ -52,6 +54,9 @@ class Console:
 
 def run(command: str, options: type[Opt], work: Callable[[Opt, Console], None]) -> None:
     """Run a command and exit: 0 done, 1 a failure inside, 2 the input or settings are wrong (one message), 130 interrupted, 143 terminated."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a gene's name may have letters that the terminal has not
     given = parse(command, options, work.__doc__ or "")
     config, verbose, quiet = given.pop("config"), given.pop("verbose"), given.pop("quiet")
     console = Console(command=command, quiet=bool(quiet))
@@ -87,10 +92,35 @@ def _version(name: str) -> str | None:
         return None
 
 
+class _Lines(logging.StreamHandler[TextIO]):
+    """Our log, line by line, as long as somebody reads it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say no more where the reader has gone."""
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            _unread(self.stream)
+        else:
+            super().handleError(record)
+
+
+def _tell(line: str) -> None:
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _unread(sys.stderr)
+
+
+def _unread(stream: TextIO) -> None:
+    """After `| head -1` what is still said goes nowhere, and the run goes on: its results are files."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 @contextmanager
 def _said(console: Console, *, verbose: bool) -> Iterator[None]:
     """Our logs to stdout, our warnings to stderr; other libraries' warnings are not the user's to mend."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Lines(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     level = logging.DEBUG if verbose else logging.WARNING if console.quiet else logging.INFO
     for name in PACKAGES:
@@ -100,7 +130,7 @@ def _said(console: Console, *, verbose: bool) -> Iterator[None]:
     def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         if issubclass(category, ScreenWarning):
             console.warnings.append(str(message))
-            print(f"warning: {message}", file=sys.stderr)
+            _tell(f"warning: {message}")
 
     try:
         with warnings.catch_warnings():
@@ -113,7 +143,7 @@ def _said(console: Console, *, verbose: bool) -> Iterator[None]:
 
 
 def _fail(message: object, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    _tell(f"error: {message}")
     return code
 
 

@@ -1,4 +1,4 @@
-"""The data of a page as one JSON text: each string once, each number with five digits."""
+"""The data of a page as one JSON text: each string once, each number with five digits, counts with all of theirs."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from data_prep.page.blocks import Block, Figures, More, Table, Volcano
-from data_prep.page.numbers import packed
+from data_prep.page.numbers import DIGITS, Kind, packed
+
+ALL_DIGITS = 17
 
 
 class Strings:
@@ -44,14 +46,16 @@ def flat(blocks: Iterable[Block]) -> Iterable[Block]:
 
 def _table(table: Table, strings: Strings, rows: int) -> str:
     frame = table.frame.iloc[:rows]
-    text = {c.key for c in table.columns if c.kind == "text"}
-    data = [f"{json.dumps(str(key))}:{_values(frame[key], str(key) in text, strings)}" for key in frame.columns]
+    kinds = {c.key: c.kind for c in table.columns}
+    data = [f"{json.dumps(str(key))}:{_values(frame[key], kinds.get(str(key)), strings)}" for key in frame.columns]
     head = [{"key": c.key, "label": c.label, "kind": c.kind} for c in table.columns]
     return f'{{"rows":{len(frame)},"page":{table.page},"columns":{_json(head)},"data":{{{",".join(data)}}}}}'
 
 
-def _values(column: pd.Series, text: bool, strings: Strings) -> str:
-    return strings.codes(column.tolist()) if text else packed(column.astype(float).tolist())
+def _values(column: pd.Series, kind: Kind | None, strings: Strings) -> str:
+    if kind == "text":
+        return strings.codes(column.tolist())
+    return packed(column.astype(float).tolist(), ALL_DIGITS if kind == "count" else DIGITS)
 
 
 def _volcano(plot: Volcano) -> str:

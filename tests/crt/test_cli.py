@@ -35,6 +35,11 @@ def test_a_run(file, inputs, tmp_path):
     np.testing.assert_allclose(table["p_skew"], here.table["p_skew"], rtol=1e-9)
     np.testing.assert_allclose(pd.read_csv(tmp_path / "pvals.csv", index_col=0), here.pvals_df, rtol=1e-9)
     np.testing.assert_allclose(pd.read_csv(tmp_path / "betas.csv", index_col=0), here.betas_df, rtol=1e-9)
+    said = done.stdout.splitlines()
+    first = said[next(i for i, line in enumerate(said) if line.split()[:2] == ["target", "program"]) + 1].split()
+    smallest = table[table["log10_p"] == table["log10_p"].min()]
+    best = smallest.loc[smallest["z"].abs().idxmax()]
+    assert first[:2] == [best["target"], best["program"]]
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["settings"]["seed"] == 123 and record["settings"]["n_resamples"] == 99 and record["targets"] == 2
     before = (tmp_path / "crt_results.csv").read_bytes()

@@ -14,6 +14,7 @@ from crt.engine import UnitSettings
 from crt.ntc import compute_ntc_group_null_pvals_parallel
 from crt.ntc_groups import make_ntc_groups_ensemble
 from crt.report_page import control_words, crt_report, null_report
+from crt.results import strongest_first
 from crt.store import inputs_digest
 
 RECORD = {"command": "run-crt", "options": {"n_resamples": 199}, "versions": {"fatescreen": "9.9"}, "warnings": ["mind the gap"]}
@@ -61,11 +62,23 @@ def test_the_summary(inputs, result, page):
     words = words_of(page)
     found = int((result.table["p_adj"] < 0.1).sum())
     assert found > 0 and f"{found} discoveries at a 10 % false discovery rate" in words and "40 tests were made of 8 targets on 5 programs" in words
-    best = result.table.loc[result.table["log10_p"].idxmin()]
+    smallest = result.table[result.table["log10_p"] == result.table["log10_p"].min()]
+    best = smallest.loc[smallest["z"].abs().idxmax()]
     assert f"The strongest is {best['target']} on {best['program']}" in words and "no guide of the target" in words
     assert "mind the gap" in words and inputs_digest(inputs) in words and "sampler.name" in words and f"{inputs.moi:.2f}" in words
     plot = data_of(page)["plots"]["volcano"]
     assert [c["only"][1] for c in plot["choices"]] == list(inputs.program_names)
+
+
+def test_of_equal_p_the_strongest_has_the_largest_z(inputs):
+    """Empirical p-values end at one floor, which many tests share."""
+    result = run_all_genes_union_crt(inputs, B=99)
+    floor = result.table[result.table["p_raw"] == 0.01]
+    best = floor.loc[floor["z"].abs().idxmax()]
+    assert len(floor) > 1 and best.name != floor.index[0]
+    assert f"The strongest is {best['target']} on {best['program']}: " in words_of(crt_report(inputs=inputs, result=result, record=RECORD))
+    ranked = strongest_first(result.table)
+    assert ranked.index[0] == best.name and (ranked["log10_p"].diff().dropna() >= 0).all()
 
 
 def test_treated_cells_of_each_gene(inputs, page):

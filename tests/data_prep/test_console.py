@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import warnings
 
@@ -110,3 +111,38 @@ def test_help_and_version(monkeypatch, capfd):
     assert code == 0 and "Say something." in out and "--n INTEGER" in out and "a number (at least 1; default: 1)" in out and "(required)" in out
     code, out, _ = call(monkeypatch, capfd, chatty, "--version")
     assert code == 0 and out.startswith("fatescreen")
+
+
+SPEAKER = """
+import logging, sys
+from data_prep.console import run
+from data_prep.errors import warn
+from data_prep.options import OutOptions
+
+def speak(options, console):
+    logging.getLogger("data_prep").info("TNF-α")
+    warn("β is offset")
+    logging.getLogger("data_prep").info("done")
+    open(options.out, "w").close()
+
+sys.argv = ["a-test", "--out", sys.argv[1]]
+run("a-test", OutOptions, speak)
+"""
+
+
+@pytest.mark.parametrize("unread", ["stdout", "stderr", "both"])
+def test_a_reader_that_leaves_does_not_end_the_run(tmp_path, unread):
+    """As in `run-crt … | head -1`: no traceback, all results, exit code 0."""
+    read, write = os.pipe()
+    os.close(read)
+    streams = {name: write if unread in (name, "both") else subprocess.PIPE for name in ("stdout", "stderr")}
+    done = subprocess.run([sys.executable, "-c", SPEAKER, tmp_path / "result"], **streams)
+    os.close(write)
+    assert done.returncode == 0 and (tmp_path / "result").is_file()
+    assert done.stderr in (None, "warning: β is offset\n".encode()) and done.stdout in (None, "TNF-α\ndone\n".encode())
+
+
+def test_letters_that_the_terminal_has_not(tmp_path):
+    env = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", SPEAKER, tmp_path / "result"], capture_output=True, env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"TNF-\\u03b1\ndone\n", b"warning: \\u03b2 is offset\n")

@@ -106,6 +106,13 @@ def test_data_round_trip_with_hostile_names():
     assert [data["strings"][i] for i in own["data"]["gene"]] == names and own["data"]["z"] == [3, 0, -3] and set(own["data"]) == {"gene", "z", "y"}
 
 
+def test_counts_keep_all_their_digits():
+    columns = [Column(key="gene", label="gene"), Column(key="cells", label="cells", kind="count"), Column(key="z", label="z", kind="z")]
+    frame = pd.DataFrame({"gene": ["A", "B"], "cells": [1_234_567, 0], "z": [1.2345678, float("nan")]})
+    own = json.loads(page_json([Table(id="own", caption="", columns=columns, frame=frame, total=2)], rows=9))["tables"]["own"]["data"]
+    assert own["cells"] == [1_234_567, 0] and own["z"] == [1.2346, None]
+
+
 def test_rows_beyond_the_limit_stay_out_and_the_page_says_so():
     table = make_table(100)
     assert json.loads(page_json([table], rows=40))["tables"]["own"]["rows"] == 40
