@@ -54,7 +54,7 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
         if found.empty:
             raise InputError(f"the {said} has no rows. Give one that has.")
     if fate not in set(truth["fate"]):
-        raise InputError(f"the truth has no fate {fate!r}; it has {first_few(sorted(set(truth['fate'])))} (--contrast-fate).")
+        raise InputError(f"the truth has no fate {fate!r}; it has {first_few(sorted(set(truth['fate']), key=str))} (--contrast-fate).")
     days = [c.removeprefix("betahat_") for c in map(str, table.columns) if c.startswith("betahat_")]
     if not days:
         raise InputError(f"the table has no column betahat_…; it has: {first_few(table.columns, 20)}. Are table and truth the right way round?")
@@ -62,7 +62,7 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     _once(table, ["gene"], "table")
     if len(days) != wide.shape[1]:
         raise InputError(f"the table has {len(days)} days but the truth has {wide.shape[1]} ({first_few(wide.columns)}). Score a table with its own truth.")
-    unknown = sorted(set(table["gene"]) - set(wide.index))
+    unknown = sorted(set(table["gene"]) - set(wide.index), key=str)
     if unknown:
         raise InputError(f"{len(unknown)} genes of the table are not in the truth: {first_few(unknown)}. Score a table with its own truth.")
     theta = wide.loc[table["gene"]].to_numpy()

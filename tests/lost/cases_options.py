@@ -118,6 +118,7 @@ SCORE = [
     score("a truth without a row", None, lambda t: t.iloc[1:], "GENE0", "d0"),
     score("a truth of text", None, cell("theta", "high"), "theta", "'high'"),
     score("a truth with a NaN", None, cell("theta", ""), "theta", "row 1"),
+    score("an unknown fate, some unnamed", None, lambda t: t.assign(fate=["X", *[None] * (len(t) - 1)]), "no fate 'MES'", "--contrast-fate"),
     score("an unknown fate", None, None, "no fate 'X'", "--contrast-fate", options=("--contrast-fate", "X")),
     score("a level of 1", None, None, "--level is '1'", "below 1", options=("--level", 1)),
 ]
