@@ -98,6 +98,7 @@ def _start(words: list[str], how: dict[str, Any], pipes: dict[int, int]) -> int:
         return pid
     os.dup2(into, 1)
     os.dup2(into, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # the old ones know what they were opened on
     code = 1
     try:
         code = _child(words, **how)
