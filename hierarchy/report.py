@@ -137,9 +137,10 @@ def weight_words(weight: float, *, fixed: bool) -> str:
 
 def _checks_words(checks: Checks) -> str:
     far = {name: (int((table["z"].abs() > FAR).sum()), len(table)) for name, table in (("day and replicate", checks.composition), ("top gene", checks.genes))}
-    said = "; ".join(f"{n} of {total} by {name}" for name, (n, total) in far.items())
-    verdict = "None of the mean fates is" if not sum(n for n, _ in far.values()) else f"Mean fates that are ({said}) are"
-    out = f"{verdict} more than three SDs from what the fit predicts."
+    out = "None of the mean fates is more than three SDs from what the fit predicts."
+    if n_far := sum(n for n, _ in far.values()):
+        said = ", ".join(f"{n:,} of {total:,} by {name}" for name, (n, total) in far.items())
+        out = f"{n_far:,} mean {'fate is' if n_far == 1 else 'fates are'} more than three SDs from what the fit predicts ({said})."
     bad = checks.badly_fitted
     if bad:
         out += f" Mistrust {len(bad)} {'gene' if len(bad) == 1 else 'genes'} with too few cells or fates for a Gaussian posterior: {first_few(bad, 8)}."
