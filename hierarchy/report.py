@@ -109,9 +109,12 @@ def _summary(fit: Fit, contrast: Contrast, checks: Checks) -> list[Block]:
     n_genes, wrong = int(clear.any(1).sum()), float(ndtr(-z[clear]).sum())
     best = int(z.max(1).argmax())
     day = int(z[best].argmax())
+    signs = (
+        f" ({int(clear.sum()):,} gene-days); by the fit’s own errors about {wrong:.1f} of those gene-days have the wrong sign (the sum of their local false "
+        "sign rates)."
+    )
     lines = [
-        f"{n_genes:,} of {len(z):,} genes have an effect with |z| > {Z95} on at least one day ({int(clear.sum()):,} gene-days); by the fit’s own errors about "
-        f"{wrong:.1f} of those gene-days have the wrong sign (the sum of their local false sign rates).",
+        f"{n_genes:,} of {len(z):,} genes have an effect with |z| > {Z95} on at least one day" + (signs if n_genes else "."),
         f"The strongest is {contrast.genes[best]} on day {contrast.days[day]}: {signed(f'{contrast.mean[best, day]:.2f}')} ± {contrast.sd[best, day]:.2f} "
         f"log-odds of {contrast.fate} against {contrast.reference} for a cell that carries a guide of it.",
         weight_words(fit.weight, fixed=fit.settings.likelihood_weight != "auto"),
