@@ -91,7 +91,7 @@ def longer(seeds=3):
         short = summarise(fit(data, settings=FitSettings(seed=seed)))
         for name, value in default.items():
             setattr(natural_module, name, value / 100)
-        settings = FitSettings(seed=seed + 100, n_probes=480, n_scale_nodes=160, max_steps=600)
+        settings = FitSettings(seed=seed + 100, n_probes=480, n_scale_nodes=640, max_steps=600)
         long = summarise(fit(data, settings=settings))
         for name, value in default.items():
             setattr(natural_module, name, value)

@@ -60,7 +60,8 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
 
 def _simulated(options: DiagnoseOptions) -> Any:
     sizes = {"N": options.cells, "K": options.programs, "n_target_genes": options.genes}
-    return make_sceptre_style_synth(**sizes, effect_size=0.0, confound_strength=options.confounding, seed=options.seed)
+    few = min(3, options.programs)  # their effects are zero, but there can't be more of them than programs
+    return make_sceptre_style_synth(**sizes, n_effect_programs=few, effect_size=0.0, confound_strength=options.confounding, seed=options.seed)
 
 
 def main() -> None:

@@ -263,6 +263,8 @@ def checked_genes(genes: Sequence[str] | None, inputs: CRTInputs) -> list[str]:
     if genes is None:
         return list(inputs.genes)
     names = [genes] if isinstance(genes, str) else [str(g) for g in genes]
+    if not names:
+        raise InputError("the list of genes to test is empty (--targets). Name some, or leave it out to test all.")
     unknown = [g for g in names if g not in inputs.gene_to_cols]
     if unknown:
         near = difflib.get_close_matches(unknown[0], inputs.genes, n=3)

@@ -13,6 +13,7 @@ from hierarchy.fit import Fit
 from hierarchy.posterior import GeneBlock
 
 BAD_FIT = 0.5  # effective fraction of importance draws below which a gene's Gaussian is not to be trusted
+SCALE_NODES = 256  # points of the scales' posterior
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -90,14 +91,11 @@ def check_fit(fit: Fit, *, n_top: int = 12, n_draws: int = 64) -> Checks:
     ['GENE2', 'GENE6']
     """
     posterior = fit.posterior
-    draws = fit.draws(400)
     predicted, noise = _cell_predictions(fit)
     family = None
     if isinstance(posterior, GeneBlock):
         family = pd.DataFrame({"gene": fit.model.data.genes, "effective_fraction": _effective_fractions(fit, posterior, n_draws)})
-    return Checks(
-        composition=_composition(fit, predicted, noise), genes=_top_genes(fit, predicted, noise, n_top), family=family, scales=_scales(fit, draws.scales)
-    )
+    return Checks(composition=_composition(fit, predicted, noise), genes=_top_genes(fit, predicted, noise, n_top), family=family, scales=_scales(fit))
 
 
 def _cell_predictions(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
@@ -156,16 +154,33 @@ def _top_genes(fit: Fit, predicted: np.ndarray, noise: np.ndarray, n_top: int) -
     return _rows(index, data.fates, parts)
 
 
-def _scales(fit: Fit, draws: Tensor) -> pd.DataFrame:
+def _scales(fit: Fit) -> pd.DataFrame:
     data = fit.model.data
     names = ["tau", *(f"sigma_time_{day}" for day in data.days[1:]), "sigma_guide"]
-    low, high = draws.quantile(0.05, 0), draws.quantile(0.95, 0)
+    scales, weights = _scale_points(fit)
+    mean, low, high = (weights[:, None, None] * scales).sum(0), _quantile(scales, weights, 0.05), _quantile(scales, weights, 0.95)
     rows = [
-        {"scale": name, "fate": fate, "mean": float(draws[:, f, k].mean()), "low": float(low[f, k]), "high": float(high[f, k])}
+        {"scale": name, "fate": fate, "mean": float(mean[f, k]), "low": float(low[f, k]), "high": float(high[f, k])}
         for f, fate in enumerate(data.fates[1:])
         for k, name in enumerate(names)
     ]
     return pd.DataFrame(rows)
+
+
+def _scale_points(fit: Fit) -> tuple[Tensor, Tensor]:
+    """Points of the scales' posterior and their weights: many more than θ's moments need, as limits of intervals lie in its tails."""
+    if isinstance(fit.posterior, GeneBlock):
+        nodes, weights = fit.posterior.scale_nodes(SCALE_NODES, seed=fit.settings.seed)
+        return nodes.exp(), weights
+    scales = fit.draws(400).scales
+    return scales, scales.new_full((len(scales),), 1 / len(scales))
+
+
+def _quantile(values: Tensor, weights: Tensor, level: float) -> Tensor:
+    """Along the first axis, the smallest value up to which the weights reach `level`."""
+    order = values.argsort(0)
+    first = (weights[order].cumsum(0) < level).sum(0, keepdim=True).clamp_max(len(values) - 1)
+    return values.gather(0, order.gather(0, first))[0]
 
 
 def _effective_fractions(fit: Fit, posterior: GeneBlock, n_draws: int) -> np.ndarray:

@@ -109,9 +109,12 @@ def _summary(fit: Fit, contrast: Contrast, checks: Checks) -> list[Block]:
     n_genes, wrong = int(clear.any(1).sum()), float(ndtr(-z[clear]).sum())
     best = int(z.max(1).argmax())
     day = int(z[best].argmax())
+    signs = (
+        f" ({int(clear.sum()):,} gene-days); by the fit’s own errors about {wrong:.1f} of those gene-days have the wrong sign (the sum of their local false "
+        "sign rates)."
+    )
     lines = [
-        f"{n_genes:,} of {len(z):,} genes have an effect with |z| > {Z95} on at least one day ({int(clear.sum()):,} gene-days); by the fit’s own errors about "
-        f"{wrong:.1f} of those gene-days have the wrong sign (the sum of their local false sign rates).",
+        f"{n_genes:,} of {len(z):,} genes have an effect with |z| > {Z95} on at least one day" + (signs if n_genes else "."),
         f"The strongest is {contrast.genes[best]} on day {contrast.days[day]}: {signed(f'{contrast.mean[best, day]:.2f}')} ± {contrast.sd[best, day]:.2f} "
         f"log-odds of {contrast.fate} against {contrast.reference} for a cell that carries a guide of it.",
         weight_words(fit.weight, fixed=fit.settings.likelihood_weight != "auto"),
@@ -137,9 +140,10 @@ def weight_words(weight: float, *, fixed: bool) -> str:
 
 def _checks_words(checks: Checks) -> str:
     far = {name: (int((table["z"].abs() > FAR).sum()), len(table)) for name, table in (("day and replicate", checks.composition), ("top gene", checks.genes))}
-    said = "; ".join(f"{n} of {total} by {name}" for name, (n, total) in far.items())
-    verdict = "None of the mean fates is" if not sum(n for n, _ in far.values()) else f"Mean fates that are ({said}) are"
-    out = f"{verdict} more than three SDs from what the fit predicts."
+    out = "None of the mean fates is more than three SDs from what the fit predicts."
+    if n_far := sum(n for n, _ in far.values()):
+        said = ", ".join(f"{n:,} of {total:,} by {name}" for name, (n, total) in far.items())
+        out = f"{n_far:,} mean {'fate is' if n_far == 1 else 'fates are'} more than three SDs from what the fit predicts ({said})."
     bad = checks.badly_fitted
     if bad:
         out += f" Mistrust {len(bad)} {'gene' if len(bad) == 1 else 'genes'} with too few cells or fates for a Gaussian posterior: {first_few(bad, 8)}."

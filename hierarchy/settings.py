@@ -105,7 +105,7 @@ class FitSettings:
     learning_rate: float = 0.02
     batch_cells: int | None = None
     n_probes: int = 48
-    n_scale_nodes: int = 16
+    n_scale_nodes: int = 64
     check_centering: bool = False
     seed: int = 0
 

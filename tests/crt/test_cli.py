@@ -59,6 +59,7 @@ def test_stratified_options(file, tmp_path):
     ("options", "said"),
     [
         (("--targets", "GEN1"), "no guide targets GEN1"),
+        (("--targets", ""), "the list of genes to test is empty"),
         (("--covar-key", "covars"), "obsm['covars'] is missing; obsm has:"),
         (("--burden-key", "x"), "stratified_perm"),
         (("--n-resamples", 0), "resamples"),

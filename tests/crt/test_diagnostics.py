@@ -239,11 +239,18 @@ def test_the_script_twice_is_the_same_byte_for_byte(tmp_path):
         (("--simulate", *SMALL, "--group-size", 99), "group_size is 99"),
         (("--simulate", *SMALL, "--burden-key", "x"), "stratified_perm"),
         (("--simulate", *SMALL, "--targets", "NOGENE"), "no guide targets NOGENE"),
+        (("--simulate", *SMALL, "--targets", ""), "the list of genes to test is empty"),
     ],
 )
 def test_one_clear_message(tmp_path, options, said):
     done = command("--out", tmp_path, *options)
     assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr and done.stderr.count("error:") == 1
+
+
+def test_a_simulated_screen_of_two_programs(tmp_path):
+    options = ("--cells", 600, "--programs", 2, "--genes", 12, "--n-resamples", 19, "--n-ensemble", 1, "--no-report")
+    done = command("--simulate", "--out", tmp_path, *options)
+    assert done.returncode == 0 and len(pd.read_csv(tmp_path / "pvals_real.csv").columns) == 3, done.stderr
 
 
 @pytest.mark.parametrize("screen", ["papalexi2021_eccite_thp1", "schraivogel2020_tapseq_k562"])

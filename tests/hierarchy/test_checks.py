@@ -67,3 +67,13 @@ def test_files_and_figure(checks, small_fit, tmp_path):
     assert (tmp_path / "fit.png").read_bytes()[:4] == b"\x89PNG"
     low, mean, high = (checks.scales[c] for c in ("low", "mean", "high"))
     assert (low < mean).all() and (mean < high).all() and set(checks.scales["scale"]) == {"tau", "sigma_time_d1", "sigma_time_d2", "sigma_guide"}
+
+
+def test_scales_are_those_of_their_posterior(checks, small_fit):
+    """Against 4,096 other points. A few would do for θ's moments, but not for the tails of the scales."""
+    nodes, weights = small_fit.posterior.scale_nodes(4096, seed=7)
+    among = np.random.default_rng(0).choice(4096, 100_000, p=weights.numpy())
+    scales = nodes.exp().numpy()[among].reshape(100_000, -1)
+    sd = np.log(scales).std(0)
+    limits = np.log(np.quantile(scales, [0.05, 0.95], axis=0)) - np.log(checks.scales[["low", "high"]].to_numpy().T)
+    assert (np.abs(limits) / sd).mean() < 0.22 and (np.abs(np.log(scales.mean(0)) - np.log(checks.scales["mean"])) / sd).mean() < 0.1

@@ -94,6 +94,25 @@ def test_the_summary_says_what_the_numbers_say(plain, page):
     assert words.index("mind the gap") < words.index("What was read")
 
 
+def test_mean_fates_far_from_the_prediction(plain):
+    checks = plain["checks"]
+    far = [
+        dataclasses.replace(checks, composition=checks.composition.assign(z=[*z, *[0.0] * (len(checks.composition) - len(z))]))
+        for z in ([], [-4.0], [4.0, 3.1])
+    ]
+    words = [words_of(fit_report(**(plain | {"checks": dataclasses.replace(c, genes=c.genes.assign(z=0.0))}))) for c in far]
+    n, m = len(checks.composition), len(checks.genes)
+    assert "None of the mean fates is more than three SDs from what the fit predicts." in words[0]
+    assert f"1 mean fate is more than three SDs from what the fit predicts (1 of {n} by day and replicate, 0 of {m} by top gene)." in words[1]
+    assert "2 mean fates are more than three SDs" in words[2]
+
+
+def test_no_effect_has_no_wrong_sign(plain):
+    effects = dataclasses.replace(plain["effects"], theta_mean=np.zeros_like(plain["effects"].theta_mean))
+    words = words_of(fit_report(**(plain | {"effects": effects})))
+    assert f"0 of {len(effects.genes)} genes have an effect with |z| &gt; 1.96 on at least one day. The strongest" in words and "gene-days have" not in words
+
+
 def test_weight_words():
     assert "as much as about 46 cells" in weight_words(46.0, fixed=False) and "φ = 1/w = 0.0217" in weight_words(46.0, fixed=False)
     assert "was set by hand to 0.5" in weight_words(0.5, fixed=True) and "only 0.5 times as much" in weight_words(0.5, fixed=True)
