@@ -131,5 +131,5 @@ def _full_rank(columns: list[np.ndarray], names: list[str], n: int, where: str) 
         kept.append(column)
         kept_names.append(name)
     if dropped:
-        warn(f"{where}: {len(dropped)} design columns were left out: " + first_few(f"{name} ({why})" for name, why in dropped.items()))
+        warn(f"{where}: left out of the design: " + first_few(f"{name} ({why})" for name, why in dropped.items()))
     return Design(matrix=np.column_stack(kept), names=tuple(kept_names), dropped=dropped)

@@ -1,6 +1,7 @@
 """fit-hierarchy and score-daywise."""
 
 import logging
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -81,6 +82,8 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
         data = cached_fate_data(screen, ref_fate=options.ref_fate, path=options.cache)
     log.info("%s", f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days; MOI {screen.moi:.2f}")
     log.info("fates %s; the first is the reference", ", ".join(data.fates))
+    if other := [f"_d{i} is day {label}" for i, label in enumerate(data.days) if (number := re.search(r"\d+", label)) and int(number[0]) != i]:
+        warn(f"columns are numbered in the order of the days, not by their labels: {first_few(other)}.")
     return screen, data
 
 

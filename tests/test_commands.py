@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from data_prep import ScreenDesign, simulate_fate_screen
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -40,6 +42,14 @@ def test_simulate_fit_and_score(simulated, tmp_path):
     assert record["settings"]["seed"] == 0 and record["options"]["ref_fate"] == "EC" and record["input"]["cells"] == 1500
     scored = run("score_daywise", tmp_path / "a" / "gene_daywise_for_mash.csv", simulated / "truth.csv", "--out", tmp_path / "s")
     assert scored.returncode == 0 and list(pd.read_csv(tmp_path / "s" / "scores.csv")["day"]) == ["d0", "d1", "d2", "all"]
+
+
+def test_columns_that_are_not_their_days_are_said(tmp_path):
+    screen = simulate_fate_screen(ScreenDesign(n_cells=600, n_genes=4), seed=1).adata
+    screen.obs["day"] = screen.obs["day"].astype(str).map({"d0": "d0", "d1": "d1", "d2": "d3", "d3": "d07"})
+    screen.write_h5ad(tmp_path / "screen.h5ad")
+    done = run("fit_hierarchy", tmp_path / "screen.h5ad", "--out", tmp_path / "o")
+    assert done.returncode == 0 and "warning: columns are numbered in the order of the days, not by their labels: _d2 is day d3, _d3 is day d07.\n" in done.stderr
 
 
 def test_a_mean_field_fit_that_ends_before_its_first_window(simulated, tmp_path):
