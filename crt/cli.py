@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from crt.results import CRTResult, strongest_first
 from crt.run import run_all_genes_union_crt
 from data_prep.console import Console, run
 from data_prep.errors import first_few
-from data_prep.files import write_text
 from data_prep.run_folder import run_folder
 
 log = logging.getLogger(__name__)
@@ -44,12 +44,12 @@ def run_crt(options: RunCRTOptions, console: Console) -> None:
         def write(to: Path) -> None:
             for name, frame, index in (("crt_results", result.table, False), ("pvals", result.pvals_df, True), ("betas", result.betas_df, True)):
                 frame.to_csv(to / f"{name}.csv", index=index, float_format="%.10g")
-            if options.report:
-                said = {**record, "files": sorted(p.name for p in to.iterdir())}
-                write_text(to / "report.html", crt_report(inputs=inputs, result=result, record=said))
+
+        def report(said: Mapping[str, Any]) -> str:
+            return crt_report(inputs=inputs, result=result, record=said)
 
         with console.step("writing"):
-            folder.publish(write, lambda files: record)
+            folder.publish(write, record, report=report if options.report else None)
     _say(options.out, result)
 
 

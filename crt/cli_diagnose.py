@@ -1,6 +1,7 @@
 """diagnose-null."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from crt.report import text_lines, write_diagnostics
 from crt.report_page import null_report
 from crt.run import checked_genes, make_settings
 from data_prep.console import Console, run
-from data_prep.files import write_text
 from data_prep.run_folder import run_folder
 from data_prep.synthetic_usage import make_sceptre_style_synth
 
@@ -49,12 +49,12 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
 
         def write(to: Path) -> None:
             write_diagnostics(to, found, null=null)
-            if options.report:
-                said = {**record, "files": sorted(p.name for p in to.iterdir())}
-                write_text(to / "report.html", null_report(inputs=inputs, found=found, null=null, record=said))
+
+        def report(said: Mapping[str, Any]) -> str:
+            return null_report(inputs=inputs, found=found, null=null, record=said)
 
         with console.step("writing"):
-            folder.publish(write, lambda files: record)
+            folder.publish(write, record, report=report if options.report else None)
     log.info("%s", "\n".join(text_lines(found)))
 
 

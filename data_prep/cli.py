@@ -59,7 +59,7 @@ def simulate_screen(options: SimulateOptions, console: Console) -> None:
             screen.truth.to_csv(to / "truth.csv", index=False, float_format="%.10g")
             screen.adata.write_h5ad(to / "screen.h5ad")
 
-        folder.publish(write, lambda files: console.record(options))
+        folder.publish(write, console.record(options))
     log.info("%s: %s cells, %d genes, %d guides", options.out / "screen.h5ad", f"{options.cells:,}", options.genes, len(screen.guide_map))
     log.info("truth: %s", options.out / "truth.csv")
 

@@ -81,9 +81,7 @@ class ScreenOptions(RunOptions):
     guide_key: str = Field("guide", description="key of the guides of each cell, in obsm, layers or a MuData modality")
     guide_names_key: str = Field("guide_names", description="uns key of the guide names, where the guides are a bare matrix")
     guides: Path | None = Field(None, description="table of the guides in cells, in place of the key: of Cell Ranger, SCEPTRE, or cell-guide pairs")
-    guide_map: Path | None = Field(
-        None, description="table of guide_name, gene_name, is_ntc, or of SCEPTRE or Cell Ranger, in place of the map in uns"
-    )
+    guide_map: Path | None = Field(None, description="table of guide_name, gene_name, is_ntc, or of SCEPTRE or Cell Ranger, in place of the map in uns")
     ntc_labels: Names = Field(NTC_LABELS, description="gene labels of non-targeting guides")
     covar_key: str = Field("covar", description="obsm key of the covariates")
 

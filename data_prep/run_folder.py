@@ -13,6 +13,7 @@ from data_prep.errors import InputError
 from data_prep.files import PARTIAL, first_missing, locked, remove_empty, writable_folder, write_text
 
 RECORD = "run.json"
+REPORT = "report.html"
 COMMITTED = ".results"  # whole results on their way to their places; a run that finds them there, after a kill, brings them there first
 EARLIER = "earlier"  # in it: what they replace
 
@@ -23,20 +24,21 @@ class RunFolder:
 
     path: Path
 
-    def publish(self, write: Callable[[Path], None], record: Callable[[list[str]], Mapping[str, Any]]) -> None:
+    def publish(self, write: Callable[[Path], None], record: Mapping[str, Any], *, report: Callable[[Mapping[str, Any]], str] | None = None) -> None:
         """Let `write` fill a new folder, then move its files here, over those of an earlier run of the command.
 
-        `record` is given the names of the files and gives what `run.json` holds; that file goes last, so a folder with one is complete. Files of the
-        earlier run that this one does not write are removed: they would not be of these settings. If writing or moving fails, nothing here has changed;
-        a run that is killed once all is written has its results moved by the next one.
+        `record` is what `run.json` holds, with the names of the files; that file goes last, so a folder with one is complete. `report` makes the text of
+        `report.html` of it. Files of the earlier run that this one does not write are removed: they would not be of these settings. If writing or moving
+        fails, nothing here has changed; a run that is killed once all is written has its results moved by the next one.
         """
         stage = self.path / f"{PARTIAL}results"
         stage.mkdir()
         try:
             write(stage)
+            if report is not None:
+                write_text(stage / REPORT, report({**record, "files": sorted(p.name for p in stage.iterdir())}))
             names = sorted(p.name for p in stage.iterdir())
-            text = json.dumps({**record(names), "files": names}, indent=1, default=str, ensure_ascii=False)
-            write_text(stage / RECORD, text + "\n")
+            write_text(stage / RECORD, json.dumps({**record, "files": names}, indent=1, default=str, ensure_ascii=False) + "\n")
             for name in [*names, ""]:  # a folder's own entry last
                 _to_disk(stage / name)
             _refuse_folders(self.path, [*names, RECORD])

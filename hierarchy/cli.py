@@ -2,13 +2,14 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from data_prep.console import Console, run
 from data_prep.errors import InputError, first_few, warn
-from data_prep.files import write_text
 from data_prep.read import read_screen
 from data_prep.run_folder import run_folder
 from data_prep.screen import Screen
@@ -51,13 +52,12 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
             write_checks(fitted, checks, to)
             if options.save_posterior:
                 write_posterior(fitted, to / "posterior.nc", n_draws=options.draws)
-            if options.report:
-                said = {**record, "files": sorted(p.name for p in to.iterdir())}
-                page = fit_report(screen=screen, fit=fitted, effects=effects, checks=checks, contrast_fate=options.contrast_fate, record=said)
-                write_text(to / "report.html", page)
+
+        def report(said: Mapping[str, Any]) -> str:
+            return fit_report(screen=screen, fit=fitted, effects=effects, checks=checks, contrast_fate=options.contrast_fate, record=said)
 
         with console.step("writing"):
-            folder.publish(write, lambda files: record)
+            folder.publish(write, record, report=report if options.report else None)
         checkpoint.unlink(missing_ok=True)
     said = "converged" if fitted.converged else "NOT converged"
     log.info("%s in %d steps, %.1f s; likelihood weight %.3g", said, fitted.steps, fitted.seconds, fitted.weight)
@@ -95,7 +95,7 @@ def score(options: ScoreOptions, console: Console) -> None:
     log.info("%s", found.to_string(index=False, float_format=lambda x: f"{x:.4f}"))
     if options.out is not None:
         with run_folder(options.out, console.command) as folder:
-            folder.publish(lambda to: write_table(found, to / "scores.csv"), lambda files: console.record(options))
+            folder.publish(lambda to: write_table(found, to / "scores.csv"), console.record(options))
 
 
 def _table(path: Path) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from data_prep import ScreenDesign, simulate_fate_screen
+from tests.commands import COMMANDS, command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -48,13 +49,13 @@ def test_columns_that_are_not_their_days_are_said(tmp_path):
     screen = simulate_fate_screen(ScreenDesign(n_cells=600, n_genes=4), seed=1).adata
     screen.obs["day"] = screen.obs["day"].astype(str).map({"d0": "d0", "d1": "d1", "d2": "d3", "d3": "d07"})
     screen.write_h5ad(tmp_path / "screen.h5ad")
-    done = run("fit_hierarchy", tmp_path / "screen.h5ad", "--out", tmp_path / "o")
-    assert done.returncode == 0 and "warning: columns are numbered in the order of the days, not by their labels: _d2 is day d3, _d3 is day d07.\n" in done.stderr
+    done = command("fit-hierarchy", tmp_path / "screen.h5ad", "--out", tmp_path / "o")
+    assert done.code == 0 and "warning: columns are numbered in the order of the days, not by their labels: _d2 is day d3, _d3 is day d07.\n" in done.err
 
 
 def test_a_mean_field_fit_that_ends_before_its_first_window(simulated, tmp_path):
-    done = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path, "--posterior", "mean_field", "--max-steps", 20, "--draws", 20)
-    assert done.returncode == 0 and "did not converge in 20 steps" in done.stderr
+    done = command("fit-hierarchy", simulated / "screen.h5ad", "--out", tmp_path, "--posterior", "mean_field", "--max-steps", 20, "--draws", 20)
+    assert done.code == 0 and "did not converge in 20 steps" in done.err
     assert json.loads((tmp_path / "run.json").read_text())["elbo"]["trace"] == []
 
 
@@ -74,18 +75,18 @@ def test_a_mean_field_fit_that_ends_before_its_first_window(simulated, tmp_path)
     ],
 )
 def test_wrong_settings_are_one_message_and_exit_2(simulated, tmp_path, args, said):
-    done = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "o", *args)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    done = command("fit-hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "o", *args)
+    assert done.code == 2 and said in done.err and "Traceback" not in done.err
     assert not (tmp_path / "o" / "gene_daywise_for_mash.csv").exists()
 
 
 def test_a_missing_screen_and_a_wrong_table_are_exit_2(simulated, tmp_path):
-    assert "does not exist" in (done := run("fit_hierarchy", tmp_path / "none.h5ad", "--out", tmp_path)).stderr and done.returncode == 2
-    done = run("score_daywise", tmp_path / "none.csv", simulated / "truth.csv")
-    assert done.returncode == 2 and "is not a file" in done.stderr
+    assert "does not exist" in (done := command("fit-hierarchy", tmp_path / "none.h5ad", "--out", tmp_path)).err and done.code == 2
+    done = command("score-daywise", tmp_path / "none.csv", simulated / "truth.csv")
+    assert done.code == 2 and "is not a file" in done.err
     for table, truth, said in ((simulated / "screen.h5ad", "truth.csv", "can't be read as a CSV"), (simulated / "truth.csv", "guide_map.csv", "has no column")):
-        done = run("score_daywise", table, simulated / truth)
-        assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+        done = command("score-daywise", table, simulated / truth)
+        assert done.code == 2 and said in done.err and "Traceback" not in done.err
 
 
 @pytest.mark.parametrize(
@@ -93,14 +94,14 @@ def test_a_missing_screen_and_a_wrong_table_are_exit_2(simulated, tmp_path):
     [(["--seed", "-1"], "--seed is '-1'"), (["--moi", "inf"], "--moi is 'inf'; it must be a number, above 0"), (["--out", __file__], "is not a folder")],
 )
 def test_a_simulation_that_cannot_be_is_exit_2(tmp_path, args, said):
-    done = run("simulate_screen", "--out", tmp_path / "s", "--cells", 20, *args)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr
+    done = command("simulate-screen", "--out", tmp_path / "s", "--cells", 20, *args)
+    assert done.code == 2 and said in done.err and "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("script", ["simulate_screen", "fit_hierarchy", "score_daywise"])
+@pytest.mark.parametrize("script", COMMANDS)
 def test_help_tells_every_option(script):
-    done = run(script, "--help")
-    assert done.returncode == 0 and "--" in done.stdout and "default" in done.stdout
+    done = command(script, "--help")
+    assert done.code == 0 and "--" in done.out and "default" in done.out
 
 
 @pytest.mark.parametrize(

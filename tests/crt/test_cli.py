@@ -11,6 +11,7 @@ import pytest
 
 from crt import prepare_crt_inputs, run_all_genes_union_crt
 from data_prep.errors import ScreenWarning
+from tests.commands import command as here
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,8 +67,8 @@ def test_stratified_options(file, tmp_path):
     ],
 )
 def test_one_clear_message(file, tmp_path, options, said):
-    done = command(file, "--out", tmp_path, *options)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr and done.stderr.count("error:") == 1
+    done = here("run-crt", file, "--out", tmp_path, *options)
+    assert done.code == 2 and said in done.err and "Traceback" not in done.err and done.err.count("error:") == 1
 
 
 def test_papalexi(screens):

@@ -21,6 +21,7 @@ from crt.streams import unit_seed
 from crt.units import UnitProbe, _tail_check, auc
 from crt.verdict import NEXT_STEPS, TITLES, Thresholds, judge
 from data_prep.errors import InputError
+from tests.commands import command as here
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTPUTS = {"diagnostics_units.csv", "diagnostics_summary.json", "diagnostics_summary.txt", "pvals_real.csv", "pvals_ntc_raw.csv", "pvals_ntc_skew.csv"}
@@ -243,8 +244,8 @@ def test_the_script_twice_is_the_same_byte_for_byte(tmp_path):
     ],
 )
 def test_one_clear_message(tmp_path, options, said):
-    done = command("--out", tmp_path, *options)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr and done.stderr.count("error:") == 1
+    done = here("diagnose-null", "--out", tmp_path, *options)
+    assert done.code == 2 and said in done.err and "Traceback" not in done.err and done.err.count("error:") == 1
 
 
 def test_a_simulated_screen_of_two_programs(tmp_path):

@@ -100,7 +100,7 @@ def test_a_terminated_run_leaves_nothing_partial(monkeypatch, capfd, tmp_path):
     def work(options, console):
         """Be terminated while writing."""
         with run_folder(options.out, console.command) as folder:
-            folder.publish(lambda to: ((to / "a").write_text("half"), os.kill(os.getpid(), signal.SIGTERM)), lambda files: {})
+            folder.publish(lambda to: ((to / "a").write_text("half"), os.kill(os.getpid(), signal.SIGTERM)), {})
 
     code, _, _ = call(monkeypatch, capfd, work, "--out", tmp_path / "o")
     assert code == 143 and not (tmp_path / "o").exists()

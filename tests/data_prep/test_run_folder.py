@@ -15,7 +15,7 @@ def snapshot(folder):
 
 def publish(out, command="c", **texts):
     with run_folder(out, command) as folder:
-        folder.publish(lambda to: [(to / name).write_text(text) for name, text in texts.items()], lambda files: {"command": command})
+        folder.publish(lambda to: [(to / name).write_text(text) for name, text in texts.items()], {"command": command})
 
 
 def test_results_replace_those_of_the_earlier_run_and_nothing_else(tmp_path):
@@ -35,7 +35,7 @@ def test_a_failure_while_writing_changes_nothing(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match="No space"), run_folder(tmp_path, "c") as folder:
-        folder.publish(fails, lambda files: {})
+        folder.publish(fails, {})
     assert snapshot(tmp_path) == before
 
 

@@ -9,7 +9,7 @@ import anndata as ad
 
 from crt import make_sceptre_style_synth
 from data_prep import ScreenDesign, simulate_fate_screen
-from tests.lost.commands import command
+from tests.commands import command
 
 SMALL = ScreenDesign(n_cells=200, n_genes=4, guides_per_gene=(1, 3), n_ntc_guides=3, n_days=2, moi=3.0)
 FEW = ("--n-resamples", 19)

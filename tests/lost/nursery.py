@@ -68,7 +68,7 @@ class Nursery:
 
 def _child(words: list[str], *, largest_file: int | None = None, user: int | None = None, between: float | None = None, memory: int | None = None) -> int:
     import hierarchy.checkpoint
-    from tests.lost.commands import COMMANDS
+    from tests.commands import COMMANDS
 
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
@@ -128,7 +128,7 @@ def main() -> None:
     """Serve requests until there are none."""
     import numba  # noqa: F401
 
-    import tests.lost.commands  # noqa: F401
+    import tests.commands  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")
     pipes: dict[int, int] = {}

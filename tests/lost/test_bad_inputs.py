@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from tests.commands import changed, command, snapshot
 from tests.lost import cases_files, cases_options, cases_screens
-from tests.lost.commands import changed, command, snapshot
 from tests.lost.desk import Desk
 
 CASES = [*cases_screens.CASES, *cases_files.CASES, *cases_options.CASES]

@@ -11,7 +11,7 @@ import pytest
 
 from data_prep.errors import InputError
 from data_prep.run_folder import run_folder
-from tests.lost.commands import changed, command, resumable, snapshot
+from tests.commands import changed, command, resumable, snapshot
 from tests.lost.desk import Desk
 
 NOBODY = 65534
@@ -141,7 +141,7 @@ class Killed(BaseException):
 
 def publish(folder, results):
     with run_folder(folder, "a-command") as held:
-        held.publish(lambda to: [(to / name).write_text(text) for name, text in results.items()], lambda names: {"command": "a-command"})
+        held.publish(lambda to: [(to / name).write_text(text) for name, text in results.items()], {"command": "a-command"})
 
 
 OLD, NEW = {"a.csv": "1", "b.csv": "2", "stale.csv": "3"}, {"a.csv": "4", "b.csv": "2", "new.csv": "5"}

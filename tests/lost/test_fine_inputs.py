@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from tests.lost.commands import command
+from tests.commands import command
 from tests.lost.desk import Desk
 
 NAMES = {"Greek": "βλ_{}", "accents, quotes and commas": 'é"{},\n', "long": "x" * 5000 + "{}", "emoji": "🧬{}", "spaces": " {} ", "markup": "<b>{}</b>&"}

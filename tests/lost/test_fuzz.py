@@ -19,7 +19,7 @@ from data_prep.cli import SimulateOptions
 from data_prep.errors import InputError
 from data_prep.options import read_config
 from hierarchy.options import FitOptions, ScoreOptions
-from tests.lost.commands import command
+from tests.commands import command
 from tests.lost.desk import Desk
 
 EXAMPLES = int(os.environ.get("FATESCREEN_FUZZ", "0"))

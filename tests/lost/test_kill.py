@@ -10,8 +10,8 @@ import pytest
 
 from crt import make_sceptre_style_synth
 from data_prep import ScreenDesign, simulate_fate_screen
+from tests.commands import changed, resumable, snapshot
 from tests.lost.cases_files import flipped
-from tests.lost.commands import changed, resumable, snapshot
 
 MOMENTS = 20
 

@@ -13,8 +13,8 @@ import torch
 from crt import prepare_crt_inputs, run_all_genes_union_crt
 from data_prep.errors import InputError
 from data_prep.files import locked
+from tests.commands import command
 from tests.lost.cases_files import Bomb, bomb, objects
-from tests.lost.commands import command
 from tests.lost.desk import Desk
 
 ROOT = Path(__file__).resolve().parents[2]
