@@ -10,6 +10,7 @@ demo: $(READY)
 	$(PY) scripts/fit_hierarchy.py $(OUT)/screen.h5ad --guide-map $(OUT)/guide_map.csv --out $(OUT)/fit
 	$(PY) scripts/score_daywise.py $(OUT)/fit/gene_daywise_for_mash.csv $(OUT)/truth.csv
 	@echo "Effects and standard errors for mashr: $(OUT)/fit/gene_daywise_for_mash.csv"
+	@echo "The report, for a browser: $(OUT)/fit/report.html"
 
 test: $(READY)
 	$(PY) -m pytest
