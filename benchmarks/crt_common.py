@@ -11,7 +11,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import numpy as np
 
 from crt.inputs import CRTInputs, make_inputs
-from data_prep.screen import GuideMap
+from data_prep.read.guide_map import GuideMap
 
 
 def inputs_of(screen, C, Y) -> CRTInputs:

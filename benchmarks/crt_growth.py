@@ -15,8 +15,8 @@ from screen import clr, design, make_screen
 
 from crt.engine import UnitSettings, run_units
 from crt.inputs import make_inputs
-from crt.samplers import BernoulliIndex, StratifiedPermutation
-from data_prep.screen import GuideMap
+from crt.sampling.samplers import BernoulliIndex, StratifiedPermutation
+from data_prep.read.guide_map import GuideMap
 
 
 def per_target(inputs, n_targets, n_resamples, sampler) -> float:

@@ -16,7 +16,7 @@ from scipy.stats import false_discovery_control, mannwhitneyu, ttest_ind
 from screen import clr, design, make_screen
 
 from crt.engine import STAGES, UnitSettings, run_units
-from crt.samplers import BernoulliIndex, StratifiedPermutation
+from crt.sampling.samplers import BernoulliIndex, StratifiedPermutation
 
 B, EFFECT = 1023, 0.6
 

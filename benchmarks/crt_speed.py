@@ -13,13 +13,13 @@ import numpy as np
 from crt_baseline import Baseline
 from screen import clr, design, make_screen
 
-from crt import _kernels
 from crt.engine import UnitSettings, run_units
+from crt.kernels import kernels as _kernels
 from crt.propensity import fit_logistic, probability
 from crt.pvalues import empirical_pvalues
-from crt.samplers import BernoulliIndex, StratifiedPermutation, Unit
-from crt.skew_normal import skew_normal_pvalues
-from crt.statistics import Projection, null_statistics
+from crt.sampling.samplers import BernoulliIndex, StratifiedPermutation, Unit
+from crt.statistic import Projection, null_statistics
+from crt.tails.skew_normal import skew_normal_pvalues
 
 B = 1023
 CASES = (

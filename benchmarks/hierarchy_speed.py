@@ -15,7 +15,7 @@ from common import quiet
 
 from data_prep import FateData, ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
 from hierarchy import FitSettings, fit, summarise
-from hierarchy import natural as natural_module
+from hierarchy.inference import natural as natural_module
 
 
 def screen_of(n_cells, n_genes, guides_per_gene=6, seed=0) -> FateData:

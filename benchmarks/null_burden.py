@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from null_screens import BURDEN, Plan, bent, make
 
 from crt import crt_pvals_for_ntc_groups_ensemble, make_ntc_groups_ensemble
-from crt.plots import qq_plot
+from fatescreen.figures.qq import qq_plot
 
 BINS = {"n_bins": 4, "burden_key": BURDEN, "n_burden_bins": 16, "burden_bin_method": "uniform"}
 RUNS = (

@@ -12,7 +12,7 @@ from collections import Counter
 import crt_common
 from null_screens import KINDS, make
 
-from crt.diagnostics import diagnose_null
+from crt.null.diagnostics import diagnose_null
 
 LABELS = ("calibrated", "A", "B", "C", "D", "unexplained", "several")
 

@@ -20,9 +20,9 @@ from crt import (
     run_all_genes_union_crt,
 )
 from crt.engine import UnitSettings
-from crt.ntc import ntc_group_results
-from crt.plots import qq_plot
-from crt.units import UnitProbe
+from crt.null.ensemble import ntc_group_results
+from crt.null.units import UnitProbe
+from fatescreen.figures.qq import qq_plot
 
 
 def clocked(work):

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from crt import diagnose_null, prepare_crt_inputs, qq_plot, qq_plot_ntc_pvals
 from crt.engine import UnitSettings
-from crt.report import text_lines
+from fatescreen.runs.null_files import text_lines
 
 SCREENS = (("papalexi", "papalexi2021_eccite_thp1"), ("schraivogel", "schraivogel2020_tapseq_k562"))
 

@@ -9,8 +9,8 @@ import scipy.sparse as sp
 
 from crt.engine import UnitSettings
 from crt.inputs import CRTInputs, make_inputs
-from crt.samplers import Sampler, StratifiedPermutation
-from data_prep.screen import GuideMap
+from crt.sampling.samplers import Sampler, StratifiedPermutation
+from data_prep.read.guide_map import GuideMap
 
 BURDEN = "burden"
 

@@ -10,10 +10,10 @@ import pandas as pd
 
 from crt.read import guide_map_of, in_order
 from data_prep.errors import InputError, missing_key
-from data_prep.guides import presence
-from data_prep.read import read_guides
-from data_prep.screen import NTC_LABELS, GuideMap
-from data_prep.source import open_view
+from data_prep.read.container import open_view
+from data_prep.read.guide_map import NTC_LABELS, GuideMap
+from data_prep.read.guides import presence
+from data_prep.read.screen import read_guides
 
 BURDEN_KEY = "log1p_non_ntc_guides_per_cell"
 

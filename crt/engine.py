@@ -11,10 +11,10 @@ from tqdm import tqdm
 from crt.inputs import CRTInputs
 from crt.propensity import MODES, Coefficients, LogisticSettings, Propensity, fit_logistic
 from crt.pvalues import SIDES, Side, empirical_pvalues, standardised
-from crt.samplers import BernoulliIndex, Drawer, Sampler
-from crt.skew_normal import skew_normal_pvalues
-from crt.statistics import NullDraws, Projection, draws
-from crt.streams import checked_seed, unit_seed
+from crt.sampling.samplers import BernoulliIndex, Drawer, Sampler
+from crt.sampling.streams import checked_seed, unit_seed
+from crt.statistic import NullDraws, Projection, draws
+from crt.tails.skew_normal import skew_normal_pvalues
 from data_prep.errors import InputError, whole_number
 
 STAGES = (4_999, 24_999)  # what adaptive runs draw after the first B

@@ -13,11 +13,11 @@ from crt.layout import empty_rows, moments, ntc_only
 from crt.read import covariates_of, guide_map_of, in_order, same_index, storable, usage_of
 from data_prep.design import encode_covariates
 from data_prep.errors import InputError, first_few, warn
-from data_prep.guides import presence
 from data_prep.outcomes import all_rows, check_outcome, check_usage, clr_usage
-from data_prep.read import read_guides
-from data_prep.screen import NTC_LABELS, GuideMap
-from data_prep.source import open_view
+from data_prep.read.container import open_view
+from data_prep.read.guide_map import NTC_LABELS, GuideMap
+from data_prep.read.guides import presence
+from data_prep.read.screen import read_guides
 
 ControlGroup = Literal["complement", "ntc_cells"]
 CONTROL_GROUPS = ("complement", "ntc_cells")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crt import _kernels
+from crt.kernels import kernels as _kernels
 from data_prep.errors import InputError
 
 Propensity = str | Callable[[np.ndarray, np.ndarray], np.ndarray]

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from scipy.stats import false_discovery_control
 
-from crt import _kernels
+from crt.kernels import kernels as _kernels
 from data_prep.errors import InputError
 
 Side = Literal["both", "left", "right"]

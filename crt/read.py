@@ -9,11 +9,11 @@ import pandas as pd
 import scipy.sparse as sp
 
 from data_prep.errors import InputError, first_few, warn
-from data_prep.read import read_guide_map
-from data_prep.rows import StoredRows
-from data_prep.screen import GuideMap
-from data_prep.source import View
-from data_prep.usage_tables import read_usage_table
+from data_prep.read.container import View
+from data_prep.read.guide_map import GuideMap
+from data_prep.read.rows import StoredRows
+from data_prep.read.screen import read_guide_map
+from data_prep.read.usage_tables import read_usage_table
 
 DEFAULT_MAP = "guide2gene"
 

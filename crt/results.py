@@ -10,7 +10,7 @@ import pandas as pd
 
 from crt.engine import UnitResult, UnitSettings
 from crt.pvalues import adjust
-from crt.store import settings_record
+from crt.resume import settings_record
 from data_prep.errors import InputError, warn
 
 TABLE_COLUMNS = ("target", "program", "beta", "z", "p_raw", "p_skew", "p_adj", "n_treated", "reason", "log10_p")

@@ -14,8 +14,8 @@ from crt.inputs import CRTInputs
 from crt.propensity import LogisticSettings, Propensity
 from crt.pvalues import SIDES, Side
 from crt.results import CRTResult, collect
-from crt.samplers import make_sampler
-from crt.store import result_folder
+from crt.resume import result_folder
+from crt.sampling.samplers import make_sampler
 from data_prep.errors import InputError, first_few
 
 Method = Literal["bernoulli_index", "stratified_perm"]

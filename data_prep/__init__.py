@@ -9,28 +9,6 @@ A tour::
     InputError, ScreenWarning  # what is raised and warned
 """
 
-from data_prep.errors import InputError, ScreenWarning
-from data_prep.guide_tables import read_guide_table
-from data_prep.read import ScreenKeys, read_screen
-from data_prep.screen import NTC_LABELS, GuideMap, Screen
-from data_prep.synthetic import ScreenDesign, SimulatedScreen, simulate_fate_screen
-from data_prep.tensors import FateData, build_fate_data, cached_fate_data
-from data_prep.usage_tables import read_usage_table
+from data_prep.exports import exports
 
-__all__ = [
-    "NTC_LABELS",
-    "FateData",
-    "GuideMap",
-    "InputError",
-    "Screen",
-    "ScreenDesign",
-    "ScreenKeys",
-    "ScreenWarning",
-    "SimulatedScreen",
-    "build_fate_data",
-    "cached_fate_data",
-    "read_guide_table",
-    "read_screen",
-    "read_usage_table",
-    "simulate_fate_screen",
-]
+__getattr__, __dir__, __all__ = exports(__name__, __file__)

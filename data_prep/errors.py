@@ -7,9 +7,14 @@ import numpy as np
 
 
 class InputError(ValueError):
-    """An input or a setting that cannot be used; the message names it and says what would mend it.
+    """An input or a setting that cannot be used; the message names it and suggests a fix.
 
     It is a `ValueError`; every public function raises it before any long work, and the commands show it as one message with exit code 2.
+
+    Attributes
+    ----------
+    arguments
+        Names of the arguments that fix it, such as ("covar_key", "covariates"). Messages name arguments; the commands add the options of those names.
 
     Examples
     --------
@@ -21,11 +26,21 @@ class InputError(ValueError):
     n_cells is 0; it must be a whole number, at least 1.
     """
 
+    def __init__(self, message: str, *arguments: str):
+        """A message, and the arguments that fix it."""
+        super().__init__(message)
+        self.arguments = arguments
+
 
 class ScreenWarning(UserWarning):
-    """Something in a screen that is usable but that its owner should know.
+    """A property of a screen or of a result that does not stop the run but that its owner should know.
 
     The commands show each as one line on standard error; in Python they are ordinary warnings, to be shown, collected or made errors.
+
+    Attributes
+    ----------
+    arguments
+        Names of the arguments that change it, as in `InputError`.
 
     Examples
     --------
@@ -39,10 +54,15 @@ class ScreenWarning(UserWarning):
     20 of 300 cells carry more than 8 guides and were dropped.
     """
 
+    def __init__(self, message: str, *arguments: str):
+        """A message, and the arguments that change it."""
+        super().__init__(message)
+        self.arguments = arguments
 
-def warn(message: str) -> None:
-    """Issue a `ScreenWarning` that points at the caller's caller."""
-    warnings.warn(message, ScreenWarning, stacklevel=3)
+
+def warn(message: str, *arguments: str) -> None:
+    """Issue a `ScreenWarning` that points at the caller's caller; `arguments` are those that change it."""
+    warnings.warn(ScreenWarning(message, *arguments), stacklevel=3)
 
 
 def first_few(items: Iterable[object], n: int = 5) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.errors import InputError, first_few, first_rows, warn
-from data_prep.rows import row_blocks, take
+from data_prep.read.rows import row_blocks, take
 
 SUM_EXACT, SUM_ROUNDED = 1e-5, 1e-3  # rows within the first are as good as exact in float32; within the second they are rounded
 

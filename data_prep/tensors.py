@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from data_prep.errors import InputError, first_few
-from data_prep.guides import index_guides
+from data_prep.read.guides import index_guides
 from data_prep.screen import Screen
 from data_prep.tensor_file import load_tensors, save_tensors
 

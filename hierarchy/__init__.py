@@ -9,36 +9,6 @@ A tour::
     write_effects(effects, Path("results"), contrast_fate="MES")
 """
 
-from hierarchy.checks import Checks, check_fit
-from hierarchy.fit import Fit, choose_device, fit
-from hierarchy.model import HierarchyModel, hierarchy_model
-from hierarchy.output import write_checks, write_effects, write_posterior
-from hierarchy.posterior import Draws, GeneBlock, MeanField, Moments
-from hierarchy.report import fit_report
-from hierarchy.scoring import score_daywise
-from hierarchy.settings import FitSettings, Priors
-from hierarchy.summary import DaywiseEffects, check_centred, summarise
+from data_prep.exports import exports
 
-__all__ = [
-    "Checks",
-    "DaywiseEffects",
-    "Draws",
-    "Fit",
-    "FitSettings",
-    "GeneBlock",
-    "HierarchyModel",
-    "MeanField",
-    "Moments",
-    "Priors",
-    "check_centred",
-    "check_fit",
-    "choose_device",
-    "fit",
-    "fit_report",
-    "hierarchy_model",
-    "score_daywise",
-    "summarise",
-    "write_checks",
-    "write_effects",
-    "write_posterior",
-]
+__getattr__, __dir__, __all__ = exports(__name__, __file__)

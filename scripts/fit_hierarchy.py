@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from hierarchy.cli import main_fit
+from fatescreen.cli.fit_hierarchy import main
 
 if __name__ == "__main__":
-    main_fit()
+    main()

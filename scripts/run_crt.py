@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from crt.cli import main_run
+from fatescreen.cli.run_crt import main
 
 if __name__ == "__main__":
-    main_run()
+    main()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from crt.cli_diagnose import main
+from fatescreen.cli.diagnose_null import main
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from data_prep.cli import main
+from fatescreen.cli.simulate_screen import main
 
 if __name__ == "__main__":
     main()

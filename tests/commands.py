@@ -10,17 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import crt.cli
-import crt.cli_diagnose
-import data_prep.cli
-import hierarchy.cli
+import fatescreen.cli.diagnose_null
+import fatescreen.cli.fit_hierarchy
+import fatescreen.cli.run_crt
+import fatescreen.cli.score_daywise
+import fatescreen.cli.simulate_screen
 
 COMMANDS: dict[str, Callable[[], None]] = {
-    "fit-hierarchy": hierarchy.cli.main_fit,
-    "score-daywise": hierarchy.cli.main_score,
-    "run-crt": crt.cli.main_run,
-    "diagnose-null": crt.cli_diagnose.main,
-    "simulate-screen": data_prep.cli.main,
+    "fit-hierarchy": fatescreen.cli.fit_hierarchy.main,
+    "score-daywise": fatescreen.cli.score_daywise.main,
+    "run-crt": fatescreen.cli.run_crt.main,
+    "diagnose-null": fatescreen.cli.diagnose_null.main,
+    "simulate-screen": fatescreen.cli.simulate_screen.main,
 }
 
 

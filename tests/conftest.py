@@ -6,7 +6,10 @@ from pathlib import Path
 import anndata as ad
 import pytest
 
-from data_prep.synthetic import ScreenDesign, SimulatedScreen, simulate_fate_screen
+from crt.inputs import CRTInputs, prepare_crt_inputs
+from data_prep.simulate.fates import ScreenDesign, SimulatedScreen, simulate_fate_screen
+from data_prep.simulate.usage import make_sceptre_style_synth
+from tests import ROOT
 
 SMALL = ScreenDesign(n_cells=300, n_genes=6, guides_per_gene=(1, 4), n_ntc_guides=4, n_days=3, n_reps=2, moi=3.0)
 
@@ -24,9 +27,35 @@ def screen_adata(simulated: SimulatedScreen) -> ad.AnnData:
 
 
 @pytest.fixture(scope="session")
+def screen() -> ad.AnnData:
+    """A small high-MOI screen with effects; leave it as it is."""
+    return make_sceptre_style_synth(
+        N=1500, K=5, n_target_genes=8, guides_per_gene=3, moi_mean=3.0, frac_causal_genes=0.25, n_effect_programs=1, effect_size=1.5, seed=1
+    )
+
+
+@pytest.fixture
+def screen_copy(screen: ad.AnnData) -> ad.AnnData:
+    """A copy of the small screen, to be changed at will."""
+    return screen.copy()
+
+
+@pytest.fixture(scope="session")
+def inputs(screen: ad.AnnData) -> CRTInputs:
+    """The small screen, prepared."""
+    return prepare_crt_inputs(screen)
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of shared test data: FATESCREEN_SHARED, else `shared` beside the repository."""
-    folder = Path(os.environ.get("FATESCREEN_SHARED") or Path(__file__).resolve().parents[2] / "shared")
-    if not (folder / "data").is_dir():
+    folder = Path(os.environ.get("FATESCREEN_SHARED") or ROOT.parent / "shared")
+    if not (folder / "data" / "papalexi2021_eccite_thp1.h5ad").is_file():
         pytest.skip(f"no shared test data at {folder / 'data'} (set FATESCREEN_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def screens(shared: Path) -> Path:
+    """The folder of the real screens."""
+    return shared / "data"

@@ -14,9 +14,9 @@ import pytest
 import crt
 import data_prep
 import hierarchy
+from tests import ROOT
 from tests.typed import user
 
-ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (data_prep, hierarchy, crt)
 CONSTANTS = {"data_prep.NTC_LABELS", "crt.SAMPLERS"}
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tomllib
 import warnings
-from pathlib import Path
 
 import matplotlib
 import pytest
@@ -15,8 +14,8 @@ import crt
 import data_prep
 import hierarchy
 from data_prep.errors import ScreenWarning
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(p for p in [ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md")] if "_build" not in p.parts)
 FENCE = re.compile(r"^```(\{?[\w-]*\}?)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -96,13 +95,13 @@ def test_the_reference_lists_every_public_name_once(package):
     assert sorted(listed) == sorted(package.__all__)
 
 
-WRITERS = ("hierarchy/output.py", "hierarchy/cli.py", "crt/cli.py", "crt/report.py", "data_prep/cli.py", "data_prep/run_folder.py")
+WRITERS = sorted(p for room in ("cli", "runs") for p in (ROOT / "fatescreen" / room).glob("*.py"))
 
 
 def test_every_output_is_described():
     """Names of result files in the code are in the page of outputs."""
     page = text_of(ROOT / "docs" / "outputs.md")
-    code = "".join(text_of(ROOT / path) for path in WRITERS)
+    code = "".join(text_of(path) for path in WRITERS)
     named = set(re.findall(r"[\"/ ]([a-z]\w+\.(?:csv|npz|png|nc|json|html|h5ad))\"", code))
     assert {"gene_daywise_for_mash.csv", "report.html", "screen.h5ad"} <= named
     assert not [name for name in named if name not in page]
@@ -110,7 +109,7 @@ def test_every_output_is_described():
 
 def test_quoted_messages_are_in_the_code():
     """Each message of the troubleshooting page, with its … for what varies, is one that the code can say."""
-    code = "".join(text_of(p) for package in ("data_prep", "hierarchy", "crt") for p in (ROOT / package).glob("*.py"))
+    code = "".join(text_of(p) for package in ("data_prep", "hierarchy", "crt", "fatescreen") for p in (ROOT / package).rglob("*.py"))
     code = re.sub(r"\"\s*\n\s*f?r?\"", "", code)  # strings that go on in the next line
     rows = re.findall(r"^\| (.*?) \| .* \| .* \|$", text_of(ROOT / "docs" / "troubleshooting.md"), re.MULTILINE)
     quoted = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]

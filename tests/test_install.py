@@ -3,11 +3,11 @@
 import fnmatch
 import importlib
 import tomllib
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests import ROOT
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 COMMANDS = PROJECT["project"]["scripts"]
 SCRIPTS = {
@@ -31,13 +31,15 @@ def test_a_command_runs_what_its_script_runs(command):
     assert f"from {module} import {function}\n" in (ROOT / "scripts" / f"{SCRIPTS[command]}.py").read_text()
 
 
-def test_every_package_and_every_file_in_it_is_installed():
+def test_every_file_of_the_packages_is_installed():
+    """Modules by their packages, which setuptools finds; other files by the patterns of package data."""
     settings = PROJECT["tool"]["setuptools"]
-    held = {}
-    for top in ("data_prep", "hierarchy", "crt"):
-        for path in (p for p in (ROOT / top).rglob("*") if p.is_file() and "__pycache__" not in p.parts):
-            held.setdefault(".".join(path.parent.relative_to(ROOT).parts), []).append(path.name)
-    assert set(held) == set(settings["packages"])
-    data = settings["package-data"]
-    left = {(package, name) for package, names in held.items() for name in names if not name.endswith(".py")}
-    assert {(p, n) for p, n in left if not any(fnmatch.fnmatch(n, pattern) for pattern in data.get(p, []))} == set()
+    tops = [pattern.removesuffix("*") for pattern in settings["packages"]["find"]["include"]]
+    assert {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"} == set(tops)
+    data, lost = settings["package-data"], []
+    for path in (p for top in tops for p in (ROOT / top).rglob("*") if p.is_file() and "__pycache__" not in p.parts):
+        home = next(folder for folder in path.parents if (folder / "__init__.py").exists())
+        package, name = ".".join(home.relative_to(ROOT).parts), str(path.relative_to(home))
+        if path.suffix != ".py" and not any(fnmatch.fnmatch(name, pattern) for pattern in [*data["*"], *data.get(package, [])]):
+            lost.append(str(path))
+    assert not lost

@@ -10,7 +10,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from data_prep.options import Options, must_be, option_name
+from fatescreen.options.base import Options, must_be, option_name
 
 ROOT = Path(__file__).resolve().parents[2]
 

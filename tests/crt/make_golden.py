@@ -1,13 +1,13 @@
 """Write tests/golden/crt_default.csv: `python -m tests.crt.make_golden` from the root of the repository."""
 
 import json
-from pathlib import Path
 
 import pandas as pd
 
 from crt import make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
+from tests import ROOT
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 SCREEN = {"N": 1200, "K": 4, "n_target_genes": 5, "guides_per_gene": 2, "moi_mean": 2.5, "frac_causal_genes": 0.4, "n_effect_programs": 1, "seed": 11}
 
 

@@ -7,7 +7,7 @@ from scipy import stats
 from crt import make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
 from crt.burden import BURDEN_KEY
 from crt.engine import UnitSettings, run_units
-from crt.samplers import BernoulliIndex, StratifiedPermutation
+from crt.sampling.samplers import BernoulliIndex, StratifiedPermutation
 
 SAMPLERS = {"bernoulli": BernoulliIndex(), "stratified": StratifiedPermutation(), "burden": StratifiedPermutation(burden_key=BURDEN_KEY)}
 

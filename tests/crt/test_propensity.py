@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 
 from crt.propensity import LogisticSettings, fit_logistic, probability, propensity
 from data_prep.errors import InputError
-from tests.crt.conftest import random_problem
+from tests.crt.problems import random_problem
 
 
 @pytest.fixture(scope="module")

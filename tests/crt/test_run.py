@@ -15,9 +15,10 @@ import crt.engine
 from crt import prepare_crt_inputs, run_all_genes_union_crt, run_one_gene_union_crt, store_results_in_adata
 from crt.burden import BURDEN_KEY
 from crt.results import TABLE_COLUMNS
-from crt.streams import unit_seed
+from crt.sampling.streams import unit_seed
 from data_prep.errors import InputError, ScreenWarning
-from tests.crt.conftest import GOLDEN, random_problem, tiny_inputs
+from tests import GOLDEN
+from tests.crt.problems import random_problem, tiny_inputs
 
 STRATIFIED = {"resampling_method": "stratified_perm", "resampling_kwargs": {"n_bins": 20, "stratify_by_batch": True, "batch_key": "batch"}}
 BURDEN = {

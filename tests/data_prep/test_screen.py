@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from data_prep.errors import InputError
-from data_prep.read import read_screen
-from data_prep.screen import GuideMap
+from data_prep.read.guide_map import GuideMap
+from data_prep.read.screen import read_screen
 
 TABLE = pd.DataFrame({"guide_name": ["a1", "a2", "b1", "n1"], "gene_name": ["A", "A", "B", "non-targeting"], "is_ntc": [False, False, False, True]})
 

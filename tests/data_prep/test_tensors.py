@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data_prep import tensors
 from data_prep.errors import InputError
-from data_prep.read import read_screen
+from data_prep.read.screen import read_screen
 from data_prep.screen import Screen
 from data_prep.tensors import FateData, build_fate_data, cached_fate_data, fingerprint, load_fate_data, save_fate_data
 

@@ -9,9 +9,8 @@ from pyro.optim import Adam
 from scipy.stats import halfnorm, norm
 
 from hierarchy import Priors, hierarchy_model
+from tests.hierarchy.conftest import make
 from tests.oracles import cell_log_lik
-
-from .conftest import make
 
 LATENT = ("tau", "sigma_time", "sigma_guide", "alpha", "b", "gamma", "z", "eps", "u")
 

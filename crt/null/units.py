@@ -1,0 +1,213 @@
+"""What is measured on a unit beside its p-values, from the same draws."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from crt.engine import UnitResult, UnitSettings, run_unit
+from crt.inputs import LOW_MOI, CRTInputs
+from crt.sampling.strata import batch_codes, compute_bins
+from crt.statistic import DEN_MIN, NullDraws, unit_cells
+from crt.tails.skew_normal import upper_tail
+
+SEPARATED = 1e-4  # a propensity this near 0 or 1 raises the flag
+TAIL_LEVEL = 1e-3  # of the check that the skew-normal law makes of its own null
+N_BINS = 10  # of each covariate, where the propensity is held against the treated share
+FEW_VALUES = 20  # a covariate with fewer different values is a level, which the fit reproduces
+SMALL_BATCH = 5  # cells; a smaller batch may be wholly treated by chance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MeasuredUnit:
+    """A unit's result and its row of `diagnostics_units.csv`."""
+
+    name: str
+    result: UnitResult
+    row: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class UnitProbe:
+    """Tests a unit as `run_unit` does and measures it; made once for a screen, for `each_unit`.
+
+    Attributes
+    ----------
+    program
+        The one whose null is described.
+    batch
+        Codes (N,), or None.
+    covariate_bins
+        For each numeric covariate its bins (N,); at high MOI also of the number of guides that target genes.
+    residual_sd
+        Of the program given the covariates, over the cells that serve as controls.
+    """
+
+    program: int
+    batch: np.ndarray | None
+    covariate_bins: Sequence[np.ndarray]
+    residual_sd: float
+
+    @classmethod
+    def of(cls, inputs: CRTInputs, *, program: int = 0) -> "UnitProbe":
+        """For a screen."""
+        numeric = [c for c in inputs.C.T[1:] if np.unique(c).size >= FEW_VALUES]
+        if inputs.moi >= LOW_MOI:
+            targeting = inputs.guides[:, np.setdiff1d(np.arange(inputs.guides.shape[1]), inputs.ntc_cols)]
+            numeric.append(np.bincount(targeting.indices, minlength=inputs.guides.shape[0]).astype(np.float32))
+        cells = inputs.all_cells if inputs.control_group == "complement" else inputs.ntc_cells
+        C, y = inputs.C[cells].astype(np.float64), inputs.Y[cells, program].astype(np.float64)
+        left = y - C @ np.linalg.lstsq(C, y, rcond=None)[0]
+        return cls(
+            program=program,
+            batch=None if inputs.batch_raw is None else batch_codes(inputs.batch_raw),
+            covariate_bins=[compute_bins(c, N_BINS)[0] for c in numeric],
+            residual_sd=float(np.sqrt(left @ left / max(1, cells.size - C.shape[1]))),
+        )
+
+    def __call__(self, name: str, treated: np.ndarray, inputs: CRTInputs, settings: UnitSettings, **shared: Any) -> MeasuredUnit:
+        """Test and measure one unit."""
+        seen: list[NullDraws] = []
+        result = run_unit(name, treated, inputs, settings, look=seen.append, **shared)
+        drawn = seen[0]
+        cells, local, whole = unit_cells(treated, inputs)
+        row = _observed(result, drawn, cells.size)
+        row["saturated_share"] = self._saturated(cells, treated)
+        row |= self._propensity(drawn, cells, local, whole) | self._null(result, drawn) | _tail_check(result, drawn, settings)
+        return MeasuredUnit(name=name, result=result, row=row)
+
+    def _saturated(self, cells: np.ndarray, treated: np.ndarray) -> float:
+        """Share of the treated cells that lie in batches where every cell is treated."""
+        if self.batch is None or treated.size == 0:
+            return 0.0
+        n = np.bincount(self.batch[cells])
+        x = np.bincount(self.batch[treated], minlength=n.size)
+        return float(x[(x == n) & (n >= SMALL_BATCH)].sum() / treated.size)
+
+    def _propensity(self, drawn: NullDraws, cells: np.ndarray, local: np.ndarray, whole: bool) -> dict[str, Any]:
+        if drawn.propensity is None:
+            numbers = dict.fromkeys(("p_hat_mean", "p_hat_min", "p_hat_max", "p_hat_var"), np.nan)
+            return numbers | {
+                "propensity_separation_flag": False,
+                "propensity_perfect": False,
+                "propensity_auc": np.nan,
+                "propensity_converged": True,
+                "misfit": np.nan,
+                "misfit_df": 0,
+            }
+        p = drawn.propensity.p
+        low, high = float(p.min()), float(p.max())
+        misfit, df = self._misfit(p, cells, local, whole)
+        return {
+            "p_hat_mean": float(p.mean()),
+            "p_hat_min": low,
+            "p_hat_max": high,
+            "p_hat_var": float(p.var()),
+            "propensity_separation_flag": low < SEPARATED or high > 1 - SEPARATED,
+            "propensity_perfect": drawn.propensity.separated,
+            "propensity_auc": auc(p, local),
+            "propensity_converged": drawn.propensity.converged,
+            "misfit": misfit,
+            "misfit_df": df,
+        }
+
+    def _misfit(self, p: np.ndarray, cells: np.ndarray, local: np.ndarray, whole: bool) -> tuple[float, int]:
+        """Σ (treated − Σp)²/Σp(1 − p) over the bins of the covariates, and its degrees of freedom (two a covariate go to intercept and slope)."""
+        total, df, spread = 0.0, 0, p * (1 - p)
+        for bins in self.covariate_bins:
+            here = bins if whole else bins[cells]
+            expected, variance = np.bincount(here, p), np.bincount(here, spread)
+            known = variance > 1
+            if known.sum() > 2:
+                x = np.bincount(here[local], minlength=expected.size)
+                total += float((np.square(x - expected)[known] / variance[known]).sum())
+                df += int(known.sum()) - 2
+        return total, df
+
+    def _null(self, result: UnitResult, drawn: NullDraws) -> dict[str, Any]:
+        k, B = self.program, len(drawn.null)
+        null = drawn.null[:, k].astype(np.float64)
+        null = null[np.isfinite(null)]
+        mean = sd = skewness = np.nan
+        if null.size > 1 and null.std() > 0:
+            mean, sd = float(null.mean()), float(null.std())
+            skewness = float(np.mean(((null - mean) / sd) ** 3))
+        se = self.residual_sd / np.sqrt(drawn.den) if drawn.den > DEN_MIN else np.nan
+        return {
+            "null_nan_frac": 1 - null.size / B if B else np.nan,
+            "beta_null_mean": mean,
+            "beta_null_sd": sd,
+            "z_null_mean": mean / se if se > 0 else np.nan,
+            "z_null_sd": sd / se if se > 0 else np.nan,
+            "z_null_skewness": skewness,
+            "z_obs": float(result.z[k]),
+            "p_raw": float(result.p_raw[k]),
+            "p_skew": float(result.p_skew[k]),
+        }
+
+
+def _observed(result: UnitResult, drawn: NullDraws, n_cells: int) -> dict[str, Any]:
+    n = drawn.n_treated
+    spread = n * (1 - n / n_cells)
+    defined = np.isfinite(result.p_raw)
+    ones, lowest = [], []
+    for p in (result.p_raw, result.p_skew):
+        ok = np.isfinite(p)
+        ones.append(float((p[ok] >= 1).mean()) if ok.any() else np.nan)
+        lowest.append(float(p[ok].min()) if ok.any() else np.nan)
+    return {
+        "reason": result.reason,
+        "x_mean": n / n_cells,
+        "n_treated": n,
+        "n_control": drawn.n_control,
+        "u_norm": drawn.u_norm,
+        "den": drawn.den,
+        "den_is_bad": bool(drawn.den <= DEN_MIN),
+        "den_share": drawn.den / spread if spread > 0 else 0.0,
+        "beta_obs_nan": bool(np.isnan(result.beta).any()),
+        "pmin_raw": lowest[0],
+        "pvals_raw_eq1_frac": ones[0],
+        "pmin_skew": lowest[1],
+        "pvals_skew_eq1_frac": ones[1],
+        "skew_fallback_frac": float(result.fallback[defined].mean()) if defined.any() else np.nan,
+    }
+
+
+def _tail_check(result: UnitResult, drawn: NullDraws, settings: UnitSettings) -> dict[str, Any]:
+    """How many resamples the trusted skew-normal laws give p ≤ `TAIL_LEVEL`, on the side that p came from, and how many they should."""
+    use = np.isfinite(result.p_skew) & ~result.fallback
+    if not use.any():
+        return {"skew_tail_hits": 0, "skew_tail_expected": 0.0}
+    null = drawn.null[np.isfinite(drawn.null[:, 0])][:, use]
+    both = settings.side == "both"
+    median = np.sort(null, axis=0)[(len(null) - 1) // 2]
+    right = result.beta[use] >= median if both else np.full(int(use.sum()), settings.side == "right")
+    sign = np.where(right, 1.0, -1.0)
+    share = TAIL_LEVEL / (2 if both else 1)
+    edge = result.xi[use] + sign * result.omega[use] * _upper_quantile(share, sign * result.alpha[use])
+    hits = np.where(right, null >= edge, null <= edge).sum()
+    return {"skew_tail_hits": int(hits), "skew_tail_expected": float(share * null.size)}
+
+
+def _upper_quantile(share: float, alpha: np.ndarray) -> np.ndarray:
+    """The z that a standard skew-normal exceeds with this probability, by bisection."""
+    low, high = np.full(alpha.size, -10.0), np.full(alpha.size, 10.0)
+    for _ in range(30):
+        middle = (low + high) / 2
+        above = upper_tail(middle, alpha) > share
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    return (low + high) / 2
+
+
+def auc(p: np.ndarray, treated: np.ndarray) -> float:
+    """P(a treated cell has a higher p than an untreated one), ties counted half, on 4,096 steps of log p; 0.5 where p is constant."""
+    value = np.log(np.maximum(p, 1e-300))
+    low, high = float(value.min()), float(value.max())
+    if not high > low:
+        return 0.5
+    step = ((value - low) * (4095 / (high - low))).astype(np.int32)
+    x = np.bincount(step[treated], minlength=4096).astype(np.float64)
+    other = np.bincount(step, minlength=4096) - x
+    below = np.cumsum(other) - other
+    return float((x * (below + other / 2)).sum() / (x.sum() * other.sum()))

@@ -1,0 +1,15 @@
+from data_prep.errors import InputError as InputError
+from data_prep.errors import ScreenWarning as ScreenWarning
+from data_prep.read.guide_map import NTC_LABELS as NTC_LABELS
+from data_prep.read.guide_map import GuideMap as GuideMap
+from data_prep.read.guide_tables import read_guide_table as read_guide_table
+from data_prep.read.screen import ScreenKeys as ScreenKeys
+from data_prep.read.screen import read_screen as read_screen
+from data_prep.read.usage_tables import read_usage_table as read_usage_table
+from data_prep.screen import Screen as Screen
+from data_prep.simulate.fates import ScreenDesign as ScreenDesign
+from data_prep.simulate.fates import SimulatedScreen as SimulatedScreen
+from data_prep.simulate.fates import simulate_fate_screen as simulate_fate_screen
+from data_prep.tensors import FateData as FateData
+from data_prep.tensors import build_fate_data as build_fate_data
+from data_prep.tensors import cached_fate_data as cached_fate_data

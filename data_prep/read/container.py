@@ -1,0 +1,210 @@
+"""One way to look into an AnnData, a MuData, or an h5ad / h5mu / zarr file: only the parts asked for are read."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.io import read_elem
+
+from data_prep.errors import InputError, missing_key
+from data_prep.read.labels import text_names
+from data_prep.read.rows import StoredRows, can_wait
+
+SLOTS = ("obs", "obsm", "uns", "layers")
+
+
+class View:
+    """The slots of one AnnData-like object, in memory or on disk.
+
+    `modalities` holds a MuData's parts by name; an AnnData has none.
+    """
+
+    def __init__(self, root: Any, name: str):
+        """Look into `root`, an AnnData, a MuData, or a group of a file; `name` is what errors call it."""
+        self.root, self.name, self.on_disk = root, name, not hasattr(root, "obs_names")
+        self._names: dict[str, np.ndarray] = {}  # read once; every element on disk is held against them
+        with self._reading("mod"):
+            mods = (root["mod"] if "mod" in root else {}) if self.on_disk else getattr(root, "mod", {})
+            self.modalities = {str(m): View(mods[m], f"{name}.mod[{m!r}]") for m in mods}
+
+    def keys(self, slot: str) -> list[str]:
+        """The keys of a slot."""
+        if not self.on_disk:
+            return [str(k) for k in (self.root.obs.columns if slot == "obs" else getattr(self.root, slot, {}))]
+        with self._reading(slot):
+            if slot not in self.root or not hasattr(self.root[slot], "keys"):
+                return []
+            hidden = {"__categories", self.root["obs"].attrs.get("_index")} if slot == "obs" else set()
+            return [k for k in self.root[slot] if k not in hidden]
+
+    def get(self, slot: str, key: str) -> Any:
+        """One element, read from disk if need be."""
+        return self._get(slot, key, lazy=False)
+
+    def rows(self, slot: str, key: str) -> Any:
+        """One element; of a dense matrix on disk the `StoredRows`, to be read while the view is open."""
+        return self._get(slot, key, lazy=True)
+
+    def _get(self, slot: str, key: str, *, lazy: bool) -> Any:
+        if not self.on_disk:
+            return one_column(self.root.obs, key, f"obs of {self.name}") if slot == "obs" else getattr(self.root, slot)[key]
+        place = f"{slot}/{key}"
+        with self._reading(place):
+            value: Any = self.root[slot][key]
+            value = StoredRows(value, lambda: self._reading(place)) if lazy and can_wait(value) else read_elem(value)
+            if slot == "obs" and "categories" in self.root["obs"][key].attrs:  # before anndata 0.8 a column held codes, its categories lay outside
+                levels = self.root["obs"][self.root["obs"][key].attrs["categories"]]
+                value = pd.Categorical.from_codes(value, read_elem(levels), ordered=bool(levels.attrs.get("ordered", False)))
+        if slot == "uns":
+            return value
+        cells = self.names("obs")
+        if hasattr(value, "shape") and (not value.shape or value.shape[0] != cells.size):
+            raise InputError(f"{self.name}: {place} has shape {value.shape}, but there are {cells.size:,} cells. Write it again, with one row for each cell.")
+        if slot == "obs":
+            return pd.Series(value, index=cells)
+        if isinstance(value, pd.DataFrame) and (other := value.index.to_numpy(dtype=object) != cells).any():
+            row = int(np.flatnonzero(other)[0])
+            raise _other_names(f"{self.name}: {place}", "obs", row, value.index[row], cells[row])
+        if isinstance(value, pd.DataFrame) and value.index.dtype == object:  # the same names once, not twice: a million are 70 MB
+            value.index = pd.Index(cells, dtype=object, name=value.index.name)
+        return value
+
+    def matrix(self) -> Any:
+        """The main matrix X; where it is dense and on disk the `StoredRows`, to be read while the view is open."""
+        if not self.on_disk:
+            stored = self.root.X
+            if isinstance(stored, h5py.Dataset):  # of an AnnData that is backed
+                return StoredRows(stored, lambda: self._reading("X"))
+            return stored.to_memory() if hasattr(stored, "to_memory") else stored
+        with self._reading("X"):
+            if "X" not in self.root:
+                return None
+            stored = self.root["X"]
+            return StoredRows(stored, lambda: self._reading("X")) if can_wait(stored) else read_elem(stored)
+
+    def names(self, axis: str) -> np.ndarray:
+        """Names along `axis`, "obs" or "var"."""
+        if axis in self._names:
+            return self._names[axis]
+        if self.on_disk:
+            with self._reading(axis):
+                frame = self.root[axis]
+                found = read_elem(frame[frame.attrs["_index"]])
+        else:
+            found = getattr(self.root, f"{axis}_names")
+        self._names[axis] = text_names(found, where=f"{axis}_names of {self.name}")
+        return self._names[axis]
+
+    @contextmanager
+    def _reading(self, place: str) -> Iterator[None]:
+        """Say which element of the file is damaged or of an unknown kind; the readers raise many types."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ad.OldFormatWarning)  # read as it is meant
+                yield
+        except InputError:
+            raise
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+            raise InputError(f"{place} of {self.name} can't be read ({said}). Is the file whole? Read it with anndata and write it again.") from error
+
+    def find(self, slot: str, key: str) -> "View | None":
+        """The view that holds `slot[key]`: this one, else the only modality that has it."""
+        if key in self.keys(slot):
+            return self
+        holders = [view for view in self.modalities.values() if key in view.keys(slot)]
+        if len(holders) > 1:
+            raise InputError(f"{slot}[{key!r}] is in {len(holders)} modalities: {', '.join(h.name for h in holders)}. Keep one, or set it on the MuData.")
+        return holders[0] if holders else None
+
+    def need(self, slot: str, key: str, mend: str) -> Any:
+        """`slot[key]`, or an error that lists the keys that are there. Its cells must be this view's."""
+        return self._holder(slot, key, mend).get(slot, key)
+
+    def need_rows(self, slot: str, key: str, mend: str) -> Any:
+        """As `need`; of a dense matrix on disk the `StoredRows`, to be read while the view is open."""
+        return self._holder(slot, key, mend).rows(slot, key)
+
+    def _holder(self, slot: str, key: str, mend: str) -> "View":
+        holder = self.find(slot, key)
+        if holder is None:
+            present = self.keys(slot) + [f"{m}:{k}" for m, view in self.modalities.items() for k in view.keys(slot)]
+            raise missing_key(slot, key, present, mend)
+        if slot != "uns":
+            self.same_cells(holder)
+        return holder
+
+    def same_cells(self, other: "View") -> None:
+        """Raise unless `other` has this view's cells in this order."""
+        if other is self:
+            return
+        mine, theirs = self.names("obs"), other.names("obs")
+        if mine.size != theirs.size:
+            sizes = f"{other.name} has {theirs.size:,} cells but {self.name} has {mine.size:,}"
+            raise InputError(f"{sizes}. Subset both to the same cells (mudata: intersect_obs).")
+        if (mine != theirs).any():
+            row = int(np.flatnonzero(mine != theirs)[0])
+            raise _other_names(other.name, self.name, row, theirs[row], mine[row])
+        other._names["obs"] = mine  # the same names once: a million are 70 MB
+
+
+@contextmanager
+def open_view(source: Any) -> Iterator[View]:
+    """A `View` of an AnnData, a MuData, or a path to .h5ad, .h5mu or .zarr; files are closed afterwards."""
+    if isinstance(source, ad.AnnData) or (hasattr(source, "mod") and hasattr(source, "obs_names")):
+        yield View(source, type(source).__name__)
+        return
+    if not isinstance(source, (str, Path)):
+        raise InputError(f"a screen is a path, an AnnData or a MuData, not {type(source).__name__}.")
+    path = Path(source)
+    if not path.exists():
+        raise InputError(f"the screen {path} does not exist. Give the path of an .h5ad, .h5mu or .zarr.")
+    if path.suffix == ".zarr" or path.is_dir():
+        yield _checked(_open_zarr(path), path)
+        return
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(f"the screen {path} can't be opened as HDF5: {error}. Is it a whole .h5ad or .h5mu file?") from error
+    with file:
+        yield _checked(file, path)
+
+
+def _open_zarr(path: Path) -> Any:
+    import zarr
+
+    try:
+        return zarr.open_group(path, mode="r")
+    except (OSError, ValueError, KeyError) as error:  # zarr's "not found" is an OSError in one version and a ValueError in another
+        raise InputError(f"the screen {path} can't be opened as zarr: {error}. Is it a whole .zarr folder?") from error
+
+
+def _checked(group: Any, path: Path) -> View:
+    view = View(group, path.name)
+    with view._reading("the root"):
+        there = list(group)
+    if "obs" not in group:
+        raise InputError(f"{path} is not an AnnData or MuData file: it has no obs table; it has: {', '.join(there) or 'nothing'}. Give an .h5ad or .h5mu.")
+    with view._reading("obs"):
+        named = "_index" in group["obs"].attrs
+    if not named:
+        raise InputError(f"{path} holds obs in a form without cell names (before anndata 0.7?). Read it with anndata and write it again.")
+    return view
+
+
+def _other_names(one: str, other: str, row: int, name: object, expected: object) -> InputError:
+    return InputError(f"{one} and {other} name their cells differently from row {row} ({name} and {expected}). Bring both into one order.")
+
+
+def one_column(table: pd.DataFrame, key: str, where: str) -> pd.Series:
+    """A column that stands once."""
+    found = table[key]
+    if isinstance(found, pd.DataFrame):
+        raise InputError(f"{where} has {found.shape[1]} columns {key!r}. Keep one.")
+    return found

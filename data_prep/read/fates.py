@@ -1,0 +1,62 @@
+"""Fate probabilities as a screen holds them, and the fates' names."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from data_prep.errors import InputError, first_few, missing_key
+from data_prep.read.container import View
+from data_prep.read.labels import text_names
+
+
+def read_fates(view: View, key: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The fate probabilities in `obsm[key]` as stored, and the fates' names.
+
+    A DataFrame and a CellRank `Lineage` bring their names. A bare array has them in `uns`, at `KEY_names`, `fate_names` or `lineage_names`; or, as CellRank
+    leaves them in a file, where a `Lineage` becomes a bare array, as the categories of `obs["term_states_fwd"]` for `lineages_fwd` (`_bwd` likewise).
+    """
+    where = f"obsm[{key!r}]"
+    found = view.need("obsm", key, "Name the fate probabilities with --fate-key.")
+    if isinstance(found, pd.DataFrame):
+        try:
+            values = found.to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError):  # said by check_fate_prob
+            values = found.to_numpy()
+        return values, tuple(text_names(found.columns, where=f"the columns of {where}"))
+    if hasattr(found, "names") and hasattr(found, "X"):  # a CellRank Lineage, which gives no plain slices of itself
+        return np.asarray(found.X), tuple(text_names(found.names, where=f"the names of {where}"))
+    if sp.issparse(found):
+        found = found.toarray()
+    if found.ndim != 2:
+        raise InputError(f"{where} has shape {found.shape}; it must be cells × fates.")
+    candidates = (f"{key}_names", "fate_names", "lineage_names")
+    for name in candidates:
+        if view.find("uns", name) is not None:
+            return np.asarray(found), tuple(text_names(view.need("uns", name, ""), where=f"uns[{name!r}]"))
+    states = _states(view, key, found)
+    if states is not None:
+        return np.asarray(found), states
+    raise missing_key("uns", candidates[0], view.keys("uns"), f"{where} is a bare array: put its {found.shape[1]} fate names there, or store a DataFrame.")
+
+
+def _states(view: View, key: str, found: Any) -> tuple[str, ...] | None:
+    """The categories of CellRank's column of terminal (or initial) states, which are the names of its fates in order."""
+    prefix, _, direction = key.rpartition("_")
+    if prefix != "lineages":
+        return None
+    for name in (f"term_states_{direction}", f"init_states_{direction}"):
+        if view.find("obs", name) is None:
+            continue
+        states = view.need("obs", name, "")
+        if not isinstance(states.dtype, pd.CategoricalDtype):
+            continue
+        fates = tuple(text_names(states.cat.categories, where=f"the categories of obs[{name!r}]"))
+        if len(fates) != found.shape[1]:
+            raise InputError(
+                f"obsm[{key!r}] has {found.shape[1]} columns, but obs[{name!r}], where CellRank keeps their names, has {len(fates)} categories "
+                f"({first_few(fates)}). Put the names of the columns in uns['{key}_names']."
+            )
+        return fates
+    return None

@@ -1,0 +1,149 @@
+"""Guides: presence in cells, and the guide → gene index."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from data_prep.errors import InputError, first_few, first_rows, warn
+from data_prep.read.guide_map import GuideMap
+from data_prep.read.rows import StoredRows, row_blocks
+
+
+def presence(matrix: Any, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
+    """Guide presence as a CSR matrix of ones: an entry is there where the input is nonzero.
+
+    Explicitly stored zeros are absent, duplicates are merged, indices are sorted. The input is not changed; a dense one is taken a block of cells at a time.
+    """
+    if isinstance(matrix, pd.DataFrame):
+        matrix = _sparse_frame(matrix)
+    if not sp.issparse(matrix):
+        return _dense_presence(matrix if isinstance(matrix, (StoredRows, pd.DataFrame)) else np.asarray(matrix), cells, where)
+    if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
+        raise _not_numeric(matrix.shape, matrix.dtype, where)
+    try:
+        csr = sp.csr_matrix(matrix, copy=True)
+        csr.check_format(full_check=True)
+    except ValueError as error:
+        raise InputError(f"{where} is not a sound sparse matrix: {error}. Write it again.") from error
+    _same_number(csr.shape[0], cells, where)
+    bad = ~np.isfinite(csr.data) | (csr.data < 0) if csr.data.dtype.kind == "f" else csr.data < 0
+    if bad.any():
+        rows = np.zeros(csr.shape[0], bool)
+        rows[np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))[bad]] = True
+        raise _bad_entries(rows, cells, where)
+    csr.eliminate_zeros()
+    there = sp.csr_matrix((np.ones(csr.nnz, np.float32), csr.indices, csr.indptr), shape=csr.shape)
+    there.sum_duplicates()  # of the ones: sums of the entries themselves may overflow to 0
+    there.data[:] = 1.0
+    return there
+
+
+def _dense_presence(matrix: Any, cells: np.ndarray, where: str) -> sp.csr_matrix:
+    """The presence of a dense matrix, a block of cells at a time: the whole may be larger than memory, as may the mask of its zeros."""
+    if len(matrix.shape) != 2:
+        raise _not_numeric(matrix.shape, matrix.dtype, where)
+    n, bad = matrix.shape[0], np.zeros(matrix.shape[0], bool)
+    columns, count = [np.empty(0, np.int32)], np.zeros(n + 1, np.int64)
+    for rows in row_blocks(matrix.shape) if n else [slice(0, 0)]:
+        block = _frame_values(matrix.iloc[rows]) if isinstance(matrix, pd.DataFrame) else np.asarray(matrix[rows])
+        if block.dtype.kind not in "biuf":
+            raise _not_numeric(matrix.shape, block.dtype, where)
+        bad[rows] = (~np.isfinite(block) | (block < 0)).any(1) if block.dtype.kind == "f" else (block < 0).any(1)
+        row, column = np.nonzero(block)
+        columns.append(column.astype(np.int32))
+        count[rows.start + 1 : rows.stop + 1] = np.bincount(row, minlength=len(block))
+    _same_number(n, cells, where)
+    if bad.any():
+        raise _bad_entries(bad, cells, where)
+    indices, indptr = np.concatenate(columns), np.cumsum(count)
+    there = sp.csr_matrix((np.ones(indices.size, np.float32), indices, indptr.astype(np.int32) if indices.size < 2**31 else indptr), shape=matrix.shape)
+    there.has_canonical_format = True
+    return there
+
+
+def _not_numeric(shape: tuple[int, ...], dtype: object, where: str) -> InputError:
+    return InputError(f"{where} must be a numeric cells × guides matrix; it has shape {shape} and type {dtype}. Give counts, or 0 and 1.")
+
+
+def _same_number(n: int, cells: np.ndarray, where: str) -> None:
+    if n != cells.size:
+        raise InputError(f"{where} has {n:,} rows but the screen has {cells.size:,} cells.")
+
+
+def _bad_entries(rows: np.ndarray, cells: np.ndarray, where: str) -> InputError:
+    return InputError(f"{where} holds NaN, infinite or negative entries in {first_rows(rows, cells)}. Give counts, or 0 and 1.")
+
+
+def _sparse_frame(frame: pd.DataFrame) -> Any:
+    """A table as a sparse matrix where all its columns are sparse, else as it is."""
+    kinds = list(frame.dtypes)
+    if kinds and all(isinstance(kind, pd.SparseDtype) and kind.fill_value == 0 for kind in kinds):
+        accessor: Any = frame.sparse
+        return accessor.to_coo()
+    return frame
+
+
+def _frame_values(frame: pd.DataFrame) -> np.ndarray:
+    """The values of a table; nullable columns with their missing values as NaN."""
+    kinds = list(frame.dtypes)
+    if any(isinstance(kind, pd.api.extensions.ExtensionDtype) or kind.kind == "O" for kind in kinds):
+        try:
+            return frame.to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError):
+            return frame.to_numpy(dtype=object)
+    return frame.to_numpy()
+
+
+def match_map(guides: sp.csr_matrix, names: np.ndarray, guide_map: GuideMap, *, where: str) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray, np.ndarray]:
+    """Keep the mapped guides: `(guides, names, gene, is_ntc)`; guides unknown to the map are left out with a warning."""
+    unique, count = np.unique(names, return_counts=True)
+    if (count > 1).any():
+        raise InputError(f"{where}: guide names repeat: {first_few(unique[count > 1])}. Make them unique.")
+    row = pd.Index(guide_map.guide).get_indexer(pd.Index(names))
+    known = row >= 0
+    if not known.any():
+        raise InputError(
+            f"{where}: none of the {names.size} guides is in the guide map "
+            f"(the screen has {first_few(names, 3)}; the map has {first_few(guide_map.guide, 3)}). Use the same names in both."
+        )
+    if not known.all():
+        warn(f"{where}: {int((~known).sum())} guides are not in the guide map and were ignored: {first_few(names[~known])}")
+        guides = guides[:, np.flatnonzero(known)]
+    return guides, names[known], guide_map.gene[row[known]], guide_map.is_ntc[row[known]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GuideIndex:
+    """The guide → gene index over targeting guides, as CSR over genes.
+
+    `guide_to_gene` [G] gene of each guide; `n_guides_per_gene` [L], ≥ 1; `gene_offsets` [L+1], 0 then the running sum of the
+    counts; `guides_by_gene` [G] guides sorted by gene (stable): gene ℓ's are `guides_by_gene[gene_offsets[ℓ]:gene_offsets[ℓ+1]]`.
+    """
+
+    genes: np.ndarray
+    guide_to_gene: np.ndarray
+    n_guides_per_gene: np.ndarray
+    gene_offsets: np.ndarray
+    guides_by_gene: np.ndarray
+
+
+def index_guides(gene_of_guide: np.ndarray) -> GuideIndex:
+    """Index guides by the name of their gene; genes are in sorted order.
+
+    >>> index_guides(np.array(["B", "A", "B"])).guides_by_gene
+    array([1, 0, 2])
+    """
+    guide_to_gene, genes = pd.factorize(np.asarray(gene_of_guide, dtype=object), sort=True)
+    guide_to_gene = guide_to_gene.astype(np.int64)
+    count = np.bincount(guide_to_gene, minlength=len(genes)).astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+    return GuideIndex(
+        genes=np.asarray(genes, dtype=object),
+        guide_to_gene=guide_to_gene,
+        n_guides_per_gene=count,
+        gene_offsets=offsets,
+        guides_by_gene=np.argsort(guide_to_gene, kind="stable").astype(np.int64),
+    )

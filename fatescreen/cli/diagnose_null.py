@@ -1,0 +1,69 @@
+"""diagnose-null."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crt.inputs import prepare_crt_inputs
+from crt.null.diagnostics import diagnose_null
+from crt.null.ensemble import compute_ntc_group_null_pvals_parallel
+from crt.null.groups import make_ntc_groups_ensemble
+from crt.run import checked_genes, make_settings
+from data_prep.simulate.usage import make_sceptre_style_synth
+from fatescreen.cli.console import Console, run
+from fatescreen.options.diagnose_null import DiagnoseOptions
+from fatescreen.report.null_report import null_report
+from fatescreen.runs.folder import run_folder
+from fatescreen.runs.null_files import text_lines, write_diagnostics
+
+log = logging.getLogger(__name__)
+NULL_GROUPS = 5  # groups whose resamples make the null curve
+
+
+def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
+    """Tell whether the null of a screen is right, by genes and NTC groups, and if not, which of the causes A-D it is."""
+    with run_folder(options.out, console.command) as folder:
+        with console.step("reading"):
+            inputs = prepare_crt_inputs(_simulated(options) if options.simulate else options.file, **options.reading())
+        sampling, seed, size = options.sampling(), options.seed, options.group_size
+        with console.step("testing"):
+            found = diagnose_null(
+                inputs,
+                make_settings(base_seed=seed, skew_normal=True, adaptive=False, **sampling),
+                genes=checked_genes(options.targets, inputs),
+                group_size=size,
+                n_ensemble=options.n_ensemble,
+                max_groups=options.max_groups,
+                program=options.program,
+                n_jobs=options.n_jobs,
+                progress=console.progress,
+            )
+        with console.step("null curve"):
+            groups = make_ntc_groups_ensemble(inputs, n_ensemble=1, seed0=found.summary["seed_groups"], group_size=size, max_groups=NULL_GROUPS)[0]
+            curve = compute_ntc_group_null_pvals_parallel(inputs, groups, group_size=size, n_jobs=options.n_jobs, base_seed=seed, **sampling)
+        null = curve if np.isfinite(curve).any() else None
+        record = console.record(options, verdict=found.summary["verdict"])
+
+        def write(to: Path) -> None:
+            write_diagnostics(to, found, null=null)
+
+        def report(said: Mapping[str, Any]) -> str:
+            return null_report(inputs=inputs, found=found, null=null, record=said)
+
+        with console.step("writing"):
+            folder.publish(write, record, report=report if options.report else None)
+    log.info("%s", "\n".join(text_lines(found)))
+
+
+def _simulated(options: DiagnoseOptions) -> Any:
+    sizes = {"N": options.cells, "K": options.programs, "n_target_genes": options.genes}
+    few = min(3, options.programs)  # their effects are zero, but there can't be more of them than programs
+    return make_sceptre_style_synth(**sizes, n_effect_programs=few, effect_size=0.0, confound_strength=options.confounding, seed=options.seed)
+
+
+def main() -> None:
+    """diagnose-null."""
+    run("diagnose-null", DiagnoseOptions, diagnose_null_command)

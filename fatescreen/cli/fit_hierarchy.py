@@ -1,0 +1,89 @@
+"""fit-hierarchy."""
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data_prep.errors import InputError, first_few, warn
+from data_prep.read.screen import read_screen
+from data_prep.screen import Screen
+from data_prep.tensors import FateData, build_fate_data, cached_fate_data
+from fatescreen.cli.console import Console, run
+from fatescreen.options.fit_hierarchy import FitOptions
+from fatescreen.report.fit_report import fit_report
+from fatescreen.runs.fit_files import fit_record, require_arviz, write_checks, write_effects, write_posterior
+from fatescreen.runs.folder import run_folder
+from hierarchy.effects import check_centred, summarise
+from hierarchy.fitting import choose_device, fit
+from hierarchy.predictive_checks import check_fit
+
+log = logging.getLogger(__name__)
+
+
+def fit_hierarchy(options: FitOptions, console: Console) -> None:
+    """Fit the guide → gene hierarchy of a screen and write gene_daywise_for_mash.csv."""
+    if options.save_posterior:
+        require_arviz()
+    device = choose_device(options.device)
+    with run_folder(options.out, console.command) as folder:
+        checkpoint = folder.path / "checkpoint.pt"
+        with console.step("reading"):
+            screen, data = _read(options)
+        if not options.resume:  # only now: a wrong input leaves it
+            checkpoint.unlink(missing_ok=True)
+        with console.step("fitting"):
+            fitted = fit(data.to(device), settings=options.settings(), checkpoint=checkpoint, progress=console.progress)
+        effects = summarise(fitted, n_draws=options.draws)
+        check_centred(effects, simulated=screen.simulated, centred=options.center_guides)
+        with console.step("checking"):
+            checks = check_fit(fitted)
+        if checks.badly_fitted:
+            bad = first_few(checks.badly_fitted)
+            warn(f"too few cells or fates for a Gaussian posterior in {len(checks.badly_fitted)} genes ({bad}): mistrust them; see check_family_by_gene.csv")
+        record = console.record(options, **fit_record(fitted, contrast_fate=options.contrast_fate, dropped=screen.dropped))
+
+        def write(to: Path) -> None:
+            write_effects(effects, to, contrast_fate=options.contrast_fate)
+            write_checks(fitted, checks, to)
+            if options.save_posterior:
+                write_posterior(fitted, to / "posterior.nc", n_draws=options.draws)
+
+        def report(said: Mapping[str, Any]) -> str:
+            return fit_report(screen=screen, fit=fitted, effects=effects, checks=checks, contrast_fate=options.contrast_fate, record=said)
+
+        with console.step("writing"):
+            folder.publish(write, record, report=report if options.report else None)
+        checkpoint.unlink(missing_ok=True)
+    said = "converged" if fitted.converged else "NOT converged"
+    log.info("%s in %d steps, %.1f s; likelihood weight %.3g", said, fitted.steps, fitted.seconds, fitted.weight)
+    log.info("results: %s", options.out / "gene_daywise_for_mash.csv")
+
+
+def _read(options: FitOptions) -> tuple[Screen, FateData]:
+    screen = read_screen(
+        options.screen,
+        keys=options.keys(),
+        guides=options.guides,
+        guide_map=options.guide_map,
+        ntc_labels=options.ntc_labels,
+        max_guides_per_cell=options.max_guides_per_cell,
+    )
+    others = [fate for fate in screen.fate_names if fate != options.ref_fate]
+    if options.contrast_fate not in others:
+        raise InputError(f"--contrast-fate {options.contrast_fate!r} must be one of {', '.join(others)}.")
+    if options.cache is None:
+        data = build_fate_data(screen, ref_fate=options.ref_fate)
+    else:
+        data = cached_fate_data(screen, ref_fate=options.ref_fate, path=options.cache)
+    log.info("%s", f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days; MOI {screen.moi:.2f}")
+    log.info("fates %s; the first is the reference", ", ".join(data.fates))
+    if other := [f"_d{i} is day {label}" for i, label in enumerate(data.days) if (number := re.search(r"\d+", label)) and int(number[0]) != i]:
+        warn(f"columns are numbered in the order of the days, not by their labels: {first_few(other)}.")
+    return screen, data
+
+
+def main() -> None:
+    """fit-hierarchy."""
+    run("fit-hierarchy", FitOptions, fit_hierarchy)

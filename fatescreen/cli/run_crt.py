@@ -1,0 +1,90 @@
+"""run-crt."""
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from crt.inputs import CRTInputs, prepare_crt_inputs
+from crt.results import CRTResult, strongest_first
+from crt.run import run_all_genes_union_crt
+from data_prep.errors import first_few
+from fatescreen.cli.console import Console, run
+from fatescreen.options.run_crt import RunCRTOptions
+from fatescreen.report.crt_report import crt_report
+from fatescreen.runs.folder import run_folder
+
+log = logging.getLogger(__name__)
+
+
+def run_crt(options: RunCRTOptions, console: Console) -> None:
+    """Test which target genes shift which programs, by conditional randomization."""
+    with run_folder(options.out, console.command) as folder:
+        with console.step("reading"):
+            inputs = prepare_crt_inputs(options.screen, **options.reading())
+        log.info("%s cells, %d programs, %d genes; MOI %.2f", f"{inputs.all_cells.size:,}", len(inputs.program_names), len(inputs.genes), inputs.moi)
+        with console.step("testing"):
+            result = run_all_genes_union_crt(
+                inputs,
+                genes=options.targets,
+                n_jobs=options.n_jobs,
+                base_seed=options.seed,
+                calibrate_skew_normal=options.skew_normal,
+                adaptive=options.adaptive,
+                out_dir=folder.path,
+                resume=options.resume,
+                progress=console.progress,
+                **options.sampling(),
+            )
+        record = console.record(options, **crt_record(inputs, result))
+
+        def write(to: Path) -> None:
+            for name, frame, index in (("crt_results", result.table, False), ("pvals", result.pvals_df, True), ("betas", result.betas_df, True)):
+                frame.to_csv(to / f"{name}.csv", index=index, float_format="%.10g")
+
+        def report(said: Mapping[str, Any]) -> str:
+            return crt_report(inputs=inputs, result=result, record=said)
+
+        with console.step("writing"):
+            folder.publish(write, record, report=report if options.report else None)
+    _say(options.out, result)
+
+
+def crt_record(inputs: CRTInputs, result: CRTResult) -> dict[str, Any]:
+    """What `run.json` says of a run."""
+    units = result.treated_df
+    return {
+        "cells": inputs.all_cells.size,
+        "programs": len(inputs.program_names),
+        "moi": inputs.moi,
+        "settings": dict(result.settings),
+        "targets": len(units),
+        "undefined": units["reason"][units["reason"] != ""].to_dict(),
+        "resamples": {str(k): int(v) for k, v in units["n_resamples"].value_counts().sort_index().items()},
+        "undefined_resamples": int(units["n_undefined"].sum()),
+        "skew_normal_fallbacks": int(units["n_skew_fallback"].sum()),
+        "propensity_not_converged": list(units.index[~units["propensity_converged"]]),
+        "propensity_separated": list(units.index[units["propensity_separated"]]),
+        "units": json.loads(units.reset_index().to_json(orient="records", double_precision=10)),
+    }
+
+
+def _say(out: Path, result: CRTResult) -> None:
+    table = result.table
+    defined = table["p_adj"].notna()
+    found = int((table["p_adj"] < 0.1).sum())
+    log.info("%s: %d targets, %s tests, %d at a 10 %% false discovery rate", out / "crt_results.csv", len(result.treated_df), f"{int(defined.sum()):,}", found)
+    undefined = result.treated_df["reason"][lambda reason: reason != ""]
+    for reason, names in undefined.groupby(undefined).groups.items():
+        log.info("not tested (%s): %s", reason, first_few(names))
+    top = strongest_first(table[defined]).head(10)
+    with pd.option_context("display.width", 160):
+        log.info("%s", top[["target", "program", "beta", "z", "p_raw", "p_skew", "p_adj", "n_treated"]].to_string(index=False, float_format="%.3g"))
+
+
+def main() -> None:
+    """run-crt."""
+    run("run-crt", RunCRTOptions, run_crt)

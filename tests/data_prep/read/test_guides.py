@@ -1,0 +1,92 @@
+"""Guide presence, the map, and the guide → gene index against a slow oracle."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from data_prep.errors import InputError, ScreenWarning
+from data_prep.read.guide_map import GuideMap
+from data_prep.read.guides import index_guides, match_map, presence
+
+CELLS = np.array([f"c{i}" for i in range(4)])
+CANCELLING = sp.csr_matrix((np.array([1.0, -1.0]), np.array([0, 0]), np.array([0, 0, 2, 2, 2])), shape=(4, 2))  # one entry twice, summing to 0
+
+
+@given(hnp.arrays(np.int16, (4, 3), elements=st.integers(0, 300)))
+def test_presence_is_where_the_entries_are_nonzero(matrix):
+    rows, cols = np.indices(matrix.shape).reshape(2, -1)
+    with_zeros = sp.csr_matrix((matrix.ravel(), (rows, cols)), shape=matrix.shape)
+    twice = sp.csr_matrix((np.tile(matrix.ravel(), 2), (np.tile(rows, 2), np.tile(cols, 2))), shape=matrix.shape)
+    for form in (
+        matrix,
+        matrix > 0,
+        matrix.astype(float),
+        sp.csr_matrix(matrix),
+        sp.csc_matrix(matrix),
+        sp.coo_matrix(matrix),
+        with_zeros,
+        twice,
+        pd.DataFrame(matrix),
+    ):
+        found = presence(form, CELLS, where="g")
+        assert found.dtype == np.float32 and found.has_canonical_format
+        assert np.array_equal(found.toarray(), (matrix > 0).astype(np.float32))
+        assert found.nnz == (matrix > 0).sum()
+
+
+def test_presence_leaves_its_input():
+    matrix = sp.csr_matrix((np.array([0.0, 2.0, 2.0, 3.0]), np.array([2, 1, 1, 0]), np.array([0, 3, 3, 3, 4])), shape=(4, 3))
+    before = [getattr(matrix, a).copy() for a in ("data", "indices", "indptr")]
+    for name in ("data", "indices", "indptr"):
+        getattr(matrix, name).flags.writeable = False
+    assert presence(matrix, CELLS, where="g").toarray().tolist() == [[0, 1, 0], [0, 0, 0], [0, 0, 0], [1, 0, 0]]
+    assert all(np.array_equal(getattr(matrix, a), b) for a, b in zip(("data", "indices", "indptr"), before, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "said"),
+    [
+        (np.ones((3, 2)), r"g has 3 rows but the screen has 4 cells"),
+        (np.ones(4), r"shape \(4,\)"),
+        (None, r"must be a numeric cells × guides matrix"),
+        (CANCELLING, r"negative entries in row 1 \(c1\)"),
+        (np.full((4, 2), np.inf), r"infinite or negative entries in row 0 \(c0\); row 1 \(c1\); .*Give counts"),
+        (pd.DataFrame({"a": pd.array([1, 0, pd.NA, 0], dtype="boolean")}), r"NaN, .* row 2 \(c2\)"),
+        (pd.DataFrame({"a": list("xyzw")}), r"type object"),
+    ],
+)
+def test_presence_refuses(matrix, said):
+    with pytest.raises(InputError, match=said):
+        presence(matrix, CELLS, where="g")
+
+
+def test_match_map():
+    table = GuideMap.from_frame(pd.DataFrame({"guide_name": ["n1", "b1", "a1", "q"], "gene_name": ["NTC", "B", "A", "Q"]}))
+    matrix = sp.csr_matrix(np.eye(4, dtype=np.float32))
+    with pytest.warns(ScreenWarning, match="g: 1 guides are not in the guide map and were ignored: zz"):
+        guides, names, gene, is_ntc = match_map(matrix, np.array(["a1", "zz", "n1", "b1"], dtype=object), table, where="g")
+    assert (names.tolist(), gene.tolist(), is_ntc.tolist()) == (["a1", "n1", "b1"], ["A", "NTC", "B"], [False, True, False])
+    assert np.array_equal(guides.toarray(), np.eye(4)[:, [0, 2, 3]])
+    with pytest.raises(InputError, match=r"guide names repeat: a1\. Make them unique"):
+        match_map(matrix, np.array(["a1", "a1", "n1", "b1"], dtype=object), table, where="g")
+    with pytest.raises(InputError, match=r"none of the 4 guides is in the guide map \(the screen has w, x, y and 1 more; the map has n1, b1, a1 and 1 more\)"):
+        match_map(matrix, np.array(list("wxyz"), dtype=object), table, where="g")
+
+
+@given(st.lists(st.sampled_from(["A", "B", "b", "C1", "C10", "C2"]), min_size=1, max_size=30))
+def test_index_against_a_slow_oracle(gene_of_guide):
+    index = index_guides(np.array(gene_of_guide, dtype=object))
+    genes = sorted(set(gene_of_guide))
+    assert index.genes.tolist() == genes
+    assert index.guide_to_gene.tolist() == [genes.index(g) for g in gene_of_guide]
+    assert index.n_guides_per_gene.tolist() == [gene_of_guide.count(g) for g in genes]
+    assert index.gene_offsets.tolist() == [sum(gene_of_guide.count(g) for g in genes[:i]) for i in range(len(genes) + 1)]
+    for i, gene in enumerate(genes):
+        own = index.guides_by_gene[index.gene_offsets[i] : index.gene_offsets[i + 1]]
+        assert own.tolist() == [g for g, name in enumerate(gene_of_guide) if name == gene]
+    for name in ("guide_to_gene", "n_guides_per_gene", "gene_offsets", "guides_by_gene"):
+        assert getattr(index, name).dtype == np.int64

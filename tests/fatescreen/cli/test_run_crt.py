@@ -1,0 +1,99 @@
+"""run-crt from the outside, and the real screens."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crt import prepare_crt_inputs, run_all_genes_union_crt
+from data_prep.errors import ScreenWarning
+from tests import ROOT
+from tests.commands import command as here
+
+
+def command(*arguments):
+    return subprocess.run([sys.executable, str(ROOT / "scripts" / "run_crt.py"), *map(str, arguments)], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def file(screen, tmp_path_factory):
+    path = tmp_path_factory.mktemp("screen") / "screen.h5ad"
+    screen.write_h5ad(path)
+    return path
+
+
+def test_a_run(file, inputs, tmp_path):
+    done = command(file, "--out", tmp_path, "--targets", "GENE1,GENE4", "--n-resamples", 99, "--skew-normal", "--n-jobs", 2)
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "crt_results.csv")
+    assert list(table.columns) == ["target", "program", "beta", "z", "p_raw", "p_skew", "p_adj", "n_treated", "reason", "log10_p"]
+    here = run_all_genes_union_crt(inputs, ["GENE1", "GENE4"], B=99, calibrate_skew_normal=True)
+    np.testing.assert_allclose(table["p_skew"], here.table["p_skew"], rtol=1e-9)
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "pvals.csv", index_col=0), here.pvals_df, rtol=1e-9)
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "betas.csv", index_col=0), here.betas_df, rtol=1e-9)
+    said = done.stdout.splitlines()
+    first = said[next(i for i, line in enumerate(said) if line.split()[:2] == ["target", "program"]) + 1].split()
+    smallest = table[table["log10_p"] == table["log10_p"].min()]
+    best = smallest.loc[smallest["z"].abs().idxmax()]
+    assert first[:2] == [best["target"], best["program"]]
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["settings"]["seed"] == 123 and record["settings"]["n_resamples"] == 99 and record["targets"] == 2
+    before = (tmp_path / "crt_results.csv").read_bytes()
+    assert command(file, "--out", tmp_path, "--targets", "GENE1,GENE4", "--n-resamples", 99, "--skew-normal").returncode == 0
+    assert (tmp_path / "crt_results.csv").read_bytes() == before
+
+
+def test_stratified_options(file, tmp_path):
+    options = ("--resampling-method", "stratified_perm", "--n-bins", 5, "--no-stratify-by-batch", "--burden-key", "log_depth", "--n-burden-bins", 3)
+    done = command(file, "--out", tmp_path, "--n-resamples", 19, "--side", "left", "--propensity-mode", "oracle_const", *options)
+    assert done.returncode == 0, done.stderr
+    sampler = json.loads((tmp_path / "run.json").read_text())["settings"]["sampler"]
+    assert sampler["n_bins"] == 5 and sampler["stratify_by_batch"] is False and sampler["burden_key"] == "log_depth" and sampler["n_burden_bins"] == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--targets", "GEN1"), "no guide targets GEN1"),
+        (("--targets", ""), "the list of genes to test is empty"),
+        (("--covar-key", "covars"), "obsm['covars'] is missing; obsm has:"),
+        (("--burden-key", "x"), "stratified_perm"),
+        (("--n-resamples", 0), "resamples"),
+    ],
+)
+def test_one_clear_message(file, tmp_path, options, said):
+    done = here("run-crt", file, "--out", tmp_path, *options)
+    assert done.code == 2 and said in done.err and "Traceback" not in done.err and done.err.count("error:") == 1
+
+
+def test_papalexi(screens):
+    """IFNGR1, IFNGR2, JAK2 and STAT1 first, on program 2; SMAD4 on program 7."""
+    path = screens / "papalexi2021_eccite_thp1.h5ad"
+    with pytest.warns(ScreenWarning, match=r"n_guides \(constant\)"):
+        inputs = prepare_crt_inputs(path, control_group="ntc_cells")
+    genes = ["IFNGR1", "IFNGR2", "JAK2", "STAT1", "SMAD4", "ATF2", "CAV1", "CD86", "UBE2L6", "STAT2"]
+    table = run_all_genes_union_crt(inputs, genes, calibrate_skew_normal=True, n_jobs=2).table.sort_values("log10_p", kind="stable")
+    top = table.head(5)
+    assert set(top["target"][:4]) == {"IFNGR1", "IFNGR2", "JAK2", "STAT1"} and (top["program"][:4] == inputs.program_names[2]).all() and (top["z"] < -10).all()
+    assert top.iloc[4]["target"] == "SMAD4" and top.iloc[4]["program"] == inputs.program_names[7]
+    quiet = table[~table["target"].isin({"IFNGR1", "IFNGR2", "JAK2", "STAT1", "SMAD4"})]
+    assert quiet["z"].abs().max() < 5
+
+
+def test_papalexi_with_the_complement_is_warned_of(screens):
+    with pytest.warns(ScreenWarning, match="low-MOI screen.*ntc_cells"), pytest.warns(ScreenWarning, match="constant"):
+        prepare_crt_inputs(screens / "papalexi2021_eccite_thp1.h5ad")
+
+
+def test_schraivogel(screens):
+    inputs = prepare_crt_inputs(screens / "schraivogel2020_tapseq_k562.h5ad", control_group="ntc_cells")
+    z = run_all_genes_union_crt(inputs, B=499, n_jobs=2).table.pivot(index="target", columns="program", values="z")
+    name = dict(enumerate(inputs.program_names))
+    strongest = z.abs().max(1).sort_values(ascending=False)
+    assert set(strongest.index[:2]) == {"UBR5", "FAM83A"} and z.loc["UBR5", name[15]] < -9 and z.loc["FAM83A", name[11]] < -9
+    for gene, program in (("GATA1_enh", 11), ("STK3", 9), ("RIPK2", 6), ("CPQ", 8)):
+        assert abs(z.loc[gene, name[program]]) > 3.5
+    assert (strongest[["CCNE2", "OXR1", "PHF20L1"]] < 3.5).all()

@@ -1,0 +1,121 @@
+"""Option models: config files, precedence, what is said of a wrong value."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_prep.errors import InputError
+from fatescreen.cli.simulate_screen import SimulateOptions
+from fatescreen.options.base import read_config
+from fatescreen.options.crt import DiagnoseOptions, RunCRTOptions
+from fatescreen.options.fit_hierarchy import FitOptions
+from fatescreen.options.score_daywise import ScoreOptions
+
+ALL = [SimulateOptions, FitOptions, ScoreOptions, RunCRTOptions, DiagnoseOptions]
+LEAST = {"screen": "s.h5ad", "out": "o"}
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_default():
+    found = FitOptions.of({"seed": "3"}, {**LEAST, "seed": 2, "draws": 10}, source="c.yaml")
+    assert (found.seed, found.draws, found.max_guides_per_cell) == (3, 10, 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "config", "said"),
+    [
+        (FitOptions, {"sed": 1}, "c.yaml: there is no option 'sed'. Did you mean 'seed'?"),
+        (FitOptions, {"zzz": 1}, "there is no option 'zzz'. The options are out, report"),
+        (FitOptions, {"seed": -1}, "c.yaml: seed is -1; it must be a whole number, at least 0 and at most 4294967295. The nearest is 0."),
+        (FitOptions, {"seed": 2**32}, "The nearest is 4294967295."),
+        (FitOptions, {"seed": 1.5}, "seed is 1.5; it must be a whole number"),
+        (FitOptions, {"draws": True}, "draws is True; it must be a whole number, at least 2."),
+        (FitOptions, {"fate_key": 3}, "fate_key is 3; it must be text."),
+        (FitOptions, {"fate_key": False}, "fate_key is False; it must be text."),
+        (FitOptions, {"posterior": "gene-block"}, "it must be 'gene_block' or 'mean_field'. Did you mean 'gene_block'?"),
+        (FitOptions, {"likelihood_weight": -2}, "likelihood_weight is -2; it must be 'auto' or a number, above 0."),
+        (FitOptions, {"likelihood_weight": "auot"}, "Did you mean 'auto'?"),
+        (FitOptions, {"likelihood_weight": float("nan")}, "likelihood_weight is nan"),
+        (FitOptions, {"report": "perhaps"}, "report is 'perhaps'; it must be true or false."),
+        (FitOptions, {"ntc_labels": [1]}, "ntc_labels is [1]; it must be names, joined by commas or as a list of texts."),
+        (FitOptions, {"cluster_key": "clone"}, "--cluster-key is for --se sandwich"),
+        (FitOptions, {"se": "sandwich", "posterior": "mean_field"}, "se 'sandwich' is for posterior 'gene_block'"),
+        (RunCRTOptions, {"n_bins": 5}, "--n-bins: for --resampling-method stratified_perm"),
+        (RunCRTOptions, {"side": "rigth"}, "Did you mean 'right'?"),
+        (DiagnoseOptions, {"simulate": True}, "give one screen"),
+        (ScoreOptions, {"level": 1}, "there is no option 'screen'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_it_must_be(options, config, said):
+    with pytest.raises(InputError) as error:
+        options.of({}, {**LEAST, **config}, source="c.yaml")
+    assert said in str(error.value)
+
+
+def test_a_missing_option_and_several_wrong_ones_are_all_said():
+    with pytest.raises(InputError) as error:
+        RunCRTOptions.of({"n_jobs": "0"})
+    assert sorted(str(error.value).splitlines(), reverse=True) == [
+        "SCREEN is missing: the screen: .h5ad, .h5mu or .zarr.",
+        "--out is missing: folder for the results.",
+        "--n-jobs is '0'; it must be a whole number, at least 1. The nearest is 1.",
+    ]
+
+
+def test_names_come_as_text_or_as_a_list():
+    for given in ("A, B,", ["A", "B"]):
+        assert RunCRTOptions.of({}, {**LEAST, "targets": given}).targets == ("A", "B")
+
+
+@pytest.mark.parametrize("options", ALL)
+def test_the_record_of_a_run_is_a_config_that_repeats_it(options, tmp_path):
+    needed = {name: "x" for name, one in options.model_fields.items() if one.is_required()} | ({"simulate": True} if options is DiagnoseOptions else {})
+    first = options.of(needed)
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"command": "c", "options": first.plain()}))
+    again = options.of({}, read_config(path, "c", options), source=str(path))
+    assert again.plain() == first.plain()
+    with pytest.raises(InputError, match="is of a run of c, not of d"):
+        read_config(path, "d", options)
+
+
+@pytest.mark.parametrize("options", ALL)
+def test_every_option_is_described_and_no_default_is_out_of_range(options):
+    for name, one in options.model_fields.items():
+        assert one.description, name
+        if one.default is not None and not one.is_required():
+            defaults = {n: o.default for n, o in options.model_fields.items() if n == name}
+            try:
+                options.of({}, defaults, source="d")
+            except InputError as error:
+                assert f"{name} is" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [1", "is not YAML"),
+        ("- a\n- b\n", "holds a list; it must hold options"),
+        ("n-jobs: 2\nn_jobs: 3\n", "n_jobs stands twice"),
+        ("x: !!python/object/apply:os.system ['touch hacked']\n", "is not YAML"),
+        ("\x00", "is not YAML"),
+    ],
+)
+def test_a_config_file_that_is_none(tmp_path, monkeypatch, text, said):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_config(path, "fit-hierarchy", FitOptions)
+    assert not (tmp_path / "hacked").exists()
+
+
+def test_a_config_file_may_be_empty_or_have_dashes(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("# nothing\n")
+    assert read_config(path, "run-crt", RunCRTOptions) == {}
+    path.write_text(yaml.safe_dump({"n-jobs": 2}))
+    assert read_config(path, "run-crt", RunCRTOptions) == {"n_jobs": 2}
+    with pytest.raises(InputError, match="does not exist"):
+        read_config(Path("none.yaml"), "run-crt", RunCRTOptions)

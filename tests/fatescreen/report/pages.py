@@ -1,0 +1,47 @@
+"""Reports of all three kinds from small screens with names that mean harm."""
+
+from crt import CRTInputs, make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
+from crt.engine import UnitSettings
+from crt.null.diagnostics import diagnose_null
+from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+from fatescreen.report.crt_report import crt_report
+from fatescreen.report.fit_report import fit_report
+from fatescreen.report.null_report import null_report
+from hierarchy import FitSettings, fit, summarise
+from hierarchy.predictive_checks import check_fit
+
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+LONG = "Ärger_β-基因_" + "x" * 150
+NAMES = {"GENE00": HOSTILE, "GENE01": LONG, "GENE02": '"><svg onload=alert(2)>'}
+RECORD = {"command": "test", "options": {"path": "/a/" + "y" * 200}, "versions": {"fatescreen": "9"}, "warnings": [HOSTILE, "second"]}
+
+
+def fit_text() -> str:
+    adata = simulate_fate_screen(ScreenDesign(n_cells=900, n_genes=40, guides_per_gene=2, n_ntc_guides=4, n_days=3, moi=4.0), seed=3).adata
+    adata.uns["guide_map"]["gene_name"] = adata.uns["guide_map"]["gene_name"].replace(NAMES)
+    screen = read_screen(adata)
+    fitted = fit(build_fate_data(screen, ref_fate="EC"), settings=FitSettings(seed=1))
+    return fit_report(screen=screen, fit=fitted, effects=summarise(fitted), checks=check_fit(fitted), contrast_fate="MES", record=RECORD)
+
+
+def crt_inputs() -> CRTInputs:
+    adata = make_sceptre_style_synth(N=1200, K=6, n_target_genes=30, guides_per_gene=2, moi_mean=4.0, effect_size=2.0, seed=1)
+    genes = sorted(set(adata.uns["guide2gene"].values()) - {"non-targeting"})
+    renamed = dict(zip(genes, NAMES.values(), strict=False))
+    adata.uns["guide2gene"] = {guide: renamed.get(gene, gene) for guide, gene in adata.uns["guide2gene"].items()}
+    return prepare_crt_inputs(adata)
+
+
+def crt_text(inputs: CRTInputs) -> str:
+    return crt_report(inputs=inputs, result=run_all_genes_union_crt(inputs, B=99, calibrate_skew_normal=True), record=RECORD)
+
+
+def null_text(inputs: CRTInputs) -> str:
+    found = diagnose_null(inputs, UnitSettings(n_resamples=99), group_size=2, n_ensemble=3)
+    return null_report(inputs=inputs, found=found, null=None, record=RECORD)
+
+
+def texts() -> dict[str, str]:
+    """Kind of report → HTML."""
+    inputs = crt_inputs()
+    return {"fit": fit_text(), "crt": crt_text(inputs), "null": null_text(inputs)}

@@ -1,0 +1,204 @@
+"""The natural-gradient engine against dense algebra and autograd."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from hierarchy import FitSettings, Priors
+from hierarchy.cells import cell_design
+from hierarchy.coordinates import coordinates
+from hierarchy.inference import marginals as marginals_module
+from hierarchy.inference.curvature import _eta_variance, pass_over_cells, predictor
+from hierarchy.inference.linear import Precision
+from hierarchy.inference.marginals import marginal_covariances
+from hierarchy.inference.natural import NaturalProblem, run_natural, start
+from hierarchy.inference.scales import gene_posteriors, half_normal_scales, log_prior, score_and_information
+from tests.hierarchy.conftest import make
+from tests.oracles import DenseLaplace
+
+
+def problem_of(data, **settings):
+    design = cell_design(data, dtype=torch.float64)
+    options = FitSettings(**settings)
+    return NaturalProblem(design=design, coords=coordinates(data, design, center_guides=options.center_guides), priors=Priors(), settings=options)
+
+
+@pytest.fixture(scope="module")
+def problem(small):
+    return problem_of(small, likelihood_weight=20.0)
+
+
+@pytest.fixture(scope="module")
+def end(problem):
+    return run_natural(problem, start(problem))
+
+
+def dense_precision(problem, found, weight, log_scale):
+    coords = problem.coords
+    n = coords.n_rows * coords.n_free
+    operator = Precision(design=problem.design, coords=coords, curvature=found.curvature, weight=weight, prior=problem.prior(log_scale))
+    return operator(torch.eye(n, dtype=torch.float64).reshape(coords.n_rows, coords.n_free, n)).reshape(n, n)
+
+
+def test_one_pass_agrees_with_autograd(problem):
+    coords, design = problem.coords, problem.design
+    x = 0.3 * torch.randn(coords.n_rows, coords.n_free, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    dense_map = torch.stack([predictor(design, coords, unit.unsqueeze(1)).flatten() for unit in torch.eye(coords.n_rows, dtype=torch.float64)], 1)
+
+    def log_lik(at):
+        eta = dense_map @ at
+        return (design.prob * torch.log_softmax(torch.cat([torch.zeros_like(eta[:, :1]), eta], 1), 1)).sum()
+
+    found = pass_over_cells(design, coords, x, None)
+    gradient = torch.autograd.functional.jacobian(log_lik, x)
+    hessian = -torch.autograd.functional.hessian(log_lik, x).reshape(x.numel(), x.numel())
+    torch.testing.assert_close(found.log_lik, log_lik(x))
+    torch.testing.assert_close(found.gradient, gradient, rtol=1e-9, atol=1e-9)
+    for group, block in zip(coords.groups, found.blocks, strict=True):
+        size = group.n_coords * coords.n_free
+        for gene in range(len(group.genes)):
+            at = slice(group.first * coords.n_free + gene * size, group.first * coords.n_free + (gene + 1) * size)
+            torch.testing.assert_close(block[gene], hessian[at, at], rtol=1e-9, atol=1e-9)
+    own = coords.nuisance.start * coords.n_free
+    torch.testing.assert_close(found.nuisance, hessian[own:, own:], rtol=1e-9, atol=1e-9)
+    one = torch.ones((), dtype=torch.float64)
+    operator = dense_precision(problem, found, one, torch.zeros(coords.n_free, coords.n_days + 1, dtype=torch.float64))
+    torch.testing.assert_close(
+        operator - torch.diag(problem.prior(torch.zeros(coords.n_free, coords.n_days + 1, dtype=torch.float64)).flatten()), hessian, rtol=1e-9, atol=1e-8
+    )
+
+
+def test_cubature_matches_monte_carlo(problem, end):
+    coords, design = problem.coords, problem.design
+    wide = [9.0 * c for c in end.covariance]
+    found = pass_over_cells(design, coords, end.mean, wide)
+    generator = torch.Generator().manual_seed(0)
+    draws = []
+    for _ in range(400):
+        parts = [
+            group.split(end.mean).flatten(1) + (torch.linalg.cholesky(c) @ torch.randn(*c.shape[:2], 1, dtype=torch.float64, generator=generator)).squeeze(-1)
+            for group, c in zip(coords.groups, wide, strict=True)
+        ]
+        at = coords.join([p.reshape(p.shape[0], -1, coords.n_free) for p in parts], end.mean[coords.nuisance])
+        draws.append(pass_over_cells(design, coords, at, None).log_lik)
+    draws = torch.stack(draws)
+    at_mean = pass_over_cells(design, coords, end.mean, None).log_lik
+    assert abs(found.log_lik - draws.mean()) < 4 * draws.std() / 20  # 4 SDs of the mean: false alarm 6e-5
+    assert abs(found.log_lik - draws.mean()) < 0.1 * abs(at_mean - draws.mean())  # and the curvature is what it accounts for
+
+
+def test_the_variance_of_a_cell_is_that_of_its_row(problem, end):
+    coords, design = problem.coords, problem.design
+    assert len(design.pair_day)  # cells with two guides of one gene, whose θ and δ are not independent
+    joint = torch.zeros(coords.n_rows, coords.n_free, coords.n_rows, coords.n_free, dtype=torch.float64)
+    for group, cov in zip(coords.groups, end.covariance, strict=True):
+        for gene, own in enumerate(cov):
+            at = slice(group.first + gene * group.n_coords, group.first + (gene + 1) * group.n_coords)
+            joint[at, :, at] = own.reshape(group.n_coords, coords.n_free, group.n_coords, coords.n_free)
+    rows = predictor(design, coords, torch.eye(coords.n_rows, dtype=torch.float64))
+    want = torch.einsum("nk,kfmg,nm->nfg", rows, joint, rows)
+    torch.testing.assert_close(_eta_variance(design, coords, end.covariance)[:, coords.packed], want, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "design",
+    [{}, {"n_days": 1, "guides_per_gene": 2}, {"fates": ("A", "B")}, {"fates": tuple("ABCDE"), "n_days": 2, "moi": 6.0}],
+    ids=["base", "one-day", "two-fates", "five-fates"],
+)
+def test_the_fit_is_the_dense_laplace_answer(design):
+    data, _ = make(**design)
+    problem = problem_of(data, likelihood_weight=20.0)
+    end = run_natural(problem, start(problem))
+    assert end.converged
+    dense = DenseLaplace(data, end.log_scale.exp().numpy(), 20.0, Priors())
+    found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance)
+    blocks = marginal_covariances(problem, found, end.weight, end.log_scale, generator=torch.Generator().manual_seed(0)).blocks
+    mean, sd = dense.theta()
+    k = problem.coords
+    for group, cov in zip(k.groups, blocks, strict=True):
+        d = group.n_days
+        x = group.split(end.mean)[:, :d].cumsum(1)
+        cumulate = torch.ones(d, d, dtype=torch.float64).tril()
+        cov = cov.reshape(len(group.genes), group.n_coords, k.n_free, group.n_coords, k.n_free)[:, :d, :, :d].diagonal(dim1=2, dim2=4)
+        var = torch.einsum("ab,lbcf,ac->laf", cumulate, cov, cumulate)
+        own = group.genes.numpy()
+        z = (x.numpy() - mean[own].transpose(0, 2, 1)) / sd[own].transpose(0, 2, 1)
+        assert np.sqrt((z**2).mean()) < 0.05  # the posterior mean is not the mode, but near it
+        np.testing.assert_allclose(var.sqrt().numpy(), sd[own].transpose(0, 2, 1), rtol=0.02)
+
+
+def test_probes_agree_with_dense_inversion(problem, end, monkeypatch):
+    found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance)
+    args = (problem, found, end.weight, end.log_scale)
+    exact = marginal_covariances(*args, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(marginals_module, "DENSE_LIMIT", 0)
+    monkeypatch.setattr(marginals_module, "ITERATIONS", 60)
+    monkeypatch.setattr(marginals_module, "PROBE_ERROR", 0.0)
+    many = NaturalProblem(design=problem.design, coords=problem.coords, priors=problem.priors, settings=FitSettings(likelihood_weight=20.0, n_probes=4000))
+    probed = marginal_covariances(many, *args[1:], generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(probed.nuisance, exact.nuisance, rtol=1e-4, atol=1e-8)
+    for a, b, conditional in zip(probed.blocks, exact.blocks, end.covariance, strict=True):
+        sd_a, sd_b, least = (m.diagonal(dim1=1, dim2=2).sqrt() for m in (a, b, conditional))
+        assert (sd_a / sd_b - 1).abs().max() < 0.02
+        assert (sd_b >= least * (1 - 1e-6)).all() and (sd_b / least).max() > 1.02  # there was something to find
+
+
+def test_probes_stop_when_the_errors_are_known(problem, end, monkeypatch):
+    found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance)
+    monkeypatch.setattr(marginals_module, "DENSE_LIMIT", 0)
+    drawn = []
+    noise = marginals_module._noise
+    monkeypatch.setattr(marginals_module, "_noise", lambda p, q, s, g: (drawn.append(s), noise(p, q, s, g))[1])
+    for error, want in ((1.0, 16), (0.0, 48)):
+        drawn.clear()
+        monkeypatch.setattr(marginals_module, "PROBE_ERROR", error)
+        marginal_covariances(problem, found, end.weight, end.log_scale, generator=torch.Generator().manual_seed(0))
+        assert sum(drawn) == want
+
+
+def test_the_score_of_the_scales_is_the_gradient_of_the_evidence(problem, end):
+    coords = problem.coords
+    found = pass_over_cells(problem.design, coords, end.mean, end.covariance)
+    info = [20.0 * h for h in found.blocks]
+    linear = [
+        torch.einsum("lij,lj->li", h, g.split(end.mean).flatten(1)) + 20.0 * g.split(found.gradient).flatten(1)
+        for h, g in zip(info, coords.groups, strict=True)
+    ]
+    half = half_normal_scales(coords, problem.priors)
+    at = (end.log_scale + 0.3 * torch.randn(end.log_scale.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    means, covariances, evidence = gene_posteriors(coords, at, info, linear)
+    (want,) = torch.autograd.grad(evidence + log_prior(at, half), at)
+    got, information = score_and_information(coords, at.detach(), half, [m.detach() for m in means], [c.detach() for c in covariances])
+    torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-8)
+    assert (information > 0).all()
+
+
+def test_the_weight_is_found_at_every_precision():
+    for precision, want in ((5.0, 6.0), (50.0, 51.0), (500.0, 501.0), (None, 1.0)):
+        data, _ = make(n_cells=4000, n_genes=10, concentration=precision)
+        problem = problem_of(data)
+        weight = run_natural(problem, start(problem)).weight
+        assert float(weight) == pytest.approx(want, rel=0.05)  # its sampling error is 1/sqrt(8000), about 1.5 % with Dirichlet tails
+
+
+def test_the_weight_is_found_where_every_cell_carries_all_guides_of_a_gene():
+    data, _ = make(n_cells=2000, n_genes=10, guides_per_gene=2)
+    gene_of_cell = torch.arange(2000) % 10  # both guides of one gene in each cell, and no effect of any
+    prob = torch.from_numpy(np.random.default_rng(0).dirichlet([50.0 / 3] * 3, 2000)).float()
+    parts = {"cell_guides": data.guides_by_gene.reshape(10, 2)[gene_of_cell].flatten(), "cell_offsets": 2 * torch.arange(2001), "fate_prob": prob}
+    problem = problem_of(dataclasses.replace(data, guide_burden=torch.zeros(2000), **parts))
+    assert float(run_natural(problem, start(problem)).weight) == pytest.approx(51.0, rel=0.1)
+
+
+def test_steps_do_not_depend_on_where_they_start(problem, end):
+    other = start(problem)
+    generator = torch.Generator().manual_seed(3)
+    far = type(other)(
+        mean=other.mean + 0.5 * torch.randn(other.mean.shape, dtype=torch.float64, generator=generator), log_scale=other.log_scale - 1.5, weight=other.weight
+    )
+    again = run_natural(problem, far)
+    sd = torch.cat([c.diagonal(dim1=1, dim2=2).flatten() for c in end.covariance])
+    moved = torch.cat([(g.split(again.mean) - g.split(end.mean)).flatten() for g in problem.coords.groups])
+    assert again.converged and (moved / sd).square().mean().sqrt() < 0.02

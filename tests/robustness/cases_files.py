@@ -1,0 +1,275 @@
+"""Files of the wrong kind: damaged, foreign, empty, of another version, or hostile."""
+
+import pickle
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from tests.robustness.inputs import Case, Desk
+
+
+class Bomb:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return (open, (str(self.mark), "w"))
+
+
+def bomb(desk: Desk) -> bytes:
+    return pickle.dumps(Bomb(desk.given / "it ran"))
+
+
+def flipped(content: bytes, where: float = 0.5, n: int = 40) -> bytes:
+    """The same with `n` bytes in a row turned round."""
+    first = int(len(content) * where)
+    return content[:first] + bytes(b ^ 0xFF for b in content[first : first + n]) + content[first + n :]
+
+
+SCREENS = {"fit-hierarchy": "fates.h5ad", "run-crt": "usage.h5ad", "diagnose-null": "usage.h5ad"}
+
+
+def of_file(name, content, *said, by="fit-hierarchy", called="screen.h5ad"):
+    """A screen's file of the content that `content` makes of the right one's bytes."""
+
+    def words(desk):
+        whole = (desk.whole.files / SCREENS[by]).read_bytes()
+        return [desk.file(called, content(whole) if callable(content) else content), *desk.right()[1:]]
+
+    return Case(by, name, words, (called, *said))
+
+
+def foreign_hdf5(desk):
+    path = desk.given / "other.h5ad"
+    with h5py.File(path, "w") as file:
+        file["numbers"] = np.arange(3)
+    return [path]
+
+
+def zarr(spoil):
+    def words(desk):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the format that is written
+            path = desk.screen(lambda a: None, ".zarr")
+        spoil(path)
+        return [path, *desk.right()[1:]]
+
+    return words
+
+
+def without_root(path):
+    for name in ("zarr.json", ".zgroup", ".zattrs", ".zmetadata"):
+        (path / name).unlink(missing_ok=True)
+
+
+def half_chunks(path):
+    for chunk in path.rglob("*"):
+        if chunk.is_file() and "lineages_fwd" in chunk.parts and chunk.name[0].isdigit():
+            chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
+
+
+def empty_folder(desk):
+    path = desk.given / "screen.zarr"
+    path.mkdir()
+    return [path]
+
+
+def mudata(spoil):
+    def words(desk):
+        import mudata as md
+
+        adata = desk.whole.fates.copy()
+        path = desk.given / "screen.h5mu"
+        with md.set_options(pull_on_update=False):
+            spoil(md, adata, path)
+        return [path, *desk.right()[1:]]
+
+    return words
+
+
+def half_h5mu(md, adata, path):
+    md.MuData({"rna": adata}).write(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def in_two_modalities(md, adata, path):
+    md.MuData({"rna": adata, "gdo": adata.copy()}).write(path)
+
+
+SCREEN_FILES = [
+    Case("fit-hierarchy", "a screen that is not there", lambda desk: [desk.given / "none.h5ad"], ("none.h5ad does not exist", "Give the path")),
+    of_file("an empty screen", b"", "Is it a whole"),
+    of_file("a screen of text", b"guide,gene\n", "Is it a whole"),
+    of_file("half a screen", lambda whole: whole[: len(whole) // 2], "Is it a whole"),
+    of_file("a screen with its head lost", lambda whole: bytes(512) + whole[512:], "Is it a whole"),
+    of_file("a picture as screen", b"\x89PNG\r\n\x1a\n" + bytes(200), "Is it a whole", called="screen.png"),
+    Case("fit-hierarchy", "HDF5 that is no screen", foreign_hdf5, ("other.h5ad", "no obs table", "Give an .h5ad")),
+    Case("fit-hierarchy", "a table as screen", lambda desk: [desk.whole.files / "truth.csv"], ("truth.csv", "Is it a whole")),
+    Case("fit-hierarchy", "a folder as screen", empty_folder, ("screen.zarr",)),
+    Case("fit-hierarchy", "a zarr without its root", zarr(without_root), ("screen.zarr",)),
+    Case("fit-hierarchy", "a zarr with half its chunks", zarr(half_chunks), ("screen.zarr", "lineages_fwd", "Is the file whole?")),
+    Case("fit-hierarchy", "half an h5mu", mudata(half_h5mu), ("screen.h5mu", "Is it a whole")),
+    Case("fit-hierarchy", "fates in two modalities", mudata(in_two_modalities), ("2 modalities", "Keep one")),
+    of_file("half a screen", lambda whole: whole[: len(whole) // 2], "Is it a whole", by="run-crt"),
+    of_file("an empty screen", b"", "Is it a whole", by="diagnose-null"),
+]
+
+
+def guide_map(name, content, *said, called="map.csv"):
+    return Case("fit-hierarchy", name, lambda desk: [*desk.right(), "--guide-map", desk.file(called, content)], (called, *said))
+
+
+MAPS = [
+    Case(
+        "fit-hierarchy", "a map that is not there", lambda desk: [*desk.right(), "--guide-map", desk.given / "no.csv"], ("no.csv is not a file", "Give a CSV")
+    ),
+    Case("fit-hierarchy", "a folder as map", lambda desk: [*desk.right(), "--guide-map", desk.given], ("is not a file", "Give a CSV")),
+    guide_map("an empty map", b"", "Save it as UTF-8"),
+    guide_map("a map of headings", b"guide_name,gene_name\n", "no rows"),
+    guide_map("a map in Latin-1", "guide_name,gene_name\ng\u00e9,A\n".encode("latin-1"), "Save it as UTF-8"),
+    guide_map("a map with semicolons", b"guide_name;gene_name\na;b\n", "no column 'guide_name'", "It needs"),
+    guide_map("a map with ragged rows", b"guide_name,gene_name\na,b\nc,d,e,f\n", "Save it as UTF-8"),
+    guide_map("a map that is not zip", b"no", called="map.zip"),
+    guide_map("a map of bytes", bytes(range(256)) * 4),
+    guide_map("a map with an unnamed guide", b"guide_name,gene_name\n,A\n", "rows 0", "Name or delete"),
+]
+
+
+def cache(name, content, *said):
+    """fit-hierarchy with a cache of the content that `content` makes of the desk and a right cache's bytes."""
+
+    def words(desk):
+        path = desk.given / "tensors.pt"
+        from data_prep import cached_fate_data, read_screen
+
+        cached_fate_data(read_screen(desk.whole.fates), ref_fate="EC", path=path)
+        made = content(desk, path)
+        if isinstance(made, bytes):
+            path.write_bytes(made)
+        return [*desk.right(), "--cache", path]
+
+    return Case("fit-hierarchy", name, words, ("tensors.pt", *said))
+
+
+def resaved(change):
+    def made(_, path):
+        held = torch.load(path, weights_only=True)
+        held = found if (found := change(held)) is not None else held
+        torch.save(held, path)
+
+    return made
+
+
+def without(key):
+    return lambda held: {k: v for k, v in held.items() if k != key}
+
+
+def with_part(key, value):
+    return lambda held: {**held, key: value(held[key]) if callable(value) else value}
+
+
+CACHES = [
+    cache("a cache of text", lambda *_: b"no tensors", "delete it"),
+    cache("an empty cache", lambda *_: b"", "delete it"),
+    cache("a pickle as cache", lambda desk, _: bomb(desk), "delete it"),
+    cache("a pickle that torch saved", lambda desk, path: torch.save(Bomb(desk.given / "it ran"), path), "delete it"),
+    cache("half a cache", lambda _, path: path.read_bytes()[: path.stat().st_size // 2], "delete it"),
+    cache("a cache with bytes turned round", lambda _, path: flipped(path.read_bytes()), "elete it"),
+    cache("other tensors as cache", lambda _, path: torch.save({"x": torch.ones(3)}, path), "delete it"),
+    cache("a cache without a part", resaved(without("day")), "Delete it"),
+    cache("a cache with text for a tensor", resaved(with_part("day", "x")), "Delete it"),
+    cache("a cache with another type", resaved(with_part("day", lambda day: day.float())), "Delete it"),
+    cache("a cache with a NaN", resaved(with_part("fate_prob", lambda p: p * float("nan"))), "Delete it"),
+    cache("a cache with names for numbers", resaved(with_part("genes", lambda g: list(range(len(g))))), "Delete it"),
+    cache("a cache with a wrong code", resaved(with_part("rep", lambda rep: rep + 7)), "Delete it"),
+]
+
+
+def checkpoint(name, content, *said):
+    def words(desk):
+        made = content(desk)
+        if isinstance(made, bytes):
+            (desk.out / "checkpoint.pt").write_bytes(made)
+        return [*desk.right(), "--out", desk.out]
+
+    return Case("fit-hierarchy", name, words, ("checkpoint.pt", *said))
+
+
+CHECKPOINTS = [
+    checkpoint("a checkpoint of text", lambda desk: b"no state", "Delete it"),
+    checkpoint("an empty checkpoint", lambda desk: b"", "Delete it"),
+    checkpoint("a pickle as checkpoint", bomb, "Delete it"),
+    checkpoint("a folder as checkpoint", lambda desk: (desk.out / "checkpoint.pt").mkdir(), "Delete it"),
+    checkpoint("a checkpoint of another run", lambda desk: torch.save({"format": 1, "key": "x"}, desk.out / "checkpoint.pt"), "Delete it"),
+    checkpoint("a checkpoint of another version", lambda desk: torch.save({"format": 99}, desk.out / "checkpoint.pt"), "Delete it"),
+]
+
+
+def finished(name, spoil, *said):
+    """run-crt again where an earlier run's finished targets are spoilt."""
+
+    def words(desk):
+        spoil(desk, next((desk.out / "finished").glob("*.npz")))
+        return [*desk.right(), "--out", desk.out]
+
+    return Case("run-crt", name, words, said)
+
+
+def rewritten(change):
+    def spoil(_, path):
+        with np.load(path) as held:
+            values = dict(held)
+        change(values)
+        np.savez(path, **values)
+
+    return spoil
+
+
+def objects(desk, path):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("name.npy", b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n" + bomb(desk))
+
+
+def fingerprint(content):
+    return lambda desk, _: (desk.out / "run_fingerprint.json").write_bytes(content)
+
+
+def fingerprint_folder(desk, _):
+    (desk.out / "run_fingerprint.json").unlink()
+    (desk.out / "run_fingerprint.json").mkdir()
+
+
+def out_is_not_a_folder(desk, _):
+    shutil.rmtree(desk.out / "finished")
+    (desk.out / "finished").write_text("here")
+
+
+NPZ = ".npz is damaged"
+AGAIN = "Delete it, and its targets are tested again"
+FINISHED = [
+    finished("an empty npz", lambda _, path: path.write_bytes(b""), NPZ, AGAIN),
+    finished("an npz of text", lambda _, path: path.write_bytes(b"no arrays"), NPZ, AGAIN),
+    finished("half an npz", lambda _, path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), NPZ, AGAIN),
+    finished("an npz with bytes turned round", lambda _, path: path.write_bytes(flipped(path.read_bytes())), NPZ, AGAIN),
+    finished("an npz of pickles", objects, NPZ, AGAIN),
+    finished("a pickle as npz", lambda desk, path: path.write_bytes(bomb(desk)), NPZ, AGAIN),
+    finished("an npz without a column", rewritten(lambda v: v.pop("beta")), NPZ, AGAIN),
+    finished("an npz of other programs", rewritten(lambda v: v.update(beta=v["beta"][:, :1])), NPZ, AGAIN),
+    finished("an npz with names for numbers", rewritten(lambda v: v.update(z=v["z"].astype(str))), NPZ, AGAIN),
+    finished("a fingerprint that is not JSON", fingerprint(b"{"), "run_fingerprint.json is damaged", "--no-resume"),
+    finished("an empty fingerprint", fingerprint(b""), "run_fingerprint.json is damaged", "--no-resume"),
+    finished("a fingerprint of a hundred thousand brackets", fingerprint(b"[" * 100_000), "run_fingerprint.json is damaged", "--no-resume"),
+    finished("a fingerprint in UTF-16", fingerprint("{}".encode("utf-16")), "run_fingerprint.json is damaged", "--no-resume"),
+    finished("a fingerprint of another run", fingerprint(b'{"format": 1, "inputs": "x"}'), "another screen", "--no-resume"),
+    finished("a fingerprint of another version", fingerprint(b'{"format": 99}'), "can't be continued", "--no-resume"),
+    finished("a folder as fingerprint", fingerprint_folder, "run_fingerprint.json is a folder", "Remove it"),
+    finished("a file as folder of finished targets", out_is_not_a_folder, "finished is not a folder", "--out"),
+]
+CASES = SCREEN_FILES + MAPS + CACHES + CHECKPOINTS + FINISHED

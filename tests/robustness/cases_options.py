@@ -1,0 +1,160 @@
+"""Wrong options, config files, tables and folders."""
+
+import json
+
+import pandas as pd
+
+from tests.robustness.inputs import Case, config, told
+
+CONFIGS = [
+    told("a config that is not there", ("--config", "none.yaml"), "none.yaml does not exist"),
+    told("a folder as config", ("--config", "/"), "the config file /"),
+    config("a config that is not YAML", "seed: [1", "is not YAML"),
+    config("a config of bytes", bytes(range(128, 256)), "is not YAML"),
+    config("a config that is a list", "- seed\n", "name: value"),
+    config("a config that is a word", "seed", "name: value"),
+    config("a config with an unknown option", "sede: 1\n", "no option 'sede'", "Did you mean 'seed'?"),
+    config("a config with an option twice", "max_steps: 3\nmax-steps: 4\n", "max_steps", "Keep one"),
+    config("a config with the same key twice", "seed: 1\nseed: 2\n", "seed", "Keep one"),
+    config("a config with text for a number", "seed: many\n", "seed is 'many'", "a whole number"),
+    config("a config with NaN", "likelihood_weight: .nan\n", "likelihood_weight is nan", "above 0"),
+    config("a config with minus infinity", "likelihood_weight: -.inf\n", "likelihood_weight is -inf", "above 0"),
+    config("a config with true for a number", "seed: true\n", "seed is True", "a whole number"),
+    config("a config with a list for a number", "seed: [1]\n", "seed is [1]", "a whole number"),
+    config("a config of another command", json.dumps({"command": "run-crt", "options": {}}), "run of run-crt, not of fit-hierarchy"),
+    config("a record without options", json.dumps({"command": "fit-hierarchy", "options": 3}), "name: value"),
+    config("a config that would run code", "seed: !!python/object/apply:os.mkdir ['it-ran']\n", "is not YAML"),
+    config("a config with a wrong yes", "report: !!bool perhaps\n", "is not YAML"),
+    config("a config with a wrong time", "seed: !!timestamp never\n", "is not YAML"),
+    config("a config with a huge number", f"seed: 0x{'f' * 6000}\n", "seed is", "at most 4294967295"),
+    config(
+        "a config that grows without end",
+        "a: &a [x,x]\n" + "".join(f"b{i}: &b{i} [{', '.join([f'*b{i - 1}' if i else '*a'] * 9)}]\n" for i in range(12)) + "seed: *b11\n",
+        "seed is",
+    ),
+    config("a config with a zero byte in a path", 'cache: "a\\0b"\n', "cache is", "zero byte"),
+    config("a config with half a character", 'ref_fate: "\\ud800"\n', "ref_fate is", "UTF-8"),
+    config("a config with a date for a path", "guide_map: 2020-01-01\n", "guide_map is", "a path"),
+]
+FIT = [
+    told("no seed below 0", ("--seed", -1), "--seed is '-1'", "at least 0", "The nearest is 0"),
+    told("a seed of a half", ("--seed", 0.5), "--seed is '0.5'", "a whole number"),
+    told("a weight of 0", ("--likelihood-weight", 0), "--likelihood-weight is '0'", "above 0"),
+    told("a weight that is not a number", ("--likelihood-weight", "nan"), "--likelihood-weight is 'nan'", "above 0"),
+    told("an unknown family", ("--posterior", "gene_blocks"), "--posterior is 'gene_blocks'", "Did you mean 'gene_block'?"),
+    told("one draw", ("--draws", 1), "--draws is '1'", "at least 2"),
+    told("no step", ("--max-steps", 0), "--max-steps is '0'", "at least 1"),
+    told("an unknown device", ("--device", "tpu"), "'tpu' is not a device", "use auto"),
+    told("a cluster without the sandwich", ("--cluster-key", "rep"), "--cluster-key is for --se sandwich"),
+    told("the sandwich for mean_field", ("--se", "sandwich", "--posterior", "mean_field"), "gene_block"),
+    Case("fit-hierarchy", "no screen", lambda desk: [], ("SCREEN is missing", ".h5ad")),
+]
+
+
+def sim(name, options, *said):
+    return Case("simulate-screen", name, lambda desk: options, said)
+
+
+SIMULATE = [
+    sim("no cells", ("--cells", 0), "--cells is '0'", "at least 1"),
+    sim("no genes", ("--genes", 0), "--genes is '0'", "at least 1"),
+    sim("no days", ("--days", 0), "--days is '0'", "at least 1"),
+    sim("cells of text", ("--cells", "many"), "--cells is 'many'", "a whole number"),
+    sim("no guides", ("--guides-per-gene", "0"), "guides_per_gene is 0", "at least 1"),
+    sim("guides of text", ("--guides-per-gene", "few"), "--guides-per-gene is 'few'", "give a number"),
+    sim("guides from high to low", ("--guides-per-gene", "3-1"), "--guides-per-gene is '3-1'", "give a number"),
+    sim("one fate", ("--fates", "A"), "fates must be two or more"),
+    sim("a fate twice", ("--fates", "A,A"), "fates must be two or more"),
+    sim("no MOI", ("--moi", 0), "--moi is '0'", "above 0"),
+    sim("a MOI without bound", ("--moi", "inf"), "--moi is 'inf'", "above 0"),
+    sim("a MOI beyond all guides", ("--moi", "1e300"), "--moi is '1e300'", "at most"),
+    sim("a precision that is not a number", ("--concentration", "nan"), "--concentration is 'nan'", "above 0"),
+    sim("a precision beyond the drawable", ("--concentration", "1e308"), "--concentration is '1e308'", "at most"),
+]
+
+
+def score(name, table=None, truth=None, *said, options=()):
+    """score-daywise with a table or truth that `table` or `truth` makes of the right one: a DataFrame, or bytes."""
+
+    def words(desk):
+        out = []
+        for path, change, called in zip(desk.right(), (table, truth), ("table.csv", "truth.csv"), strict=True):
+            made = pd.read_csv(path) if change is None else change(pd.read_csv(path)) if callable(change) else change
+            out.append(desk.file(called, made.to_csv(index=False) if isinstance(made, pd.DataFrame) else made))
+        return [*out, *options]
+
+    return Case("score-daywise", name, words, said)
+
+
+def cell(column, value):
+    def change(table):
+        table = table.astype({column: object})
+        table.loc[1, column] = value
+        return table
+
+    return change
+
+
+SCORE = [
+    Case("score-daywise", "a table that is not there", lambda desk: [desk.given / "no.csv", desk.right()[1]], ("no.csv is not a file", "Give")),
+    Case("score-daywise", "a folder as table", lambda desk: [desk.given, desk.right()[1]], ("is not a file", "Give")),
+    Case("score-daywise", "a table that is not zip", lambda desk: [desk.file("t.zip", b"no"), desk.right()[1]], ("t.zip", "can't be read as a CSV")),
+    score("an empty table", b"", None, "table.csv", "can't be read as a CSV"),
+    score("a table of headings", lambda t: t.iloc[:0], None, "no rows"),
+    score("a table in UTF-16", "gene,betahat_d0".encode("utf-16"), None, "table.csv", "can't be read as a CSV"),
+    score("a table without genes", lambda t: t.drop(columns="gene"), None, "no column gene", "the right way round"),
+    score("table and truth the wrong way round", lambda t: pd.DataFrame({"gene": ["a"], "fate": ["MES"]}), None, "betahat", "the right way round"),
+    score("a table without errors", lambda t: t.drop(columns="se_d0"), None, "se_d0"),
+    score("a table with text", cell("betahat_d0", "high"), None, "betahat_d0", "'high'"),
+    score("a table with a NaN", cell("betahat_d0", ""), None, "betahat_d0", "row 1"),
+    score("a table with an infinite effect", cell("betahat_d0", "inf"), None, "betahat_d0", "row 1"),
+    score("a table with an error of 0", cell("se_d1", 0), None, "se_d1", "row 1", "positive"),
+    score("a table with a negative error", cell("se_d1", -1), None, "se_d1", "row 1", "positive"),
+    score("a gene twice in the table", lambda t: pd.concat([t, t.iloc[:1]]), None, "GENE0", "twice"),
+    score("a table of other genes", lambda t: t.assign(gene=[f"x{i}" for i in range(len(t))]), None, "x0", "its own truth"),
+    score("a table of another day", lambda t: t.drop(columns=["betahat_d0", "se_d0"]), None, "1 days", "its own truth"),
+    score("a truth without theta", None, lambda t: t.drop(columns="theta"), "no column theta", "the right way round"),
+    score("a truth with a row twice", None, lambda t: pd.concat([t, t.iloc[:1]]), "GENE0", "twice"),
+    score("a truth without a row", None, lambda t: t.iloc[1:], "GENE0", "d0"),
+    score("a truth of text", None, cell("theta", "high"), "theta", "'high'"),
+    score("a truth with a NaN", None, cell("theta", ""), "theta", "row 1"),
+    score("an unknown fate, some unnamed", None, lambda t: t.assign(fate=["X", *[None] * (len(t) - 1)]), "no fate 'MES'", "--contrast-fate"),
+    score("an unknown fate", None, None, "no fate 'X'", "--contrast-fate", options=("--contrast-fate", "X")),
+    score("a level of 1", None, None, "--level is '1'", "below 1", options=("--level", 1)),
+]
+
+
+def out(name, make, *said, by="simulate-screen"):
+    return Case(by, name, lambda desk: [*desk.right(), "--out", make(desk)], said)
+
+
+def earlier_of(other):
+    def make(desk):
+        (desk.out / "run.json").write_text(json.dumps({"command": other, "files": []}))
+        return desk.out
+
+    return make
+
+
+def folder_in_place(name):
+    def make(desk):
+        (desk.out / name).unlink()
+        (desk.out / name).mkdir()
+        return desk.out
+
+    return make
+
+
+OUT = [
+    out("a file as folder", lambda desk: desk.file("here", "x"), "is not a folder", "--out"),
+    out("a folder below a file", lambda desk: desk.file("here", "x") / "there", "is not a folder", "--out"),
+    out("a name too long", lambda desk: desk.given / ("x" * 300), "File name too long", "shorter"),
+    out("a link to nowhere", lambda desk: (desk.given / "link").symlink_to(desk.given / "nowhere") or desk.given / "link", "link", "--out"),
+    out("results of another command", earlier_of("run-crt"), "holds results of run-crt", "Choose another --out"),
+    out("a folder in a result's place", folder_in_place("truth.csv"), "truth.csv is a folder", "Remove it"),
+    out("a folder in the record's place", folder_in_place("run.json"), "run.json is a folder", "Remove it"),
+    out("a folder in a result's place", folder_in_place("pvals.csv"), "pvals.csv is a folder", "Remove it", by="run-crt"),
+    out("a folder in the lock's place", lambda desk: (desk.out / ".lock").mkdir() or desk.out, ".lock", "Remove that folder"),
+    Case("simulate-screen", "no folder", lambda desk: ["--out", ""], ("--out",)),
+]
+CASES = CONFIGS + FIT + SIMULATE + SCORE + OUT

@@ -1,0 +1,145 @@
+"""Commands as processes that need no new imports: a process that has imported everything forks one for each command.
+
+`python -m tests.robustness.processes` reads one JSON request a line and answers each with one line.
+"""
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from tests import ROOT
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its exit code, or minus the signal; None when it had to be stopped. What it said, both streams together."""
+
+    code: int | None
+    said: str
+
+
+class Nursery:
+    """The warm process, seen from the tests."""
+
+    def __init__(self) -> None:
+        """Start it and wait until it is warm."""
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        words = [sys.executable, "-m", "tests.robustness.processes"]
+        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
+        self._ask()
+
+    def _ask(self, **request: Any) -> Any:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        if request:
+            self.process.stdin.write(json.dumps(request, default=str) + "\n")
+            self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, "the nursery has died"
+        return json.loads(line)
+
+    def start(self, name: str, *words: object, **how: Any) -> int:
+        """Start a command; its process id. `how`: largest_file in bytes, user id, seconds between checkpoints, memory in bytes."""
+        return int(self._ask(start=[name, *map(str, words)], **how))
+
+    def wait(self, pid: int, seconds: float = 120) -> Ended:
+        """Wait for a command's end; stop it if that takes too long."""
+        return Ended(**self._ask(wait=pid, seconds=seconds))
+
+    def run(self, name: str, *words: object, **how: Any) -> Ended:
+        """A whole command."""
+        return self.wait(self.start(name, *words, **how))
+
+    def close(self) -> None:
+        """End the warm process."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+        self.process.stdout.close()
+
+
+def _child(words: list[str], *, largest_file: int | None = None, user: int | None = None, between: float | None = None, memory: int | None = None) -> int:
+    import hierarchy.inference.checkpoint
+    from tests.commands import COMMANDS
+
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    if memory is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    if user is not None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
+    if between is not None:
+        hierarchy.inference.checkpoint.SECONDS_BETWEEN = between
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = words
+    try:
+        COMMANDS[words[0]]()
+    except SystemExit as done:
+        return int(done.code or 0)
+    return 0
+
+
+def _start(words: list[str], how: dict[str, Any], pipes: dict[int, int]) -> int:
+    out, into = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(into)
+        pipes[pid] = out
+        return pid
+    os.dup2(into, 1)
+    os.dup2(into, 2)
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # the old ones know what they were opened on
+    code = 1
+    try:
+        code = _child(words, **how)
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _wait(pid: int, seconds: float, pipe: int) -> dict[str, Any]:
+    end, said, stopped = time.monotonic() + seconds, b"", False
+    while True:
+        if select.select([pipe], [], [], max(0.0, min(0.2, end - time.monotonic())))[0]:
+            if not (part := os.read(pipe, 65536)):
+                break
+            said += part
+        elif time.monotonic() > end and not stopped:
+            stopped = True
+            os.kill(pid, signal.SIGKILL)
+    os.close(pipe)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return {"code": None if stopped else status, "said": said.decode("utf-8", "replace")}
+
+
+def main() -> None:
+    """Serve requests until there are none."""
+    import numba  # noqa: F401
+
+    import tests.commands  # noqa: F401
+
+    answers = os.fdopen(os.dup(1), "w")
+    pipes: dict[int, int] = {}
+    print(json.dumps("warm"), file=answers, flush=True)
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "start" in request:
+            answer: Any = _start(request.pop("start"), request, pipes)
+        else:
+            answer = _wait(request["wait"], request["seconds"], pipes.pop(request["wait"]))
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
