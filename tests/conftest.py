@@ -1,7 +1,25 @@
 """Fixtures that several test modules share."""
 
 import os
+import pkgutil
 from pathlib import Path
+
+for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):  # before torch and numba are imported: workers of pytest share the cores
+    os.environ.setdefault(name, "1")
+
+from jaxtyping import install_import_hook
+
+from tests import ROOT
+from tests.shapes import shapes_checked
+
+
+def checked_modules() -> list[str]:
+    """The packages whose annotated types and shapes are checked at every call: all but the compiled kernels, which numba must see as they are."""
+    rooms = [f"crt.{found.name}" for found in pkgutil.iter_modules([str(ROOT / "crt")]) if found.name != "kernels"]
+    return ["data_prep", "hierarchy", *rooms]
+
+
+install_import_hook(checked_modules(), f"{shapes_checked.__module__}.{shapes_checked.__name__}")
 
 import anndata as ad
 import pytest
@@ -9,7 +27,6 @@ import pytest
 from crt.inputs import CRTInputs, prepare_crt_inputs
 from data_prep.simulate.fates import ScreenDesign, SimulatedScreen, simulate_fate_screen
 from data_prep.simulate.usage import make_sceptre_style_synth
-from tests import ROOT
 
 SMALL = ScreenDesign(n_cells=300, n_genes=6, guides_per_gene=(1, 4), n_ntc_guides=4, n_days=3, n_reps=2, moi=3.0)
 

@@ -22,7 +22,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 sys.path.append(str(ROOT / "docs" / "_ext"))
 
-from command_options import options_of, script_of  # noqa: E402
+from command_options import options_of, script_of
 
 
 def text_of(page):
