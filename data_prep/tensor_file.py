@@ -52,23 +52,3 @@ def _checksum(arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name} {arrays[name].dtype.str} {arrays[name].shape}\n".encode())
         digest.update(arrays[name].data if arrays[name].size else b"")
     return digest.hexdigest()
-
-
-def load_content(path: Path) -> Any:
-    """What `save_content` wrote, on the CPU."""
-    from zipfile import ZipFile
-
-    with ZipFile(path) as whole:
-        if damaged := whole.testzip():
-            raise ValueError(f"the checksum of {damaged} is not that of its bytes")
-    return torch.load(path, weights_only=True, map_location="cpu")
-
-
-def save_content(content: dict[str, Any], path: Path) -> None:
-    """Write what `load_content` reads, atomically."""
-    import io
-
-    held = io.BytesIO()
-    torch.save(content, held)
-    with atomic(path) as temporary:
-        temporary.write_bytes(held.getbuffer())

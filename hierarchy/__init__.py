@@ -1,11 +1,13 @@
-"""The guide → gene hierarchy: how each gene's knock-down shifts cell-fate odds, day by day.
+"""The guide → gene hierarchy: how the knock-down of each gene shifts the odds of each cell fate, day by day.
+
+The model, its inference and its effects live here. Reading screens does not (see `data_prep`), nor do commands, files, reports and figures (see `fatescreen`).
 
 A tour::
 
     data = build_fate_data(read_screen("SCREEN.h5ad"), ref_fate="EC")  # both from data_prep
     fitted = fit(data, settings=FitSettings())  # variational inference to convergence
     effects = summarise(fitted)  # means and standard errors by gene, fate and day
-    effects.gene_table("MES")  # what gene_daywise_for_mash.csv holds
+    effects.gene_table("MES")  # the content of gene_daywise_for_mash.csv
     write_effects(effects, Path("results"), contrast_fate="MES")
 """
 

@@ -1,10 +1,11 @@
-"""The cells' sparse designs, built once for a screen: linear predictors and their transposes are single products."""
+"""Sparse design matrices of the cells, built once for a screen: linear predictors and their transposes are single products."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from data_prep.tensors import FateData
@@ -12,42 +13,48 @@ from data_prep.tensors import FateData
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CellDesign:
-    """Cells × columns, where the columns are (guide, day) pairs g·D + d, then D days, R replicates and the burden.
+    """Cells × columns: (guide, day) pairs in column g·D + d, then the M = D + R + 1 nuisance columns for days, replicates and the burden.
 
     Attributes
     ----------
-    rows, cols
-        The design as CSR (N, G·D + M), M = D + R + 1, and its transpose, float32.
+    rows
+        The design matrix as CSR, (N, G·D + M).
+    cols
+        Its transpose as CSR, (G·D + M, N).
     nuisance
-        The last M columns, dense (N, M).
+        The nuisance columns as a dense matrix, (N, M).
     prob
-        Fate probabilities (N, F), the reference first.
-    pair_cells, pair_cols
-        CSR (pairs, N), cells that carry both guides of a pair of one gene on a day, and its transpose.
-    pair_guides, pair_day
-        int64 (pairs, 2) and (pairs,).
+        Fate probabilities, (N, F), the reference fate first.
+    pair_cells
+        Indicator of the cells that carry both guides of a pair of one gene's guides on one day, as CSR, (pairs, N).
+    pair_cols
+        The transpose of `pair_cells` as CSR, (N, pairs).
+    pair_guides
+        The two guides of each pair, int64 (pairs, 2).
+    pair_day
+        The day of each pair, int64 (pairs,).
     carried
-        float64 (G, D), the fraction of the day's cells that carry each guide.
+        Fraction of the day's cells that carry each guide, float64 (G, D).
     """
 
-    rows: Tensor
-    cols: Tensor
-    nuisance: Tensor
-    prob: Tensor
-    pair_cells: Tensor
-    pair_cols: Tensor
-    pair_guides: Tensor
-    pair_day: Tensor
-    carried: Tensor
+    rows: Float[Tensor, "cells columns"]
+    cols: Float[Tensor, "columns cells"]
+    nuisance: Float[Tensor, "cells nuisance"]
+    prob: Float[Tensor, "cells fates"]
+    pair_cells: Float[Tensor, "pairs cells"]
+    pair_cols: Float[Tensor, "cells pairs"]
+    pair_guides: Int[Tensor, "pairs 2"]
+    pair_day: Int[Tensor, " pairs"]
+    carried: Float[Tensor, "guides days"]
 
     @property
     def n_nuisance(self) -> int:
-        """M."""
+        """M, the number of nuisance columns."""
         return self.nuisance.shape[1]
 
 
 def cell_design(data: FateData, *, dtype: torch.dtype = torch.float32) -> CellDesign:
-    """Build the designs of a screen on its device."""
+    """Build the design matrices of a screen on its device."""
     device = data.device
     offsets, guide, day, rep = (t.cpu().numpy() for t in (data.cell_offsets, data.cell_guides, data.day, data.rep))
     n, n_days = data.n_cells, data.n_days
@@ -67,7 +74,7 @@ def cell_design(data: FateData, *, dtype: torch.dtype = torch.float32) -> CellDe
         rows=_csr(rows, device, dtype),
         cols=_csr(rows.T.tocsr(), device, dtype),
         nuisance=torch.from_numpy(nuisance).to(device, dtype),
-        prob=prob / prob.sum(1, keepdim=True),  # to the last digit of dtype: gradients take the sum for 1
+        prob=prob / prob.sum(1, keepdim=True),  # sums to 1 within the rounding of dtype: gradients assume it
         pair_cells=_csr(pair_cells, device, dtype),
         pair_cols=_csr(pair_cells.T.tocsr(), device, dtype),
         pair_guides=torch.from_numpy(pair_guides).to(device),

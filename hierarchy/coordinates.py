@@ -1,53 +1,67 @@
 """Each gene's coordinates, and block algebra over genes with the same number of guides.
 
-A gene's coordinates for one free fate are x = (ξ, v): the first day's effect and the steps, ξ_0 = θ_0 and ξ_d = θ_d − θ_{d−1},
-then v, the deviations δ = C v in an orthonormal basis C of the mean-zero vectors over its guides. In them the prior is
-independent: ξ_0 ~ N(0, τ²), ξ_d ~ N(0, (σ_time,d · time_scale_d)²), v ~ N(0, σ_guide²). All free fates share the map to β.
+A gene's coordinates for one non-reference fate are x = (ξ, v). The first D are the effect on the first day and the steps between days,
+ξ_0 = θ_0 and ξ_d = θ_d − θ_{d−1}; the others are the deviations δ = C v in an orthonormal basis C of the mean-zero vectors over the gene's
+guides. In these coordinates the prior is independent: ξ_0 ~ N(0, τ²), ξ_d ~ N(0, (σ_time,d · time_scale_d)²), v ~ N(0, σ_guide²).
+All non-reference fates share the map from coordinates to guide effects β.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
+from scipy.linalg import helmert
 from torch import Tensor
 
 from data_prep.tensors import FateData
 from hierarchy.cells import CellDesign
 
+GeneVectors = list[Float[Tensor, "_genes _size"]]  # one (L_n, K·F*) tensor for each `GeneGroup`
+GeneMatrices = list[Float[Tensor, "_genes _size _size"]]  # one (L_n, K·F*, K·F*) tensor for each `GeneGroup`
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GeneGroup:
-    """The genes that have n guides each: L_n of them, K coordinates for each free fate.
+    """The L_n genes that have n guides each, with K coordinates for each non-reference fate.
 
     Attributes
     ----------
-    genes, guides
-        int64 (L_n,) and (L_n, n).
+    genes
+        Positions of the genes, int64 (L_n,).
+    guides
+        Positions of each gene's guides, int64 (L_n, n).
     to_beta
-        float64 (n, D, K), β of guide j on day d from a gene's coordinates.
+        β of guide j on day d as a linear function of a gene's coordinates, float64 (n, D, K).
     first
-        The first row of this group among all coordinate rows; gene l's row k is `first + l·K + k`.
-    pairs, pair_gene, pair_guides, pair_day
-        Which rows of `CellDesign.pair_cells` are of this group, and where they go.
+        First row of this group among all coordinate rows; coordinate k of the group's gene l is in row `first + l·K + k`.
+    pairs
+        Rows of `CellDesign.pair_cells` that belong to this group, int64 (pairs,).
+    pair_gene
+        Position within the group of each pair's gene, int64 (pairs,).
+    pair_guides
+        Positions of the pair's guides among their gene's, int64 (pairs, 2).
+    pair_day
+        Day of each pair, int64 (pairs,).
     """
 
-    genes: Tensor
-    guides: Tensor
-    to_beta: Tensor
+    genes: Int[Tensor, " genes"]
+    guides: Int[Tensor, "genes per_gene"]
+    to_beta: Float[Tensor, "per_gene days coords"]
     first: int
-    pairs: Tensor
-    pair_gene: Tensor
-    pair_guides: Tensor
-    pair_day: Tensor
+    pairs: Int[Tensor, " pairs"]
+    pair_gene: Int[Tensor, " pairs"]
+    pair_guides: Int[Tensor, "pairs 2"]
+    pair_day: Int[Tensor, " pairs"]
 
     @property
     def n_coords(self) -> int:
-        """K."""
+        """K, the number of coordinates for each gene and non-reference fate."""
         return self.to_beta.shape[-1]
 
     @property
     def n_days(self) -> int:
-        """D."""
+        """D, the number of days."""
         return self.to_beta.shape[1]
 
     @property
@@ -56,114 +70,145 @@ class GeneGroup:
         return slice(self.first, self.first + self.genes.numel() * self.n_coords)
 
     @property
-    def basis(self) -> Tensor:
-        """C (n, K − D)."""
+    def basis(self) -> Float[Tensor, "per_gene contrasts"]:
+        """The basis C of the deviations, (n, K − D)."""
         return self.to_beta[:, 0, self.n_days :]
 
     @property
-    def scale_of(self) -> Tensor:
-        """Which scale each coordinate has: 0 τ, d σ_time of step d, D σ_guide; (K,)."""
+    def scale_of(self) -> Int[Tensor, " coords"]:
+        """Index of each coordinate's scale, (K,): 0 for τ, d for σ_time of step d, D for σ_guide."""
         return torch.arange(self.n_coords, device=self.to_beta.device).clamp_max(self.n_days)
 
-    def split(self, x: Tensor) -> Tensor:
-        """The group's part of coordinates (rows, F*, ...), as (L_n, K, F*, ...)."""
+    def split(self, x: Float[Tensor, "rows nonref *more"]) -> Float[Tensor, "genes coords nonref *more"]:
+        """The group's part of coordinates (rows, F*, …), as (L_n, K, F*, …)."""
         return x[self.rows].reshape(self.genes.numel(), self.n_coords, *x.shape[1:])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Coordinates:
-    """All coordinates of a screen: each group's genes, then the M nuisance columns (days, replicates, burden).
+    """All coordinates of a screen: the rows of each group's genes, then the M nuisance rows (days, replicates, burden).
 
-    `to_columns` is sparse CSR (G·D + M, rows) and `from_columns` its transpose, float64; `packed` (F*, F*) says where the
-    entry of a symmetric matrix stands among its F*(F* + 1)/2 packed ones.
+    Attributes
+    ----------
+    groups
+        Genes grouped by their number of guides.
+    n_rows
+        Number of coordinate rows, nuisance rows included.
+    n_nuisance
+        M, the number of nuisance rows.
+    n_nonref
+        F*, the number of non-reference fates.
+    n_days
+        D, the number of days.
+    to_columns
+        Map from coordinates to the columns of `CellDesign`, float64 CSR (G·D + M, rows).
+    from_columns
+        The transpose of `to_columns` as CSR.
+    packed
+        Position of entry (f, g) of a symmetric F* × F* matrix among its P = F*(F* + 1)/2 packed entries, int64 (F*, F*).
+    time_scale
+        Multipliers of the scales, float64 (D + 1,): those of σ_time are the user's, the others are 1.
     """
 
     groups: tuple[GeneGroup, ...]
     n_rows: int
     n_nuisance: int
-    n_free: int
+    n_nonref: int
     n_days: int
-    to_columns: Tensor
-    from_columns: Tensor
-    packed: Tensor
-    time_scale: Tensor
+    to_columns: Float[Tensor, "columns rows"]
+    from_columns: Float[Tensor, "rows columns"]
+    packed: Int[Tensor, "nonref nonref"]
+    time_scale: Float[Tensor, " scales"]
 
     @property
     def nuisance(self) -> slice:
         """The nuisance rows."""
         return slice(self.n_rows - self.n_nuisance, self.n_rows)
 
-    def prior_precision(self, group: GeneGroup, log_scale: Tensor) -> Tensor:
-        """1/s² of each coordinate, (*batch, K, F*), from log scales (*batch, F*, D + 1)."""
-        log_s = (log_scale + self.time_scale.log()).transpose(-1, -2)[..., group.scale_of, :]
-        return (-2 * log_s).exp()
+    @property
+    def upper(self) -> Int[Tensor, "2 packed"]:
+        """Row and column of each packed entry, (2, P)."""
+        return torch.triu_indices(self.n_nonref, self.n_nonref, device=self.packed.device)
 
-    def join(self, parts: Sequence[Tensor], nuisance: Tensor) -> Tensor:
+    def prior_precision(self, group: GeneGroup, log_scale: Float[Tensor, "nonref scales"]) -> Float[Tensor, "coords nonref"]:
+        """Prior precision 1/s² of each coordinate, (K, F*), from log scales (F*, D + 1)."""
+        return (-2 * (log_scale + self.time_scale.log()).T[group.scale_of]).exp()
+
+    def join(self, parts: Sequence[Tensor], nuisance: Float[Tensor, "nuisance nonref *more"]) -> Float[Tensor, "rows nonref *more"]:
         """The inverse of `GeneGroup.split` over all groups, with the nuisance rows last."""
         return torch.cat([p.reshape(-1, *nuisance.shape[1:]) for p in parts] + [nuisance])
 
 
-def coordinates(data: FateData, design: CellDesign, *, center_guides: bool = True, time_scale: Tensor | None = None) -> Coordinates:
-    """Lay out the coordinates of a screen."""
+def coordinates(data: FateData, design: CellDesign, *, center_guides: bool = True, time_scale: Float[Tensor, " steps"] | None = None) -> Coordinates:
+    """Lay out the coordinates of a screen.
+
+    Parameters
+    ----------
+    data
+        The screen's tensors.
+    design
+        Its design matrices.
+    center_guides
+        Whether the guides' deviations average to zero within each gene.
+    time_scale
+        Multipliers of the steps between days, (D − 1,); None for all 1.
+    """
     device, n_days = data.device, data.n_days
-    groups, first = [], 0
     position = torch.empty_like(data.guide_to_gene)  # of a guide among its gene's
     position[data.guides_by_gene] = torch.arange(data.n_guides, device=device) - data.gene_offsets[data.guide_to_gene[data.guides_by_gene]]
-    pair_gene = data.guide_to_gene[design.pair_guides[:, 0]]
+    groups: list[GeneGroup] = []
+    first = 0
     for n in torch.unique(data.n_guides_per_gene).tolist():
-        genes = torch.where(data.n_guides_per_gene == n)[0]
-        guides = data.guides_by_gene[data.gene_offsets[genes].unsqueeze(1) + torch.arange(n, device=device)]
-        basis = _mean_zero_basis(n) if center_guides else torch.eye(n, dtype=torch.float64)
-        to_beta = torch.zeros(n, n_days, n_days + basis.shape[1], dtype=torch.float64)
-        to_beta[:, :, :n_days] = torch.ones(n_days, n_days).tril()
-        to_beta[:, :, n_days:] = basis.unsqueeze(1)
-        pairs = torch.where(data.n_guides_per_gene[pair_gene] == n)[0]
-        group = GeneGroup(
-            genes=genes,
-            guides=guides,
-            to_beta=to_beta.to(device),
-            first=first,
-            pairs=pairs,
-            pair_gene=torch.searchsorted(genes, pair_gene[pairs]),
-            pair_guides=position[design.pair_guides[pairs]],
-            pair_day=design.pair_day[pairs],
-        )
+        group = _gene_group(data, design, position, n, first, center_guides)
         groups.append(group)
         first = group.rows.stop
-    m, n_free = design.n_nuisance, data.n_free
-    to_columns = _column_map(groups, first, data.n_guides * n_days, m, device)
-    packed = torch.zeros(n_free, n_free, dtype=torch.long)
-    upper = torch.triu_indices(n_free, n_free)
+    m, n_nonref = design.n_nuisance, data.n_free
+    to_columns = _column_map(groups, first, data.n_guides * n_days, m)
+    packed = torch.zeros(n_nonref, n_nonref, dtype=torch.long)
+    upper = torch.triu_indices(n_nonref, n_nonref)
     packed[upper[0], upper[1]] = torch.arange(upper.shape[1])
     packed[upper[1], upper[0]] = torch.arange(upper.shape[1])
-    ones = torch.ones(n_days + 1, dtype=torch.float64, device=device)
+    multipliers = torch.ones(n_days + 1, dtype=torch.float64, device=device)
     if time_scale is not None:
-        ones[1:n_days] = time_scale.to(ones)
+        multipliers[1:n_days] = time_scale.to(multipliers)
     return Coordinates(
         groups=tuple(groups),
         n_rows=first + m,
         n_nuisance=m,
-        n_free=n_free,
+        n_nonref=n_nonref,
         n_days=n_days,
         to_columns=to_columns.to_sparse_csr(),
         from_columns=to_columns.T.coalesce().to_sparse_csr(),
         packed=packed.to(device),
-        time_scale=ones,
+        time_scale=multipliers,
     )
 
 
-def _mean_zero_basis(n: int) -> Tensor:
-    """Orthonormal columns that span the mean-zero vectors of length n, (n, n − 1): normalised Helmert contrasts."""
-    basis = torch.zeros(n, n - 1, dtype=torch.float64)
-    for j in range(1, n):
-        basis[:j, j - 1] = 1.0
-        basis[j, j - 1] = -float(j)
-        basis[:, j - 1] /= (j * (j + 1)) ** 0.5
-    return basis
+def _gene_group(data: FateData, design: CellDesign, position: Tensor, n: int, first: int, center_guides: bool) -> GeneGroup:
+    """The genes with `n` guides, whose coordinates begin in row `first`; `position` is that of a guide among its gene's."""
+    device, n_days = data.device, data.n_days
+    genes = torch.where(data.n_guides_per_gene == n)[0]
+    basis = torch.from_numpy(helmert(n).T) if center_guides else torch.eye(n, dtype=torch.float64)
+    to_beta = torch.zeros(n, n_days, n_days + basis.shape[1], dtype=torch.float64)
+    to_beta[:, :, :n_days] = torch.ones(n_days, n_days).tril()
+    to_beta[:, :, n_days:] = basis.unsqueeze(1)
+    pair_gene = data.guide_to_gene[design.pair_guides[:, 0]]
+    pairs = torch.where(data.n_guides_per_gene[pair_gene] == n)[0]
+    return GeneGroup(
+        genes=genes,
+        guides=data.guides_by_gene[data.gene_offsets[genes].unsqueeze(1) + torch.arange(n, device=device)],
+        to_beta=to_beta.to(device),
+        first=first,
+        pairs=pairs,
+        pair_gene=torch.searchsorted(genes, pair_gene[pairs]),
+        pair_guides=position[design.pair_guides[pairs]],
+        pair_day=design.pair_day[pairs],
+    )
 
 
-def _column_map(groups: Sequence[GeneGroup], n_gene_rows: int, n_beta: int, m: int, device: torch.device) -> Tensor:
+def _column_map(groups: Sequence[GeneGroup], n_gene_rows: int, n_beta: int, m: int) -> Tensor:
     rows, cols, values = [], [], []
+    device = groups[0].genes.device
     for group in groups:
         n_genes, n = group.guides.shape
         j, d, k = torch.where(group.to_beta != 0)
@@ -177,11 +222,26 @@ def _column_map(groups: Sequence[GeneGroup], n_gene_rows: int, n_beta: int, m: i
     return torch.sparse_coo_tensor(index, value, (n_beta + m, n_gene_rows + m)).coalesce()
 
 
-def gene_information(group: GeneGroup, packed: Tensor, by_guide: Tensor, by_pair: Tensor) -> Tensor:
-    """The likelihood's information about each gene's coordinates, (L_n, K·F*, K·F*).
+def gene_information(
+    group: GeneGroup, packed: Int[Tensor, "nonref nonref"], by_guide: Float[Tensor, "guides days packed"], by_pair: Float[Tensor, "pairs packed"]
+) -> Float[Tensor, "genes size size"]:
+    """The likelihood's information about each gene's coordinates, Σ_i x_i x_i' ⊗ W_i over cells i.
 
-    `by_guide` (G, D, P) and `by_pair` (pairs, P) are sums over cells of the packed F* × F* curvature of the cell's
-    log-likelihood, over the cells that carry a guide, or both guides of a pair, on a day.
+    Parameters
+    ----------
+    group
+        The genes.
+    packed
+        `Coordinates.packed`.
+    by_guide
+        Sums of the cells' packed F* × F* curvature W_i over the cells that carry a guide on a day, (G, D, P).
+    by_pair
+        Sums over the cells that carry both guides of a pair on a day, (pairs, P).
+
+    Returns
+    -------
+    torch.Tensor
+        (L_n, K·F*, K·F*).
     """
     n_genes, n = group.guides.shape
     t = group.to_beta

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float, Shaped
 
 from data_prep.errors import InputError, first_few, warn
-from hierarchy.fitting import Fit
+from hierarchy.result import Fit
 
 OFFSET_LIMIT = 0.02
 
@@ -24,21 +25,21 @@ class DaywiseEffects:
     gene_of_guide
         The gene of each guide, (G,).
     fates
-        The free fates, (F*,): all but the reference.
+        Names of the non-reference fates, (F*,).
     days
         Labels of the days, (D,), in time order.
     theta_mean
-        Gene effects θ, (L, F*, D).
+        Posterior means of the gene effects θ, (L, F*, D).
     theta_sd
-        Their posterior SDs.
+        Posterior SDs of θ, (L, F*, D).
     beta_mean
-        Guide effects β = θ + δ, (G, F*, D).
+        Posterior means of the guide effects β = θ + δ, (G, F*, D).
     beta_sd
-        Posterior SDs of the sum.
+        Posterior SDs of β, (G, F*, D).
     delta_mean
-        Guide deviations δ, (G, F*).
+        Posterior means of the guide deviations δ, (G, F*).
     delta_sd
-        Their posterior SDs.
+        Posterior SDs of δ, (G, F*).
 
     Examples
     --------
@@ -56,42 +57,42 @@ class DaywiseEffects:
     True
     """
 
-    genes: np.ndarray
-    guides: np.ndarray
-    gene_of_guide: np.ndarray
+    genes: Shaped[np.ndarray, " genes"]
+    guides: Shaped[np.ndarray, " guides"]
+    gene_of_guide: Shaped[np.ndarray, " guides"]
     fates: tuple[str, ...]
     days: tuple[str, ...]
-    theta_mean: np.ndarray
-    theta_sd: np.ndarray
-    beta_mean: np.ndarray
-    beta_sd: np.ndarray
-    delta_mean: np.ndarray
-    delta_sd: np.ndarray
+    theta_mean: Float[np.ndarray, "genes nonref days"]
+    theta_sd: Float[np.ndarray, "genes nonref days"]
+    beta_mean: Float[np.ndarray, "guides nonref days"]
+    beta_sd: Float[np.ndarray, "guides nonref days"]
+    delta_mean: Float[np.ndarray, "guides nonref"]
+    delta_sd: Float[np.ndarray, "guides nonref"]
 
     def fate_index(self, fate: str) -> int:
-        """The position of a free fate."""
+        """The position of a non-reference fate."""
         if fate not in self.fates:
-            raise InputError(f"the contrast fate {fate!r} is not a free fate; choose among {', '.join(self.fates)} (--contrast-fate).")
+            raise InputError(f"the contrast fate {fate!r} is not one of the non-reference fates. Choose among {', '.join(self.fates)}.", "contrast_fate")
         return self.fates.index(fate)
 
     def gene_table(self, fate: str) -> pd.DataFrame:
-        """`gene, betahat_d0.., se_d0..` for one free fate: θ alone."""
+        """`gene, betahat_d0.., se_d0..` for one non-reference fate: θ alone."""
         f = self.fate_index(fate)
         return pd.DataFrame({"gene": self.genes} | _columns(self.theta_mean[:, f], self.theta_sd[:, f]))
 
     def guide_table(self, fate: str) -> pd.DataFrame:
-        """`guide, gene, betahat_d0.., se_d0..` for one free fate: β = θ + δ."""
+        """`guide, gene, betahat_d0.., se_d0..` for one non-reference fate: β = θ + δ."""
         f = self.fate_index(fate)
         return pd.DataFrame({"guide": self.guides, "gene": self.gene_of_guide} | _columns(self.beta_mean[:, f], self.beta_sd[:, f]))
 
     def qc_delta(self, fate: str) -> pd.DataFrame:
-        """`gene, n_guides, delta_mean_gene, delta_sd_gene`: δ over the guides of each gene."""
+        """`gene, n_guides, delta_mean_gene, delta_sd_gene`: mean and SD of δ over the guides of each gene."""
         own = pd.DataFrame({"gene": self.gene_of_guide, "delta": self.delta_mean[:, self.fate_index(fate)]}).groupby("gene")["delta"]
         table = own.agg(n_guides="size", delta_mean_gene="mean", delta_sd_gene=lambda x: x.std(ddof=0))
         return table.reindex(self.genes).rename_axis("gene").reset_index()
 
     def qc_offset(self, fate: str) -> pd.DataFrame:
-        """`gene, n_guides, offset_mean, offset_sd_across_days`: mean over guides of β, less θ."""
+        """`gene, n_guides, offset_mean, offset_sd_across_days`: mean of β over the guides of each gene, minus θ."""
         f = self.fate_index(fate)
         beta = pd.DataFrame(self.beta_mean[:, f]).groupby(self.gene_of_guide)
         offset = beta.mean().reindex(self.genes).to_numpy() - self.theta_mean[:, f]
@@ -105,19 +106,24 @@ def _columns(mean: np.ndarray, sd: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def summarise(fit: Fit, *, n_draws: int = 1000) -> DaywiseEffects:
-    """Means and SDs of a fit, with names.
+    """Posterior means and SDs of a fit, with names.
 
     Parameters
     ----------
     fit
-        Of `hierarchy.fit`.
+        A fit, from `hierarchy.fit`.
     n_draws
-        Draws for families without closed-form moments ("mean_field").
+        Number of draws for families without closed-form moments ("mean_field").
 
     Returns
     -------
     DaywiseEffects
-        On the CPU, as numpy arrays.
+        The effects as numpy arrays.
+
+    Raises
+    ------
+    FitFailed
+        If the fit has no posterior; its text is the advice of `Fit.outcome`.
 
     Examples
     --------
@@ -143,12 +149,12 @@ def summarise(fit: Fit, *, n_draws: int = 1000) -> DaywiseEffects:
 
 
 def check_centred(effects: DaywiseEffects, *, simulated: bool, centred: bool = True) -> None:
-    """Check that the guides' deviations average to zero in each gene, and that β is not offset from θ, to within 0.02.
+    """Check that the guides' deviations average to zero in each gene, and that the mean of β equals θ, to within 0.02.
 
     Parameters
     ----------
     effects
-        Of `summarise`.
+        Effects, from `summarise`.
     simulated
         Whether the screen is simulated (`Screen.simulated`).
     centred
@@ -157,12 +163,12 @@ def check_centred(effects: DaywiseEffects, *, simulated: bool, centred: bool = T
     Raises
     ------
     AssertionError
-        Where the limit is passed on a simulated screen in a centred fit.
+        If a gene exceeds the limit on a simulated screen in a centred fit.
 
     Warns
     -----
     ScreenWarning
-        Where it is passed otherwise.
+        If a gene exceeds the limit otherwise.
 
     Examples
     --------
@@ -172,15 +178,14 @@ def check_centred(effects: DaywiseEffects, *, simulated: bool, centred: bool = T
     >>> from hierarchy import check_centred, fit, summarise
     >>> check_centred(summarise(fit(data)), simulated=True)
     """
-    worst: dict[str, float] = {}
-    for fate in effects.fates:
-        for table, column in ((effects.qc_delta(fate), "delta_mean_gene"), (effects.qc_offset(fate), "offset_mean")):
-            for gene, value in zip(table["gene"], table[column].abs(), strict=True):
-                worst[gene] = max(worst.get(gene, 0.0), float(value))
-    bad = sorted((g for g, v in worst.items() if v > OFFSET_LIMIT), key=lambda g: -worst[g])
-    if not bad:
+    columns = [
+        np.abs(table[name]) for fate in effects.fates for table, name in ((effects.qc_delta(fate), "delta_mean_gene"), (effects.qc_offset(fate), "offset_mean"))
+    ]
+    worst = pd.Series(np.max(columns, axis=0), index=effects.genes).sort_values(ascending=False, kind="stable")
+    bad = worst[worst > OFFSET_LIMIT]
+    if bad.empty:
         return
-    said = f"β is offset from θ by more than {OFFSET_LIMIT} in {len(bad)} genes: {first_few((f'{g} ({worst[g]:.3f})' for g in bad), 10)}"
+    message = f"β is offset from θ by more than {OFFSET_LIMIT} in {len(bad)} genes: {first_few((f'{g} ({v:.3f})' for g, v in bad.items()), 10)}"
     if simulated and centred:
-        raise AssertionError(said)
-    warn(said)
+        raise AssertionError(message)
+    warn(message, "center_guides")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pyro
 import pyro.distributions as dist
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from data_prep.tensors import FateData
@@ -17,7 +18,7 @@ from hierarchy.settings import Priors
 class HierarchyModel:
     """The guide → gene hierarchy as a Pyro model: call it, or hand it to `SVI`, `Predictive`, `MCMC` or `render_model`.
 
-    For cell i on day d in replicate r, with centred burden k and targeting guides G_i, and free fate f::
+    For cell i on day d in replicate r, with centred burden k and targeting guides G_i, and non-reference fate f::
 
         η_if = α_fd + b_fr + γ_f k + Σ_{g∈G_i} (θ_ℓ(g)fd + δ_gf),    π_i = softmax(0, η_i)
         log L = w Σ_i Σ_f p_if log π_if
@@ -31,7 +32,7 @@ class HierarchyModel:
     data
         The screen's tensors.
     design
-        The cells' design matrix, as sparse tensors.
+        Design matrices of the cells.
     priors
         Prior scales.
     weight
@@ -39,11 +40,11 @@ class HierarchyModel:
     center_guides
         Whether δ is centred within each gene.
     time_scale
-        Multipliers of the steps between days, [D − 1], or None.
+        Multipliers of the steps between days, (D − 1,); None for all 1.
     batch_cells
-        Cells in a minibatch, or None for all.
+        Number of cells in a minibatch; None for all.
     check_centering
-        Assert at every call that δ is centred.
+        Whether to assert at every call that δ is centred.
 
     Examples
     --------
@@ -60,9 +61,9 @@ class HierarchyModel:
     data: FateData
     design: CellDesign
     priors: Priors
-    weight: float | Tensor = 1.0
+    weight: float | Float[Tensor, ""] = 1.0
     center_guides: bool = True
-    time_scale: Tensor | None = None
+    time_scale: Float[Tensor, " steps"] | None = None
     batch_cells: int | None = None
     check_centering: bool = False
 
@@ -100,8 +101,15 @@ class HierarchyModel:
             log_lik = (prob.T * log_fate_prob(eta)).sum(-2, keepdim=True)
             pyro.factor("fate", self.weight * log_lik)
 
-    def linear_predictor(self, beta: Tensor, alpha: Tensor, b: Tensor, gamma: Tensor, cell: Tensor | None = None) -> Tensor:
-        """η of cells from the effects.
+    def linear_predictor(
+        self,
+        beta: Float[Tensor, "*batch guides days"],
+        alpha: Float[Tensor, "*draws nonref days"],
+        b: Float[Tensor, "*draws nonref reps"],
+        gamma: Float[Tensor, "*draws nonref"],
+        cell: Int[Tensor, " batch_cells"] | None = None,
+    ) -> Float[Tensor, "*draws nonref batch_cells"]:
+        """Linear predictors η of cells from the effects.
 
         Parameters
         ----------
@@ -114,7 +122,7 @@ class HierarchyModel:
         gamma
             Slopes in the burden, (…, F*).
         cell
-            Positions of the cells; all by default.
+            Positions of the cells; None for all.
 
         Returns
         -------
@@ -130,7 +138,7 @@ class HierarchyModel:
 
 
 def _picked_product(rows: Tensor, cell: Tensor, dense: Tensor) -> Tensor:
-    """Rows `cell` of the CSR matrix `rows`, times `dense`, touching those rows' entries alone."""
+    """Rows `cell` of the CSR matrix `rows`, times `dense`; no other rows are read."""
     start, stop = rows.crow_indices()[cell], rows.crow_indices()[cell + 1]
     count = stop - start
     row = torch.repeat_interleave(torch.arange(cell.numel(), device=cell.device), count)
@@ -141,7 +149,7 @@ def _picked_product(rows: Tensor, cell: Tensor, dense: Tensor) -> Tensor:
 
 
 def hierarchy_model(data: FateData, *, priors: Priors | None = None, dtype: torch.dtype = torch.float32, **options: object) -> HierarchyModel:
-    """The Pyro model of a screen, for inference of your own.
+    """The Pyro model of a screen, to be used with any of Pyro's inference algorithms.
 
     Parameters
     ----------
@@ -150,9 +158,9 @@ def hierarchy_model(data: FateData, *, priors: Priors | None = None, dtype: torc
     priors
         Prior scales; by default those of `Priors`.
     dtype
-        Of the design and the likelihood.
+        Type of the design matrices and the likelihood.
     **options
-        `HierarchyModel`'s weight, center_guides, time_scale, batch_cells and check_centering.
+        Attributes weight, center_guides, time_scale, batch_cells and check_centering of `HierarchyModel`.
 
     Returns
     -------
@@ -167,7 +175,7 @@ def hierarchy_model(data: FateData, *, priors: Priors | None = None, dtype: torc
     >>> import pyro
     >>> from hierarchy import hierarchy_model
     >>> prior = pyro.infer.Predictive(hierarchy_model(data, weight=50.0), num_samples=3, return_sites=["theta"])()
-    >>> tuple(prior["theta"].shape)  # draws, free fates, genes, days
+    >>> tuple(prior["theta"].shape)  # draws, non-reference fates, genes, days
     (3, 2, 8, 2)
     """
     return HierarchyModel(data=data, design=cell_design(data, dtype=dtype), priors=priors or Priors(), **options)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ def gene_sum(values: Float[Tensor, "*batch guides"], guide_to_gene: Int[Tensor, 
 def center_within_gene(
     u: Float[Tensor, "*batch guides"], guide_to_gene: Int[Tensor, " guides"], n_guides_per_gene: Int[Tensor, " genes"]
 ) -> Float[Tensor, "*batch guides"]:
-    """ū_g = u_g less the mean of u over the guides of g's gene; exactly 0 where a gene has one guide."""
+    """u_g minus the mean of u over the guides of g's gene; exactly 0 where a gene has one guide."""
     mean = gene_sum(u, guide_to_gene, n_guides_per_gene.numel()) / n_guides_per_gene.to(u.dtype)
     return u - mean.index_select(-1, guide_to_gene)
 
@@ -32,7 +32,7 @@ def guide_effect(
     return theta.index_select(-2, guide_to_gene) + delta.unsqueeze(-1)
 
 
-def log_fate_prob(eta: Float[Tensor, "*batch free cells"]) -> Float[Tensor, "*batch fates cells"]:
+def log_fate_prob(eta: Float[Tensor, "*batch nonref cells"]) -> Float[Tensor, "*batch fates cells"]:
     """log softmax over fates of (0, η): the reference fate comes first."""
     return torch.log_softmax(torch.cat([torch.zeros_like(eta[..., :1, :]), eta], -2), -2)
 
@@ -62,11 +62,21 @@ def check_mean_zero(
     guide_to_gene: Int[Tensor, " guides"],
     n_guides_per_gene: Int[Tensor, " genes"],
     genes: tuple[str, ...],
-    *,
-    tolerance: float | None = None,
 ) -> None:
-    """Assert that |mean of δ over each gene's guides| is below 1e-5 (1e-4 in float32), and name the worst genes if not."""
-    tolerance = tolerance or (1e-4 if delta.dtype == torch.float32 else 1e-5)
+    """Assert that the mean of δ over the guides of each gene is 0 within 1e-5 (1e-4 in float32); the message names the worst genes.
+
+    Parameters
+    ----------
+    delta
+        Guide deviations δ, (…, G).
+    guide_to_gene
+        Gene of each guide, (G,).
+    n_guides_per_gene
+        Number of guides of each gene, (L,).
+    genes
+        Names of the genes, (L,).
+    """
+    tolerance = 1e-4 if delta.dtype == torch.float32 else 1e-5
     mean = gene_sum(delta, guide_to_gene, n_guides_per_gene.numel()) / n_guides_per_gene.to(delta.dtype)
     worst = mean.abs().reshape(-1, mean.shape[-1]).amax(0)
     if bool((~(worst < tolerance)).any()):

@@ -1,4 +1,4 @@
-"""What a fit says of itself: predicted against observed fates, and how well the Gaussian family fits each gene."""
+"""Checks of a fit: predicted against observed fates, and how well the Gaussian family fits each gene."""
 
 from dataclasses import dataclass
 
@@ -7,29 +7,29 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from hierarchy.coordinates import GeneGroup
-from hierarchy.fitting import Fit
-from hierarchy.inference.curvature import Pass, pass_over_cells, predictor
-from hierarchy.inference.posterior import GeneBlock
+from hierarchy.inference.base import Moments
+from hierarchy.result import Fit
 
-BAD_FIT = 0.5  # effective fraction of importance draws below which a gene's Gaussian is not to be trusted
-SCALE_NODES = 256  # points of the scales' posterior
+BAD_FIT = 0.5  # effective sample size ratio below which a gene's Gaussian posterior is unreliable
+N_DRAWS = 200  # for the moments of families without closed forms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Checks:
-    """What a fit says of itself. `check_fit` makes it.
+    """Checks of a fit. `check_fit` makes it.
 
     Attributes
     ----------
     composition
-        day, rep, fate, cells, observed, predicted, sd, z: the mean fate probability of each day × replicate.
+        Mean fate probability of each day × replicate: day, rep, fate, cells, observed, predicted, sd, z.
     genes
-        gene, day, fate, cells, observed, predicted, sd, z: the same over the cells that carry the gene, for the genes with the largest effects.
+        Mean fate probability of the cells that carry a gene's guides, for the genes with the largest effects: gene, day, fate, cells, observed,
+        predicted, sd, z.
     family
-        gene, effective_fraction: of importance draws from each gene's Gaussian (1: the Gaussian is its likelihood). None with "mean_field".
+        Effective sample size ratio of importance draws from each gene's Gaussian, 1 where the gene's likelihood is Gaussian: gene,
+        effective_fraction. None with "mean_field".
     scales
-        scale, fate, mean, low, high (90 %): τ, σ_time and σ_guide.
+        Posterior means and 90 % intervals of τ, σ_time and σ_guide: scale, fate, mean, low, high.
 
     Examples
     --------
@@ -54,7 +54,7 @@ class Checks:
 
     @property
     def badly_fitted(self) -> list[str]:
-        """Genes whose likelihood the Gaussian family fits badly."""
+        """Names of the genes with an effective sample size ratio below 0.5."""
         return [] if self.family is None else self.family.loc[self.family["effective_fraction"] < BAD_FIT, "gene"].tolist()
 
 
@@ -65,16 +65,21 @@ def check_fit(fit: Fit, *, n_top: int = 12, n_draws: int = 64) -> Checks:
     Parameters
     ----------
     fit
-        Of `hierarchy.fit`.
+        A fit, from `hierarchy.fit`.
     n_top
-        Genes of largest `|z|` that are checked by themselves.
+        Number of genes, those of largest `|z|`, whose cells are checked separately.
     n_draws
-        Importance draws for each gene.
+        Number of importance draws for each gene.
 
     Returns
     -------
     Checks
-        Tables; `badly_fitted` names the genes whose effective fraction is below 0.5.
+        Tables; `badly_fitted` names the genes whose effective sample size ratio is below 0.5.
+
+    Raises
+    ------
+    FitFailed
+        If the fit has no posterior; its text is the advice of `Fit.outcome`.
 
     Examples
     --------
@@ -90,23 +95,21 @@ def check_fit(fit: Fit, *, n_top: int = 12, n_draws: int = 64) -> Checks:
     >>> sorted(set(checks.genes["gene"]))
     ['GENE2', 'GENE6']
     """
-    posterior = fit.posterior
-    predicted, noise = _cell_predictions(fit)
-    family = None
-    if isinstance(posterior, GeneBlock):
-        family = pd.DataFrame({"gene": fit.model.data.genes, "effective_fraction": _effective_fractions(fit, posterior, n_draws)})
-    return Checks(composition=_composition(fit, predicted, noise), genes=_top_genes(fit, predicted, noise, n_top), family=family, scales=_scales(fit))
+    moments = fit.moments(n_draws=N_DRAWS)
+    predicted = _cell_predictions(fit, moments)
+    noise = predicted * (1 - predicted) / fit.weight  # variance φ π(1 − π) of an observed probability about its prediction
+    fractions = fit.family_fit(n_draws=n_draws)
+    family = None if fractions is None else pd.DataFrame({"gene": fit.model.data.genes, "effective_fraction": fractions.cpu().numpy()})
+    return Checks(composition=_composition(fit, predicted, noise), genes=_top_genes(fit, moments, predicted, noise, n_top), family=family, scales=_scales(fit))
 
 
-def _cell_predictions(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
-    """π of every cell at the posterior means (N, F), and the variance φ π(1 − π) of an observed probability around it."""
-    data, model, moments = fit.model.data, fit.model, fit.moments(n_draws=200)
+def _cell_predictions(fit: Fit, moments: Moments) -> np.ndarray:
+    """π of every cell at the posterior means, (N, F)."""
+    model, d = fit.model, fit.model.data.n_days
     nuisance = fit.nuisance_mean().to(model.design.prob)
     beta = moments.beta_mean.transpose(0, 1).to(model.design.prob)  # (F*, G, D)
-    d = data.n_days
     eta = model.linear_predictor(beta, nuisance[:, :d], nuisance[:, d:-1], nuisance[:, -1])
-    pi = torch.softmax(torch.cat([torch.zeros_like(eta[:1]), eta]).T, 1).cpu().double().numpy()
-    return pi, pi * (1 - pi) / fit.weight
+    return torch.softmax(torch.cat([torch.zeros_like(eta[:1]), eta]).T, 1).cpu().double().numpy()
 
 
 def _grouped(observed: np.ndarray, predicted: np.ndarray, noise: np.ndarray, group: np.ndarray, n: int) -> tuple[np.ndarray, ...]:
@@ -139,8 +142,8 @@ def _composition(fit: Fit, predicted: np.ndarray, noise: np.ndarray) -> pd.DataF
     return _rows(index, data.fates, _grouped(data.fate_prob.cpu().double().numpy(), predicted, noise, group, len(index)))
 
 
-def _top_genes(fit: Fit, predicted: np.ndarray, noise: np.ndarray, n_top: int) -> pd.DataFrame:
-    data, moments = fit.model.data, fit.moments(n_draws=200)
+def _top_genes(fit: Fit, moments: Moments, predicted: np.ndarray, noise: np.ndarray, n_top: int) -> pd.DataFrame:
+    data = fit.model.data
     z = (moments.theta_mean / moments.theta_sd).abs().amax((1, 2))
     top = z.argsort(descending=True)[:n_top]
     rank = torch.full((data.n_genes,), -1, device=z.device)
@@ -157,7 +160,8 @@ def _top_genes(fit: Fit, predicted: np.ndarray, noise: np.ndarray, n_top: int) -
 def _scales(fit: Fit) -> pd.DataFrame:
     data = fit.model.data
     names = ["tau", *(f"sigma_time_{day}" for day in data.days[1:]), "sigma_guide"]
-    scales, weights = _scale_points(fit)
+    points = fit.scale_points()
+    scales, weights = points.scales, points.weights
     mean, low, high = (weights[:, None, None] * scales).sum(0), _quantile(scales, weights, 0.05), _quantile(scales, weights, 0.95)
     rows = [
         {"scale": name, "fate": fate, "mean": float(mean[f, k]), "low": float(low[f, k]), "high": float(high[f, k])}
@@ -167,69 +171,8 @@ def _scales(fit: Fit) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _scale_points(fit: Fit) -> tuple[Tensor, Tensor]:
-    """Points of the scales' posterior and their weights: many more than θ's moments need, as limits of intervals lie in its tails."""
-    if isinstance(fit.posterior, GeneBlock):
-        nodes, weights = fit.posterior.scale_nodes(SCALE_NODES, seed=fit.settings.seed)
-        return nodes.exp(), weights
-    scales = fit.draws(400).scales
-    return scales, scales.new_full((len(scales),), 1 / len(scales))
-
-
 def _quantile(values: Tensor, weights: Tensor, level: float) -> Tensor:
-    """Along the first axis, the smallest value up to which the weights reach `level`."""
+    """Quantile along the first axis: the smallest value up to which the weights sum to `level` or more."""
     order = values.argsort(0)
     first = (weights[order].cumsum(0) < level).sum(0, keepdim=True).clamp_max(len(values) - 1)
     return values.gather(0, order.gather(0, first))[0]
-
-
-def _effective_fractions(fit: Fit, posterior: GeneBlock, n_draws: int) -> np.ndarray:
-    """For each gene, the effective fraction of importance draws of its coordinates, all else at the posterior mean.
-
-    The draws come from the Gaussian with the curvature at the mean; the log ratio is the change of the gene's cells' log-likelihood less its quadratic.
-    """
-    data, coords, design = fit.model.data, posterior.coords, fit.model.design
-    mean = fit.coordinate_mean()
-    found = pass_over_cells(design, coords, mean, None)
-    node = posterior.scale_nodes(1, seed=0)[0][0]
-    generator = torch.Generator(device=mean.device).manual_seed(fit.settings.seed)
-    eta = predictor(design, coords, mean)
-    cell = torch.repeat_interleave(torch.arange(data.n_cells, device=mean.device), data.cell_offsets.diff())
-    gene = data.guide_to_gene[data.cell_guides]
-    keep = _sampled_entries(data.n_genes, gene)
-    key, entry = torch.unique(cell * data.n_genes + gene, return_inverse=True)  # one row for each cell and gene
-    row_cell, row_gene = key // data.n_genes, key % data.n_genes
-    used = keep[row_gene]
-    log_ratio = mean.new_zeros(n_draws, data.n_genes)
-    draws = [_block_draws(group, found, i, fit.weight, coords.prior_precision(group, node), n_draws, generator) for i, group in enumerate(coords.groups)]
-    for s in range(n_draws):
-        beta = mean.new_zeros(data.n_guides, data.n_days, coords.n_free)
-        for group, (x, quadratic) in zip(coords.groups, draws, strict=True):
-            beta[group.guides] = torch.einsum("gdk,lkf->lgdf", group.to_beta, x[s].reshape(len(group.genes), group.n_coords, -1))
-            log_ratio[s, group.genes] -= quadratic[s]
-        shift = eta.new_zeros(len(key), coords.n_free).index_add(0, entry, beta[data.cell_guides, data.day[cell]].to(eta.dtype))
-        change = _log_lik(design.prob[row_cell[used]], eta[row_cell[used]] + shift[used]) - _log_lik(design.prob[row_cell[used]], eta[row_cell[used]])
-        log_ratio[s] += fit.weight * mean.new_zeros(data.n_genes).index_add(0, row_gene[used], change.double())
-    weights = torch.softmax(log_ratio, 0)
-    fraction = 1 / (n_draws * weights.square().sum(0))
-    return torch.where(keep, fraction, torch.full_like(fraction, torch.nan)).cpu().numpy()
-
-
-def _sampled_entries(n_genes: int, gene: Tensor, limit: int = 1_000_000) -> Tensor:
-    """Which genes to check: all, or on large screens an even sample with at most `limit` cell entries."""
-    every = max(1, -(-len(gene) // limit))
-    return torch.arange(n_genes, device=gene.device) % every == 0
-
-
-def _block_draws(group: GeneGroup, found: Pass, i: int, weight: float, prior: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Steps x from the mean, (n, L_n, K·F*), and the quadratic approximation of their log-likelihood, (n, L_n)."""
-    info = weight * found.blocks[i]
-    factor = torch.linalg.cholesky(info + torch.diag_embed(prior.flatten()))
-    noise = torch.randn(n, *info.shape[:2], 1, generator=generator, dtype=info.dtype, device=info.device)
-    x = torch.linalg.solve_triangular(factor.transpose(1, 2), noise, upper=True).squeeze(-1)
-    gradient = weight * group.split(found.gradient).flatten(1)
-    return x, (x * gradient).sum(-1) - 0.5 * torch.einsum("sli,lij,slj->sl", x, info, x)
-
-
-def _log_lik(prob: Tensor, eta: Tensor) -> Tensor:
-    return (prob * torch.log_softmax(torch.cat([torch.zeros_like(eta[:, :1]), eta], 1), 1)).sum(1)

@@ -1,4 +1,4 @@
-"""`gene_daywise_for_mash.csv` against a simulation's truth."""
+"""Scores of `gene_daywise_for_mash.csv` against a simulation's truth."""
 
 import numpy as np
 import pandas as pd
@@ -7,6 +7,7 @@ from scipy.stats import norm
 from data_prep.errors import InputError, first_few
 
 Z_CALL = 1.96
+SWAPPED = "table and truth are not swapped"
 
 
 def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level: float = 0.9, z_call: float = Z_CALL) -> pd.DataFrame:
@@ -15,15 +16,15 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     Parameters
     ----------
     table
-        gene, betahat_d0 …, se_d0 …, as `DaywiseEffects.gene_table` gives them.
+        Columns gene, betahat_d0 …, se_d0 …, as in `DaywiseEffects.gene_table`.
     truth
-        gene, fate, day, theta; its days, in order, are the table's.
+        Columns gene, fate, day, theta; its days, in order, are the table's.
     fate
-        Which fate of the truth the table is of.
+        The fate that the table is about.
     level
         Nominal coverage of the intervals betahat ± z·se.
     z_call
-        A gene-day is called where `|betahat/se|` is above it, against θ ≠ 0.
+        A gene-day is called an effect where `|betahat/se|` exceeds this number; the call is compared with θ ≠ 0.
 
     Returns
     -------
@@ -34,7 +35,7 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     Raises
     ------
     InputError
-        Where a column, the fate, a day or a gene is missing.
+        If a column, the fate, a day or a gene is missing.
 
     Examples
     --------
@@ -48,18 +49,11 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     1   d1   1   0   0   7
     2  all   2   0   0  14
     """
-    for said, found, needed in (("table", table, {"gene"}), ("truth", truth, {"gene", "fate", "day", "theta"})):
-        if lost := sorted(needed - set(found.columns)):
-            raise InputError(f"the {said} has no column {', '.join(lost)}; it has: {first_few(found.columns, 20)}. Are table and truth the right way round?")
-        if found.empty:
-            raise InputError(f"the {said} has no rows. Give one that has.")
+    days = _days(table)
+    _check_columns(truth, "truth", {"gene", "fate", "day", "theta"})
     if fate not in set(truth["fate"]):
-        raise InputError(f"the truth has no fate {fate!r}; it has {first_few(sorted(set(truth['fate']), key=str))} (--contrast-fate).")
-    days = [c.removeprefix("betahat_") for c in map(str, table.columns) if c.startswith("betahat_")]
-    if not days:
-        raise InputError(f"the table has no column betahat_…; it has: {first_few(table.columns, 20)}. Are table and truth the right way round?")
+        raise InputError(f"the truth has no fate {fate!r}; it has {first_few(sorted(set(truth['fate']), key=str))}.", "fate")
     wide = _wide(truth, fate)
-    _once(table, ["gene"], "table")
     if len(days) != wide.shape[1]:
         raise InputError(f"the table has {len(days)} days but the truth has {wide.shape[1]} ({first_few(wide.columns)}). Score a table with its own truth.")
     unknown = sorted(set(table["gene"]) - set(wide.index), key=str)
@@ -69,40 +63,57 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     betahat, se = (np.column_stack([_numbers(table, f"{name}_{d}", "table") for d in days]) for name in ("betahat", "se"))
     if (se <= 0).any():
         row, column = np.argwhere(se <= 0)[0]
-        raise InputError(f"the table's se_{days[column]} is {se[row, column]} in row {row} ({table['gene'].iloc[row]}); errors must be positive.")
+        raise InputError(f"the table's se_{days[column]} is {se[row, column]} in row {row} ({table['gene'].iloc[row]}); standard errors must be positive.")
     rows = [_row(d, betahat[:, i], se[:, i], theta[:, i], level, z_call) for i, d in enumerate(days)]
     return pd.DataFrame([*rows, _row("all", betahat.ravel(), se.ravel(), theta.ravel(), level, z_call)])
+
+
+def _check_columns(frame: pd.DataFrame, name: str, needed: set[str]) -> None:
+    if missing := sorted(needed - set(frame.columns)):
+        raise InputError(f"the {name} has no column {', '.join(missing)}; it has: {first_few(frame.columns, 20)}. Check that {SWAPPED}.")
+    if frame.empty:
+        raise InputError(f"the {name} has no rows.")
+
+
+def _days(table: pd.DataFrame) -> list[str]:
+    """Names of the table's days; its genes are unique."""
+    _check_columns(table, "table", {"gene"})
+    days = [c.removeprefix("betahat_") for c in map(str, table.columns) if c.startswith("betahat_")]
+    if not days:
+        raise InputError(f"the table has no column betahat_…; it has: {first_few(table.columns, 20)}. Check that {SWAPPED}.")
+    _check_unique(table, ["gene"], "table")
+    return days
 
 
 def _wide(truth: pd.DataFrame, fate: str) -> pd.DataFrame:
     """θ of one fate, genes × days."""
     own = truth[truth["fate"] == fate]
-    _once(own, ["gene", "day"], "truth")
+    _check_unique(own, ["gene", "day"], "truth")
     own = own.assign(theta=_numbers(own, "theta", "truth"))
     wide = own.pivot(index="gene", columns="day", values="theta")[list(dict.fromkeys(own["day"]))]
-    if (lost := wide.isna()).to_numpy().any():
-        gene, day = (axis[i] for axis, i in zip((wide.index, wide.columns), np.argwhere(lost.to_numpy())[0], strict=True))
-        raise InputError(f"the truth has no theta of gene {gene} on day {day}, fate {fate}. Give one for each gene and day.")
+    if (missing := wide.isna()).to_numpy().any():
+        gene, day = (axis[i] for axis, i in zip((wide.index, wide.columns), np.argwhere(missing.to_numpy())[0], strict=True))
+        raise InputError(f"the truth has no theta of gene {gene} on day {day}, fate {fate}. It must have one for each gene and day.")
     return wide
 
 
-def _once(table: pd.DataFrame, columns: list[str], said: str) -> None:
+def _check_unique(table: pd.DataFrame, columns: list[str], name: str) -> None:
     if (blank := table[columns].isna().any(axis=1)).any():
-        raise InputError(f"the {said} has no {' or '.join(columns)} in row {blank.idxmax()}. Name it.")
+        raise InputError(f"the {name} has no {' or '.join(columns)} in row {blank.idxmax()}.")
     if (repeated := table.duplicated(columns)).any():
         names = (" on ".join(map(str, row)) for row in table[repeated][columns].itertuples(index=False))
-        raise InputError(f"the {said} has {first_few(names)} twice. Keep one row for each.")
+        raise InputError(f"the {name} has {first_few(names)} twice. Keep one row for each.")
 
 
-def _numbers(table: pd.DataFrame, column: str, said: str) -> np.ndarray:
+def _numbers(table: pd.DataFrame, column: str, name: str) -> np.ndarray:
     """A column of finite numbers."""
     if list(table.columns).count(column) != 1:
-        raise InputError(f"the {said} has {list(table.columns).count(column)} columns {column}; it must have one. It has: {first_few(table.columns, 20)}.")
+        raise InputError(f"the {name} has {list(table.columns).count(column)} columns {column}; it must have one. It has: {first_few(table.columns, 20)}.")
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
     bad = ~np.isfinite(values)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
-        raise InputError(f"the {said}'s {column} is {table[column].iloc[row]!r} in row {row} ({table['gene'].iloc[row]}); it must be a finite number.")
+        raise InputError(f"the {name}'s {column} is {table[column].iloc[row]!r} in row {row} ({table['gene'].iloc[row]}); it must be a finite number.")
     return values
 
 

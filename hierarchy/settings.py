@@ -1,4 +1,4 @@
-"""Settings of the model and the fit; every default is written here, once."""
+"""Settings of the model and of the fit, with their defaults."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,6 +6,7 @@ from typing import Literal
 from data_prep.errors import InputError, positive, whole_number
 
 PosteriorName = Literal["gene_block", "mean_field"]
+STEP_LIMITS: dict[PosteriorName, int] = {"gene_block": 60, "mean_field": 20_000}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,22 +18,22 @@ class Priors:
     Attributes
     ----------
     alpha
-        SD of the intercepts of fate and day.
+        SD of the intercepts α of fate and day.
     rep
-        SD of the replicates' shifts.
+        SD of the shifts b of the replicates.
     gamma
-        SD of the slope in the guide burden.
+        SD of the slope γ in the guide burden.
     tau
-        Scale of τ, the SD of gene effects on the first day.
+        Scale of the prior of τ, the SD of gene effects on the first day.
     time
-        Scale of σ_time, the SD of the steps between days.
+        Scale of the prior of σ_time, the SD of the steps of gene effects between days.
     guide
-        Scale of σ_guide, the SD of the guides' deviations.
+        Scale of the prior of σ_guide, the SD of the guides' deviations.
 
     Raises
     ------
     InputError
-        Where one is not positive and finite.
+        If a scale is not positive and finite.
 
     Examples
     --------
@@ -56,39 +57,39 @@ class Priors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitSettings:
-    """How to fit.
+    """Settings of a fit.
 
     Attributes
     ----------
     posterior
-        "gene_block" keeps each gene's covariance, fitted by natural-gradient steps; "mean_field" is the independent-sites family, fitted by
-        `pyro.infer.SVI`, for comparison.
+        Posterior family: "gene_block" keeps each gene's covariance and is fitted by natural-gradient steps; "mean_field" has independent sites, is fitted
+        by `pyro.infer.SVI`, and is there for comparison.
     likelihood_weight
-        "auto" for w = 1/φ, φ the Pearson dispersion of the fate probabilities; a number fixes w.
+        Likelihood weight w: "auto" for 1/φ, with φ the Pearson dispersion of the fate probabilities, or a fixed number.
     se
-        "posterior", or "sandwich" for errors that are robust to noise shared by the cells of a cluster (`FateData.cluster`; each cell alone without one);
-        with "gene_block" only.
+        Standard errors: "posterior", or "sandwich" for errors that are robust to noise shared by the cells of a cluster (`FateData.cluster`, or each cell
+        alone); "sandwich" requires "gene_block".
     center_guides
-        False is the uncentred model, kept only to show what centring mends.
+        Whether the guides' deviations average to zero within each gene; False only to show why centring is needed.
     max_steps
-        At most so many steps; None for the family's own (60 natural, 20,000 Adam).
+        Maximum number of steps; None for the family's default (60 natural-gradient steps, 20,000 steps of Adam).
     learning_rate
-        Adam's first rate ("mean_field").
+        Initial learning rate of Adam ("mean_field").
     batch_cells
-        Cells in a minibatch ("mean_field"); None for all cells, up to 2,000,000.
+        Number of cells in a minibatch ("mean_field"); None for all cells, up to 2,000,000.
     n_probes
-        Random right-hand sides for the covariance between genes ("gene_block").
+        Maximum number of random right-hand sides for the covariance between genes ("gene_block").
     n_scale_nodes
-        Points at which the scales τ, σ_time, σ_guide are integrated ("gene_block").
+        Number of points at which the scales τ, σ_time, σ_guide are integrated ("gene_block").
     check_centering
-        Assert that δ is centred at every step, not only at the end.
+        Whether to check the centring at every step ("mean_field"), not only at the end.
     seed
-        Of every random draw, 0 to 2³² − 1.
+        Random seed, 0 to 2³² − 1.
 
     Raises
     ------
     InputError
-        On an unknown name, a number outside its range, or settings that exclude each other.
+        If a name is unknown, a number is out of range, or two settings exclude each other.
 
     Examples
     --------
@@ -111,25 +112,25 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         """Check names and ranges."""
-        if self.posterior not in ("gene_block", "mean_field"):
-            raise InputError(f"posterior is {self.posterior!r}; choose 'gene_block' or 'mean_field'.")
+        if self.posterior not in STEP_LIMITS:
+            raise InputError(f"posterior is {self.posterior!r}; choose 'gene_block' or 'mean_field'.", "posterior")
         if self.likelihood_weight != "auto":
             positive("likelihood_weight, where it is not 'auto',", self.likelihood_weight)
         if self.se not in ("posterior", "sandwich"):
-            raise InputError(f"se is {self.se!r}; choose 'posterior' or 'sandwich'.")
+            raise InputError(f"se is {self.se!r}; choose 'posterior' or 'sandwich'.", "se")
         if self.se == "sandwich" and self.posterior != "gene_block":
-            raise InputError("se 'sandwich' is for posterior 'gene_block'.")
+            raise InputError(f"se 'sandwich' requires posterior 'gene_block', not {self.posterior!r}.", "se", "posterior")
         for name in ("max_steps", "batch_cells", "n_scale_nodes"):
             if (value := getattr(self, name)) is not None:
                 whole_number(name, value)
         if self.batch_cells is not None and self.posterior != "mean_field":
-            raise InputError("batch_cells is for posterior 'mean_field'; natural-gradient steps see all cells.")
+            raise InputError("batch_cells requires posterior 'mean_field'; natural-gradient steps use all cells.", "batch_cells", "posterior")
         if whole_number("seed", self.seed, least=0) >= 2**32:
-            raise InputError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}.")
+            raise InputError(f"seed is {self.seed}; it must be from 0 to {2**32 - 1}.", "seed")
         positive("learning_rate", self.learning_rate)
         whole_number("n_probes", self.n_probes, least=2)
 
     @property
     def step_limit(self) -> int:
-        """The largest number of steps in force."""
-        return self.max_steps or (60 if self.posterior == "gene_block" else 20_000)
+        """The maximum number of steps in force."""
+        return self.max_steps or STEP_LIMITS[self.posterior]

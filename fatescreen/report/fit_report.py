@@ -18,7 +18,7 @@ from fatescreen.report.sections.effects import Contrast, results_section
 from fatescreen.report.sections.fit_reading import reading_section
 from hierarchy.effects import DaywiseEffects
 from hierarchy.fitting import Fit
-from hierarchy.inference.adam import WINDOW
+from hierarchy.inference.mean_field import WINDOW
 from hierarchy.predictive_checks import BAD_FIT, Checks
 
 Z95 = 1.96

@@ -1,4 +1,4 @@
-"""The posterior of the hierarchical model: how it is represented, and how it is found.
+"""The posterior of the hierarchical model: its families, what each offers (`base.py`), and the algorithms that fit them.
 
-The model itself is in `hierarchy.model`; what is reported of a posterior is in `hierarchy.effects`.
+The model itself is in `hierarchy.model`, and what is computed from a posterior is in `hierarchy.effects` and `hierarchy.predictive_checks`.
 """

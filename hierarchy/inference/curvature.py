@@ -3,71 +3,88 @@
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hierarchy.cells import CellDesign
-from hierarchy.coordinates import Coordinates, gene_information
+from hierarchy.coordinates import Coordinates, GeneMatrices, gene_information
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pass:
-    """What one pass finds, for a likelihood of weight 1.
+    """Results of one pass, for a likelihood of weight 1.
 
     Attributes
     ----------
     log_lik
         Expected log-likelihood.
     pearson
-        Σ (p − π)²/π over cells and fates, averaged over the posterior.
+        Posterior mean of Σ (p − π)²/π over cells and fates.
     residual
-        (N, F*) p − E[π] of the free fates.
+        p − E[π] of the non-reference fates, (N, F*).
     gradient
-        float64 (rows, F*), of the expected log-likelihood with respect to the coordinates' mean.
+        Gradient of the expected log-likelihood in the coordinates' mean, float64 (rows, F*).
     curvature
-        (N, P) packed diag(π) − ππ' of the free fates, averaged over the posterior.
+        Posterior mean of diag(π) − ππ' of the non-reference fates, packed, (N, P).
     blocks
-        Each group's information, (L_n, K·F*, K·F*).
+        Information of each group's genes, (L_n, K·F*, K·F*) each.
     nuisance
-        The nuisance columns' information, (M·F*, M·F*).
-    by_guide, by_day
-        (G, D, P) and (D, P) sums of `curvature`.
+        Information of the nuisance columns, (M·F*, M·F*).
+    by_guide
+        Sums of `curvature` over the cells of each guide and day, (G, D, P).
+    by_day
+        Sums of `curvature` over the cells of each day, (D, P).
     """
 
-    log_lik: Tensor
-    pearson: Tensor
-    residual: Tensor
-    gradient: Tensor
-    curvature: Tensor
-    blocks: list[Tensor]
-    nuisance: Tensor
-    by_guide: Tensor
-    by_day: Tensor
+    log_lik: Float[Tensor, ""]
+    pearson: Float[Tensor, ""]
+    residual: Float[Tensor, "cells nonref"]
+    gradient: Float[Tensor, "rows nonref"]
+    curvature: Float[Tensor, "cells packed"]
+    blocks: GeneMatrices
+    nuisance: Float[Tensor, "size size"]
+    by_guide: Float[Tensor, "guides days packed"]
+    by_day: Float[Tensor, "days packed"]
 
 
-def predictor(design: CellDesign, coords: Coordinates, x: Tensor) -> Tensor:
-    """η (N, width) of coordinates (rows, width)."""
+def predictor(design: CellDesign, coords: Coordinates, x: Float[Tensor, "rows width"]) -> Float[Tensor, "cells width"]:
+    """The linear predictors η of coordinates, one column for each of theirs."""
     return design.rows @ (coords.to_columns @ x).to(design.prob.dtype)
 
 
-def pull_back(design: CellDesign, coords: Coordinates, y: Tensor) -> Tensor:
-    """The transpose of `predictor`: (rows, width), float64, from (N, width)."""
+def pull_back(design: CellDesign, coords: Coordinates, y: Float[Tensor, "cells width"]) -> Float[Tensor, "rows width"]:
+    """The transpose of `predictor`, in float64."""
     return coords.from_columns @ (design.cols @ y).double()
 
 
-def apply_curvature(curvature: Tensor, packed: Tensor, eta: Tensor) -> Tensor:
-    """Σ_f' W_ff' η_f' for every cell: (N, F*, S) from (N, F*, S)."""
+def apply_curvature(
+    curvature: Float[Tensor, "cells packed"], packed: Int[Tensor, "nonref nonref"], eta: Float[Tensor, "cells nonref sides"]
+) -> Float[Tensor, "cells nonref sides"]:
+    """Σ_g W_fg η_g for every cell, with the packed curvature W of the cell."""
     return torch.stack([sum(curvature[:, packed[f, g], None] * eta[:, g] for g in range(packed.shape[0])) for f in range(packed.shape[0])], 1)  # type: ignore[misc]
 
 
-def pass_over_cells(design: CellDesign, coords: Coordinates, x: Tensor, covariance: list[Tensor] | None) -> Pass:
-    """Expectations over cells under independent Gaussians for each gene: mean `x` (rows, F*), `covariance` of each group's genes.
+def pass_over_cells(design: CellDesign, coords: Coordinates, x: Float[Tensor, "rows nonref"], covariance: GeneMatrices | None) -> Pass:
+    """Expectations over cells under an independent Gaussian for each gene.
 
-    A cell's η is then Gaussian in F* dimensions, with variance summed over the guides it carries and pairs of them of one gene; the expectation
-    is over the 2·F* points of the symmetric third-degree cubature rule (McNamee and Stenger 1967). None for the covariance is the mode's pass.
+    A cell's η is then Gaussian in F* dimensions, with its variance summed over the guides that it carries and over pairs of them of one gene.
+    Expectations are means over the 2·F* points η ± √F* L_j, L_j the columns of the variance's Cholesky factor: the symmetric cubature
+    rule of third degree (McNamee and Stenger 1967).
+
+    Parameters
+    ----------
+    design
+        Design matrices of the cells.
+    coords
+        The coordinates.
+    x
+        Means of the coordinates, (rows, F*).
+    covariance
+        Covariances of each group's genes; None to evaluate at the mean alone.
     """
     eta = predictor(design, coords, x)
     points = [eta] if covariance is None else _cubature(eta, _eta_variance(design, coords, covariance), coords.packed)
-    prob, upper = design.prob, torch.triu_indices(coords.n_free, coords.n_free, device=eta.device)
+    prob, upper = design.prob, coords.upper
     log_lik = pearson = eta.new_zeros((), dtype=torch.float64)
     mean, curvature = torch.zeros_like(eta), eta.new_zeros(len(eta), upper.shape[1])
     diagonal = upper[0] == upper[1]
@@ -82,7 +99,7 @@ def pass_over_cells(design: CellDesign, coords: Coordinates, x: Tensor, covarian
     residual = prob[:, 1:] - mean
 
     blocks, by_guide, by_day = information(design, coords, curvature)
-    z, m, f = design.nuisance, design.n_nuisance, coords.n_free
+    z, m, f = design.nuisance, design.n_nuisance, coords.n_nonref
     z = z.double()  # intercepts and replicates are nearly collinear: float32 sums lose the difference
     nuisance = torch.stack([z.T @ (z * curvature[:, p, None]) for p in range(upper.shape[1])], -1)[..., coords.packed]
     return Pass(
@@ -98,8 +115,10 @@ def pass_over_cells(design: CellDesign, coords: Coordinates, x: Tensor, covarian
     )
 
 
-def information(design: CellDesign, coords: Coordinates, curvature: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Each group's Σ_i x_i x_i' ⊗ W_i, and the sums of the packed W (N, P) over guide and day (G, D, P), and day (D, P)."""
+def information(
+    design: CellDesign, coords: Coordinates, curvature: Float[Tensor, "cells packed"]
+) -> tuple[GeneMatrices, Float[Tensor, "guides days packed"], Float[Tensor, "days packed"]]:
+    """Each gene's Σ_i x_i x_i' ⊗ W_i over cells i, and the sums of the packed W over the cells of each guide and day, and of each day."""
     n_beta = design.carried.numel()
     sums = (design.cols @ curvature).double()
     by_guide = sums[:n_beta].reshape(*design.carried.shape, -1)
@@ -108,10 +127,9 @@ def information(design: CellDesign, coords: Coordinates, curvature: Tensor) -> t
     return blocks, by_guide, sums[n_beta : n_beta + coords.n_days]
 
 
-def beta_covariance(coords: Coordinates, covariance: list[Tensor], n_guides: int) -> Tensor:
-    """Cov(β_gd) over free fates, packed: (G, D, P)."""
-    f = coords.n_free
-    upper = torch.triu_indices(f, f, device=coords.packed.device)
+def beta_covariance(coords: Coordinates, covariance: GeneMatrices, n_guides: int) -> Float[Tensor, "guides days packed"]:
+    """Covariance of β_gd over non-reference fates, packed, for each guide and day."""
+    f, upper = coords.n_nonref, coords.upper
     out = covariance[0].new_zeros(n_guides, coords.n_days, upper.shape[1])
     for group, cov in zip(coords.groups, covariance, strict=True):
         k = group.n_coords
@@ -121,10 +139,9 @@ def beta_covariance(coords: Coordinates, covariance: list[Tensor], n_guides: int
     return out
 
 
-def pair_covariance(coords: Coordinates, covariance: list[Tensor], n_pairs: int) -> Tensor:
-    """Cov(β_ad, β_bd) + its transpose over free fates, for the pairs (a, b) of one gene's guides that a cell carries, packed: (pairs, P)."""
-    f = coords.n_free
-    upper = torch.triu_indices(f, f, device=coords.packed.device)
+def pair_covariance(coords: Coordinates, covariance: GeneMatrices, n_pairs: int) -> Float[Tensor, "pairs packed"]:
+    """Cov(β_ad, β_bd) plus its transpose over non-reference fates, packed, for the pairs (a, b) of one gene's guides that a cell carries."""
+    f, upper = coords.n_nonref, coords.upper
     out = covariance[0].new_zeros(n_pairs, upper.shape[1])
     for group, cov in zip(coords.groups, covariance, strict=True):
         k, (a, b), day = group.n_coords, group.pair_guides.T, group.pair_day
@@ -134,7 +151,7 @@ def pair_covariance(coords: Coordinates, covariance: list[Tensor], n_pairs: int)
     return out
 
 
-def _eta_variance(design: CellDesign, coords: Coordinates, covariance: list[Tensor]) -> Tensor:
+def _eta_variance(design: CellDesign, coords: Coordinates, covariance: GeneMatrices) -> Tensor:
     """Var(η) of each cell, packed (N, P): the sum over its guides, and over pairs of them that share a gene's θ and δ."""
     by_column = beta_covariance(coords, covariance, len(design.carried)).flatten(0, 1)
     nothing = by_column.new_zeros(design.n_nuisance, by_column.shape[1])
@@ -144,8 +161,8 @@ def _eta_variance(design: CellDesign, coords: Coordinates, covariance: list[Tens
     return variance + design.pair_cols @ pair_covariance(coords, covariance, len(design.pair_day)).to(design.prob.dtype)
 
 
-def cholesky_packed(matrix: Tensor, packed: Tensor) -> list[list[Tensor]]:
-    """Cholesky factors of packed symmetric matrices (N, P), entry by entry: `factor[i][j]` is (N,), j ≤ i."""
+def cholesky_packed(matrix: Float[Tensor, "cells packed"], packed: Int[Tensor, "nonref nonref"]) -> list[list[Tensor]]:
+    """Cholesky factors of packed symmetric matrices, entry by entry: `factor[i][j]` is (N,), j ≤ i. Negative pivots, from round-off, are set to 0."""
     factor: list[list[Tensor]] = []
     for i in range(packed.shape[0]):
         row: list[Tensor] = []

@@ -1,41 +1,65 @@
-"""Solves with the precision of all coordinates at once: preconditioned conjugate gradients over the cells' products."""
+"""Linear algebra of the precision of all coordinates: Cholesky factors by gene, and preconditioned conjugate gradients over the cells' products."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from data_prep.errors import InputError
 from hierarchy.cells import CellDesign
-from hierarchy.coordinates import Coordinates
+from hierarchy.coordinates import Coordinates, GeneMatrices
 from hierarchy.inference.curvature import Pass, apply_curvature, predictor, pull_back
 
 
-@contextmanager
-def definite() -> Iterator[None]:
-    """What to try where a precision, symmetric and positive by its formula, is neither in floating point; also a decorator."""
-    try:
-        yield
-    except torch.linalg.LinAlgError as error:
-        raise InputError(
-            "a posterior precision lost its definiteness to round-off: the likelihood weight is too large for the screen's digits, as where every cell has "
-            "the same fate probabilities. Fix a smaller likelihood_weight (1 is the mildest), and look for fates with almost no spread between cells."
-        ) from error
+class NotDefinite(torch.linalg.LinAlgError):
+    """Raised where a matrix is not positive definite in floating point, though it is by its formula.
+
+    Attributes
+    ----------
+    genes
+        Positions of the genes whose matrices are concerned; empty where a matrix belongs to no single gene.
+    """
+
+    def __init__(self, genes: list[int]):
+        """Of the genes concerned."""
+        super().__init__("a matrix is not positive definite")
+        self.genes = genes
+
+
+def cholesky(matrix: Float[Tensor, "*batch size size"], genes: Int[Tensor, " genes"] | None = None) -> Float[Tensor, "*batch size size"]:
+    """Cholesky factor of a matrix, or of one matrix for each of the `genes`; `NotDefinite` names the genes where it does not exist."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    if bool(info.any()):
+        raise NotDefinite([] if genes is None else genes[info != 0].tolist())
+    return factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Precision:
-    """Q = prior precision + w · information, as an operator on coordinates (rows, F*, S)."""
+    """The joint precision Q = prior precision + w · information, as an operator on coordinates (rows, F*, S).
+
+    Attributes
+    ----------
+    design
+        Design matrices of the cells.
+    coords
+        The coordinates.
+    curvature
+        Packed curvature of each cell's log-likelihood, (N, P).
+    weight
+        The likelihood weight w.
+    prior
+        Prior precision of each coordinate, (rows, F*).
+    """
 
     design: CellDesign
     coords: Coordinates
-    curvature: Tensor
-    weight: Tensor
-    prior: Tensor  # (rows, F*)
+    curvature: Float[Tensor, "cells packed"]
+    weight: Float[Tensor, ""]
+    prior: Float[Tensor, "rows nonref"]
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "rows nonref sides"]) -> Float[Tensor, "rows nonref sides"]:
         """Q x."""
         rows, f, s = x.shape
         eta = predictor(self.design, self.coords, x.reshape(rows, f * s)).reshape(-1, f, s)
@@ -43,8 +67,25 @@ class Precision:
         return self.weight * pull_back(self.design, self.coords, y).reshape(rows, f, s) + self.prior.unsqueeze(-1) * x
 
 
-def conjugate_gradient(matrix: Callable[[Tensor], Tensor], rhs: Tensor, precondition: Callable[[Tensor], Tensor], n_iterations: int) -> Tensor:
-    """Solve matrix · x = rhs for each column of (rows, F*, S), in a fixed number of iterations (no host round trips)."""
+def conjugate_gradient(
+    matrix: Callable[[Tensor], Tensor], rhs: Float[Tensor, "rows nonref sides"], precondition: Callable[[Tensor], Tensor], n_iterations: int
+) -> Float[Tensor, "rows nonref sides"]:
+    """Solve matrix · x = rhs for each right-hand side by preconditioned conjugate gradients (Hestenes and Stiefel 1952).
+
+    With residual r, z = preconditioner · r and direction p, an iteration is α = r'z / p'Ap, x += α p, r −= α Ap, β = r₊'z₊ / r'z, p = z₊ + β p.
+    The number of iterations is fixed, so a GPU need not wait for the host.
+
+    Parameters
+    ----------
+    matrix
+        The product with a symmetric positive definite matrix.
+    rhs
+        Right-hand sides, (rows, F*, S).
+    precondition
+        The product with an approximate inverse of the matrix.
+    n_iterations
+        Number of iterations.
+    """
     x = torch.zeros_like(rhs)
     residual = rhs
     z = precondition(residual)
@@ -60,13 +101,25 @@ def conjugate_gradient(matrix: Callable[[Tensor], Tensor], rhs: Tensor, precondi
     return x
 
 
-def factor_blocks(blocks: list[Tensor], weight: Tensor, prior: list[Tensor]) -> list[Tensor]:
-    """Cholesky factors of each gene's prior (L_n, K, F*) + w · information."""
-    return [torch.linalg.cholesky(weight * info + torch.diag_embed(p.flatten(1))) for info, p in zip(blocks, prior, strict=True)]
+def factor_blocks(coords: Coordinates, blocks: GeneMatrices, weight: Float[Tensor, ""], prior: Float[Tensor, "rows nonref"]) -> GeneMatrices:
+    """Cholesky factors of each gene's block of a precision, prior + w · information.
+
+    Parameters
+    ----------
+    coords
+        The coordinates.
+    blocks
+        Information of each group's genes.
+    weight
+        The likelihood weight w.
+    prior
+        Prior precision of each coordinate, (rows, F*).
+    """
+    return [cholesky(weight * info + torch.diag_embed(group.split(prior).flatten(1)), group.genes) for group, info in zip(coords.groups, blocks, strict=True)]
 
 
-def solve_blocks(coords: Coordinates, factors: list[Tensor], x: Tensor) -> list[Tensor]:
-    """Each group's blocks solved against its part of coordinates (rows, F*, S): (L_n, K·F*, S)."""
+def solve_blocks(coords: Coordinates, factors: GeneMatrices, x: Float[Tensor, "rows nonref sides"]) -> list[Float[Tensor, "_genes _size sides"]]:
+    """Each gene's block solved against its part of coordinates, from the blocks' Cholesky factors: (L_n, K·F*, S) for each group."""
     return [torch.cholesky_solve(group.split(x).flatten(1, 2), factor) for group, factor in zip(coords.groups, factors, strict=True)]
 
 
@@ -74,15 +127,26 @@ def solve_blocks(coords: Coordinates, factors: list[Tensor], x: Tensor) -> list[
 class CentredPreconditioner:
     """Gene blocks and a nuisance block, in coordinates where each day's intercept is that of the day's mean cell.
 
-    Without the shift every gene is coupled to the intercepts and through them to all others; with it the blocks are nearly all of Q.
+    Without the shift every gene is coupled to the intercepts and through them to all other genes; with it the blocks are nearly all of Q.
+
+    Attributes
+    ----------
+    coords
+        The coordinates.
+    factors
+        Cholesky factors of the genes' blocks.
+    nuisance
+        Cholesky factor of the nuisance block, (M·F*, M·F*).
+    shift
+        Day means of the coordinates' features, (rows, D); 0 in nuisance rows.
     """
 
     coords: Coordinates
-    factors: list[Tensor]
-    nuisance: Tensor
-    shift: Tensor  # (rows, D): day means of the coordinates' features; 0 in nuisance rows
+    factors: GeneMatrices
+    nuisance: Float[Tensor, "size size"]
+    shift: Float[Tensor, "rows days"]
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Float[Tensor, "rows nonref sides"]) -> Float[Tensor, "rows nonref sides"]:
         """An approximation of Q⁻¹ x."""
         rows, f, s = x.shape
         start, days = self.coords.nuisance.start, slice(self.coords.nuisance.start, self.coords.nuisance.start + self.coords.n_days)
@@ -94,25 +158,60 @@ class CentredPreconditioner:
         return torch.cat([out[:start], nuisance[: self.coords.n_days] - back, nuisance[self.coords.n_days :]])
 
 
-def centred_preconditioner(design: CellDesign, coords: Coordinates, found: Pass, weight: Tensor, prior: Tensor) -> CentredPreconditioner:
-    """Build the preconditioner at a pass."""
+def centred_preconditioner(
+    design: CellDesign, coords: Coordinates, found: Pass, weight: Float[Tensor, ""], prior: Float[Tensor, "rows nonref"]
+) -> CentredPreconditioner:
+    """Build the preconditioner at a pass over the cells.
+
+    Parameters
+    ----------
+    design
+        Design matrices of the cells.
+    coords
+        The coordinates.
+    found
+        The pass.
+    weight
+        The likelihood weight w.
+    prior
+        Prior precision of each coordinate, (rows, F*).
+    """
     shift = day_means(design, coords)
-    blocks = centred_information(coords, shift, found.blocks, found.by_guide, found.by_day)
-    factors = factor_blocks(blocks, weight, [group.split(prior) for group in coords.groups])
-    nuisance = torch.linalg.cholesky(weight * found.nuisance + torch.diag(prior[coords.nuisance].flatten()))
+    factors = factor_blocks(coords, centred_information(coords, shift, found.blocks, found.by_guide, found.by_day), weight, prior)
+    nuisance = cholesky(weight * found.nuisance + torch.diag(prior[coords.nuisance].flatten()))
     return CentredPreconditioner(coords=coords, factors=factors, nuisance=nuisance, shift=shift)
 
 
-def day_means(design: CellDesign, coords: Coordinates) -> Tensor:
-    """The mean of each coordinate's feature over the cells of each day, (rows, D); 0 in nuisance rows."""
+def day_means(design: CellDesign, coords: Coordinates) -> Float[Tensor, "rows days"]:
+    """Mean of each coordinate's feature over the cells of each day, (rows, D); 0 in nuisance rows."""
     carried, d = design.carried, coords.n_days
     by_day = torch.zeros(carried.numel() + design.n_nuisance, d, dtype=torch.float64, device=carried.device)
     by_day[: carried.numel()] = (torch.eye(d, dtype=torch.float64, device=carried.device) * carried.unsqueeze(-1)).flatten(0, 1)
     return coords.from_columns @ by_day
 
 
-def centred_information(coords: Coordinates, shift: Tensor, blocks: list[Tensor], by_guide: Tensor, by_day: Tensor) -> list[Tensor]:
-    """Each gene's Σ_i (x_i − x̄_day)(x_i − x̄_day)' ⊗ W_i from the uncentred `blocks` and the sums of W by guide and day (G, D, P) and day (D, P)."""
+def centred_information(
+    coords: Coordinates,
+    shift: Float[Tensor, "rows days"],
+    blocks: GeneMatrices,
+    by_guide: Float[Tensor, "guides days packed"],
+    by_day: Float[Tensor, "days packed"],
+) -> GeneMatrices:
+    """Each gene's information about the day means, Σ_i (x_i − x̄_day)(x_i − x̄_day)' ⊗ W_i over cells i.
+
+    Parameters
+    ----------
+    coords
+        The coordinates.
+    shift
+        The day means x̄, from `day_means`.
+    blocks
+        Each gene's Σ_i x_i x_i' ⊗ W_i.
+    by_guide
+        Sums of the packed W_i over the cells of each guide and day, (G, D, P).
+    by_day
+        Sums of the packed W_i over the cells of each day, (D, P).
+    """
     out = []
     for group, info in zip(coords.groups, blocks, strict=True):
         mean = group.split(shift)  # (L, K, D)

@@ -1,60 +1,86 @@
-"""What is lost by looking at one gene at a time: each gene's marginal covariance under the joint Gaussian of all coordinates.
+"""Each gene's marginal covariance under the joint Gaussian of all coordinates, not only given everything else.
 
-The joint precision is Q = prior + w · information. A gene's block of it, inverted, is its covariance *given all else*; errors are then too small by
-as much as genes, intercepts and the burden share information. With x the genes' coordinates and ν the nuisance columns, the marginal covariance of
-gene ℓ is, by the law of total variance,
+The joint precision is Q = prior + w · information. A gene's block of it, inverted, is the gene's covariance *given everything else*; its standard
+errors are too small where genes, intercepts and the burden share information. With x the genes' coordinates and ν the nuisance columns, the
+marginal covariance of gene ℓ is, by the decomposition of the variance into conditional parts,
 
     Σ_ℓ = Q_ℓℓ⁻¹  +  Q_ℓℓ⁻¹ Cov(Σ_{m≠ℓ} Q_ℓm x_m | ν) Q_ℓℓ⁻¹  +  X_ℓ Cov(ν) X_ℓ',    X = Q_xx⁻¹ Q_xν,  Cov(ν) = (Q_νν − Q_νx X)⁻¹.
 
-The last term is exact, one solve for each nuisance column; the middle one, small, is an average over `n_probes` exact draws x ~ N(0, Q_xx⁻¹), one solve
-each (Sidén, Lindgren, Bolin and Villani 2018, "Efficient covariance approximations for large sparse precision matrices"). Small screens are inverted whole.
+The last term is exact, with one solve for each nuisance column. The middle one, which is small, is a Rao-Blackwellised average over up to `n_probes`
+exact draws x ~ N(0, Q_xx⁻¹), with one solve each (Sidén, Lindgren, Bolin and Villani 2018, "Efficient covariance approximations for large sparse
+precision matrices"). On small screens the joint precision is inverted as a whole.
 """
 
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from hierarchy.coordinates import GeneMatrices
 from hierarchy.inference.curvature import Pass, cholesky_packed, pull_back
-from hierarchy.inference.linear import Precision, conjugate_gradient, factor_blocks, solve_blocks
-from hierarchy.inference.natural import NaturalProblem
+from hierarchy.inference.linear import Precision, cholesky, conjugate_gradient, factor_blocks, solve_blocks
+from hierarchy.problem import Problem
 
-DENSE_LIMIT = 1_000  # unknowns up to which the joint covariance is formed whole
+DENSE_LIMIT = 1_000  # unknowns up to which the joint covariance is computed as a whole
 ITERATIONS = 14
-PROBE_ERROR = 0.007  # relative error of an SD that more probes are not spent on
-BATCH = 16  # probes between looks at it
-CHUNK_NUMBERS = 6_000_000  # cells × free fates × right-hand sides held at once
+PROBE_ERROR = 0.007  # relative error of an SD below which no more probes are drawn
+BATCH = 16  # probes between two estimates of that error
+CHUNK_NUMBERS = 6_000_000  # cells × non-reference fates × right-hand sides held at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Marginals:
-    """Marginal covariances: of each group's genes (L_n, K·F*, K·F*), and of the nuisance columns (M·F*, M·F*)."""
+    """Marginal covariances.
 
-    blocks: list[Tensor]
-    nuisance: Tensor
+    Attributes
+    ----------
+    blocks
+        Covariances of each group's genes, (L_n, K·F*, K·F*) each.
+    nuisance
+        Covariance of the nuisance columns, (M·F*, M·F*).
+    """
+
+    blocks: GeneMatrices
+    nuisance: Float[Tensor, "size size"]
 
 
-def marginal_covariances(problem: NaturalProblem, found: Pass, weight: Tensor, log_scale: Tensor, *, generator: torch.Generator) -> Marginals:
-    """Marginal covariances at the information of a pass."""
+def marginal_covariances(
+    problem: Problem, found: Pass, weight: Float[Tensor, ""], prior: Float[Tensor, "rows nonref"], *, generator: torch.Generator
+) -> Marginals:
+    """Marginal covariances at the information of a pass over the cells.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    found
+        The pass.
+    weight
+        The likelihood weight w.
+    prior
+        Prior precision of each coordinate, (rows, F*).
+    generator
+        For the probes.
+    """
     coords = problem.coords
-    prior = problem.prior(log_scale)
     precision = Precision(design=problem.design, coords=coords, curvature=found.curvature, weight=weight, prior=prior)
-    if coords.n_rows * coords.n_free <= DENSE_LIMIT:
+    if coords.n_rows * coords.n_nonref <= DENSE_LIMIT:
         return _dense(problem, precision, found)
-    factors = factor_blocks(found.blocks, weight, [group.split(prior) for group in coords.groups])
+    factors = factor_blocks(coords, found.blocks, weight, prior)
     genes = _GenesOnly(problem=problem, precision=precision, factors=factors)
     nuisance, response = _nuisance(genes, found)
-    shared = torch.linalg.cholesky(nuisance)
+    shared = cholesky(nuisance)
     blocks = []
     for factor, between, x in zip(factors, _between_genes(genes, generator), response, strict=True):
-        spread = x @ shared
-        blocks.append(torch.cholesky_inverse(factor) + between + spread @ spread.transpose(1, 2))
+        root = x @ shared
+        blocks.append(torch.cholesky_inverse(factor) + between + root @ root.transpose(1, 2))
     return Marginals(blocks=blocks, nuisance=nuisance)
 
 
-def _dense(problem: NaturalProblem, precision: Precision, found: Pass) -> Marginals:
+def _dense(problem: Problem, precision: Precision, found: Pass) -> Marginals:
     coords = problem.coords
-    rows, f = coords.n_rows, coords.n_free
+    rows, f = coords.n_rows, coords.n_nonref
     n = rows * f
     joint = torch.cat(
         [
@@ -64,10 +90,10 @@ def _dense(problem: NaturalProblem, precision: Precision, found: Pass) -> Margin
         1,
     )
     start = coords.nuisance.start * f
-    seen = _seen(problem)
-    joint[start:, :start], joint[:start, start:] = seen @ joint[start:, :start], joint[:start, start:] @ seen
+    identified = _identified(problem)
+    joint[start:, :start], joint[:start, start:] = identified @ joint[start:, :start], joint[:start, start:] @ identified
     joint[start:, start:] = precision.weight * found.nuisance + torch.diag(precision.prior[coords.nuisance].flatten())  # in float64
-    covariance = torch.cholesky_inverse(torch.linalg.cholesky((joint + joint.T) / 2))
+    covariance = torch.cholesky_inverse(cholesky((joint + joint.T) / 2))
     blocks = []
     for group in coords.groups:
         size = group.n_coords * f
@@ -80,9 +106,9 @@ def _dense(problem: NaturalProblem, precision: Precision, found: Pass) -> Margin
 class _GenesOnly:
     """Q_xx, the precision of the genes given the nuisance columns, with its solve."""
 
-    problem: NaturalProblem
+    problem: Problem
     precision: Precision
-    factors: list[Tensor]
+    factors: GeneMatrices
 
     def __call__(self, x: Tensor) -> Tensor:
         out = self.precision(x)
@@ -100,7 +126,7 @@ class _GenesOnly:
 def _nuisance(genes: _GenesOnly, found: Pass) -> tuple[Tensor, list[Tensor]]:
     """Cov(ν) (M·F*, M·F*), and X for each group's genes, (L_n, K·F*, M·F*)."""
     coords, precision = genes.problem.coords, genes.precision
-    f, m = coords.n_free, coords.n_nuisance * coords.n_free
+    f, m = coords.n_nonref, coords.n_nuisance * coords.n_nonref
     schur = precision.weight * found.nuisance + torch.diag(precision.prior[coords.nuisance].flatten())
     responses, reductions = [], []
     for unit in torch.eye(m, dtype=torch.float64, device=schur.device).split(_width(genes.problem)):
@@ -111,17 +137,17 @@ def _nuisance(genes: _GenesOnly, found: Pass) -> tuple[Tensor, list[Tensor]]:
         response = genes.solve(column)
         reductions.append(precision(response)[coords.nuisance].reshape(m, -1))
         responses.append(response)
-    seen = _seen(genes.problem)
-    schur = schur - seen @ torch.cat(reductions, 1) @ seen
+    identified = _identified(genes.problem)
+    schur = schur - identified @ torch.cat(reductions, 1) @ identified
     joint = torch.cat(responses, -1)
-    return torch.cholesky_inverse(torch.linalg.cholesky((schur + schur.T) / 2)), [group.split(joint).flatten(1, 2) for group in coords.groups]
+    return torch.cholesky_inverse(cholesky((schur + schur.T) / 2)), [group.split(joint).flatten(1, 2) for group in coords.groups]
 
 
-def _seen(problem: NaturalProblem) -> Tensor:
-    """The projection (M·F*, M·F*) on what the data see of the nuisance columns.
+def _identified(problem: Problem) -> Tensor:
+    """The projection (M·F*, M·F*) on the directions of the nuisance columns that the data identify.
 
-    Adding a constant to all days and taking it from all replicates changes nothing: only the priors know of that direction, and float32
-    products of order w·N must not.
+    A constant added to all days and subtracted from all replicates changes no predictor. Only the priors determine that direction, and
+    round-off of float32 products of order w·N must not enter it.
     """
     coords = problem.coords
     direction = torch.ones(coords.n_nuisance, dtype=torch.float64, device=coords.packed.device)
@@ -129,11 +155,11 @@ def _seen(problem: NaturalProblem) -> Tensor:
     direction[-1] = 0.0
     direction = direction / direction.norm()
     own = torch.eye(coords.n_nuisance, dtype=torch.float64, device=direction.device) - torch.outer(direction, direction)
-    return torch.kron(own, torch.eye(coords.n_free, dtype=torch.float64, device=direction.device))
+    return torch.kron(own, torch.eye(coords.n_nonref, dtype=torch.float64, device=direction.device))
 
 
 def _between_genes(genes: _GenesOnly, generator: torch.Generator) -> list[Tensor]:
-    """The middle term for each group's genes, averaged over draws: batches of them until the errors are known to `PROBE_ERROR`, or all."""
+    """The middle term for each group's genes, averaged over batches of draws until its error is below `PROBE_ERROR`, or over all draws."""
     problem, coords = genes.problem, genes.problem.coords
     total = [torch.zeros_like(factor) for factor in genes.factors]
     given_all = sum(torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2).sum() for factor in genes.factors)
@@ -147,16 +173,16 @@ def _between_genes(genes: _GenesOnly, generator: torch.Generator) -> list[Tensor
             out += own @ own.transpose(1, 2)
         done += noise.shape[-1]
         share = float(sum(out.diagonal(dim1=1, dim2=2).sum() for out in total) / done / given_all)
-        if done >= 8 and share / (2 * done) ** 0.5 < PROBE_ERROR:  # an SD's relative error: half the variance's share × √(2/draws)
+        if done >= 8 and share / (2 * done) ** 0.5 < PROBE_ERROR:  # relative error of an SD: half the share of the variance × √(2/draws)
             break
     return [out / done for out in total]
 
 
-def _noise(problem: NaturalProblem, precision: Precision, s: int, generator: torch.Generator) -> Tensor:
-    """Draws from N(0, Q), (rows, F*, s): prior^½ ε and the pull-back of cell noise with covariance w W."""
+def _noise(problem: Problem, precision: Precision, s: int, generator: torch.Generator) -> Tensor:
+    """Draws from N(0, Q), (rows, F*, s): prior^½ ε plus the pull-back of noise of the cells with covariance w W."""
     design, coords = problem.design, problem.coords
     packed, curvature = coords.packed, precision.curvature
-    n, f = len(curvature), coords.n_free
+    n, f = len(curvature), coords.n_nonref
     device = curvature.device
     eps = torch.randn(n, f, s, generator=generator, dtype=curvature.dtype, device=device)
     factor = cholesky_packed(curvature, packed)
@@ -166,7 +192,7 @@ def _noise(problem: NaturalProblem, precision: Precision, s: int, generator: tor
     return precision.weight.sqrt() * pulled + precision.prior.sqrt().unsqueeze(-1) * own
 
 
-def _width(problem: NaturalProblem) -> int:
-    """Right-hand sides done at once, so that memory stays bounded."""
-    n, f = problem.design.prob.shape[0], problem.coords.n_free
+def _width(problem: Problem) -> int:
+    """Number of right-hand sides solved at once, so that memory stays bounded."""
+    n, f = problem.design.prob.shape[0], problem.coords.n_nonref
     return max(1, min(256, CHUNK_NUMBERS // (n * f)))

@@ -1,122 +1,146 @@
 """Natural-gradient variational inference of the gene-block family.
 
-The family is a Gaussian over each gene's coordinates and over the nuisance columns. Its natural-gradient step of length one
-sets every precision to prior + w · E[information] and moves the means by Q⁻¹ E[gradient] (Khan and Rue 2023, eq. 4): Newton's method with
-expectations in place of values. Expectations over a cell are low-dimensional and done by cubature, so a step has no noise; the scales
-(Fisher scoring of their marginal posterior) and the weight w (Pearson dispersion) move in the same step.
+The family is a Gaussian over each gene's coordinates and over the nuisance columns. A natural-gradient step of length one is
+
+    Q ← prior precision + w · E[information],    mean ← mean + Q⁻¹ E[gradient of the log joint]
+
+(Khan and Lin 2017; Khan and Rue 2023, equation 4): Newton's method with expectations in place of values. Expectations over a cell are
+low-dimensional and done by cubature, so a step has no Monte Carlo noise. The scales (Fisher scoring of their marginal posterior) and the
+weight w (Pearson dispersion) move in the same step.
 """
 
+import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from data_prep.errors import InputError
-from hierarchy.cells import CellDesign
-from hierarchy.coordinates import Coordinates
+from hierarchy.coordinates import GeneMatrices
+from hierarchy.inference.base import Status
 from hierarchy.inference.curvature import Pass, pass_over_cells
-from hierarchy.inference.linear import Precision, centred_preconditioner, conjugate_gradient, definite
-from hierarchy.inference.scales import climb, gene_posteriors, half_normal_scales
-from hierarchy.settings import FitSettings, Priors
+from hierarchy.inference.gene_likelihood import GeneLikelihood, gene_posteriors
+from hierarchy.inference.linear import NotDefinite, Precision, centred_preconditioner, conjugate_gradient
+from hierarchy.inference.scales import climb, half_normal_scales
+from hierarchy.problem import Problem
 
 STEP_TOLERANCE = 2e-3  # RMS change of the means in posterior SDs
 SCALE_TOLERANCE = 2e-3  # largest change of a log scale
 UNDAMPED_STEPS = 8
 WEIGHT_TOLERANCE = 5e-4  # relative change of w
+LONGEST_STEP = 4.0  # of a coordinate's mean, in log-odds: far from the optimum the quadratic expansion does not hold
+SOLVE_ITERATIONS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NaturalState:
-    """Where the steps are: all that a checkpoint holds.
+    """The state after a number of steps: everything that a checkpoint holds.
 
-    `mean` (rows, F*); `covariance` each group's (L_n, K·F*, K·F*) blocks, None before the first step; `log_scale` (F*, D + 1).
+    Attributes
+    ----------
+    mean
+        Posterior means of the coordinates, (rows, F*).
+    log_scale
+        Logarithms of the scales, (F*, D + 1).
+    weight
+        The likelihood weight w.
+    covariance
+        Posterior covariances of each group's genes; None before the first step.
+    step
+        Number of steps taken.
+    status
+        How the fit ends if no further step is taken.
+    genes
+        Positions of the genes where a step failed.
+    elbo
+        The ELBO before each step, at that step's weight.
+    moved
+        RMS change of the means in each step, in posterior SDs.
+    weights
+        w before each step.
     """
 
-    mean: Tensor
-    log_scale: Tensor
-    weight: Tensor
-    covariance: list[Tensor] | None = None
+    mean: Float[Tensor, "rows nonref"]
+    log_scale: Float[Tensor, "nonref scales"]
+    weight: Float[Tensor, ""]
+    covariance: GeneMatrices | None = None
     step: int = 0
-    converged: bool = False
+    status: Status = "step_limit"
+    genes: list[int] = field(default_factory=list)
     elbo: list[float] = field(default_factory=list)
     moved: list[float] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
 
+    def parts(self) -> dict[str, Any]:
+        """The state by name, for a checkpoint."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class NaturalProblem:
-    """What the steps need and never change."""
+    def restored(self, parts: Any) -> "NaturalState | None":
+        """The state of a checkpoint's `parts`, on the device of this first state; None where their types or shapes differ from its own."""
+        if not isinstance(parts, dict) or parts.keys() != self.parts().keys():
+            return None
+        for name in ("mean", "log_scale", "weight"):
+            value, like = parts[name], getattr(self, name)
+            if not isinstance(value, Tensor) or value.shape != like.shape or value.dtype != like.dtype or not bool(value.isfinite().all()):
+                return None
+        covariance = parts["covariance"]
+        if covariance is not None and not (
+            isinstance(covariance, list) and all(isinstance(c, Tensor) and c.dtype == self.mean.dtype and c.ndim == 3 for c in covariance)
+        ):
+            return None
+        traces = [parts[name] for name in ("elbo", "moved", "weights")]
+        if not all(isinstance(values, list) and all(isinstance(v, float) for v in values) for values in traces):
+            return None
+        if type(parts["step"]) is not int or parts["status"] not in ("converged", "step_limit") or parts["genes"] != []:
+            return None
+        device = self.mean.device
+        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in parts.items()}
+        return NaturalState(**moved | {"covariance": None if covariance is None else [c.to(device) for c in covariance]})
 
-    design: CellDesign
-    coords: Coordinates
-    priors: Priors
-    settings: FitSettings
 
-    @property
-    def nuisance_prior(self) -> Tensor:
-        """1/s² of the nuisance rows, (M, F*): days, replicates, burden."""
-        p, coords = self.priors, self.coords
-        n_reps = coords.n_nuisance - coords.n_days - 1
-        scale = torch.tensor([p.alpha] * coords.n_days + [p.rep] * n_reps + [p.gamma], dtype=torch.float64, device=coords.packed.device)
-        return scale.pow(-2).unsqueeze(1).expand(-1, coords.n_free)
-
-    def prior(self, log_scale: Tensor) -> Tensor:
-        """1/s² of every coordinate, (rows, F*)."""
-        parts = [self.coords.prior_precision(g, log_scale).expand(g.genes.numel(), -1, -1) for g in self.coords.groups]
-        return self.coords.join(parts, self.nuisance_prior)
-
-
-def start(problem: NaturalProblem) -> NaturalState:
-    """No effects, each day's mean log-odds, modest scales."""
+def start(problem: Problem) -> NaturalState:
+    """The state before the first step: no effects, each day's mean log-odds, and scales of e^−1.2."""
     coords, design = problem.coords, problem.design
-    mean = torch.zeros(coords.n_rows, coords.n_free, dtype=torch.float64, device=design.prob.device)
+    mean = torch.zeros(coords.n_rows, coords.n_nonref, dtype=torch.float64, device=design.prob.device)
     day = design.nuisance[:, : coords.n_days]
     average = ((day.T @ design.prob).double() / day.sum(0).double().unsqueeze(1)).clamp_min(1e-6)
     mean[coords.nuisance][: coords.n_days] = (average[:, 1:] / average[:, :1]).log()
-    log_scale = torch.full((coords.n_free, coords.n_days + 1), -1.2, dtype=torch.float64, device=mean.device)
+    log_scale = torch.full((coords.n_nonref, coords.n_days + 1), -1.2, dtype=torch.float64, device=mean.device)
     fixed = problem.settings.likelihood_weight
     weight = torch.tensor(1.0 if fixed == "auto" else float(fixed), dtype=torch.float64, device=mean.device)
     return NaturalState(mean=mean, log_scale=log_scale, weight=weight)
 
 
-def dispersion_weight(problem: NaturalProblem, found: Pass) -> Tensor:
-    """w = 1/φ, φ the Pearson dispersion: the posterior mean of Σ (p − π)²/π over N·F*.
+def run_natural(problem: Problem, state: NaturalState, *, on_step: Callable[[NaturalState], None] = lambda _: None) -> NaturalState:
+    """Take steps until means, scales and weight no longer change, the maximum number of steps is reached, or a step fails."""
+    while state.status == "step_limit" and state.step < problem.settings.step_limit:
+        try:
+            state = natural_step(problem, state)
+        except torch.linalg.LinAlgError as error:
+            return replace(state, status="not_definite", genes=error.genes if isinstance(error, NotDefinite) else [])
+        if not math.isfinite(state.elbo[-1]):
+            return replace(state, status="not_finite")
+        on_step(state)
+    return state
 
-    Over the joint law of π and p the sum's mean is φ N F*. Averaging over the posterior is what the usual statistic at the
-    fitted π with N·F* less the effective parameters approximates; it stays right where φ is near 1 (one-hot fates).
-    """
-    return problem.design.prob.shape[0] * problem.coords.n_free / found.pearson
 
-
-def natural_step(problem: NaturalProblem, state: NaturalState) -> NaturalState:
-    """One natural-gradient step of everything."""
-    coords, design = problem.coords, problem.design
-    found = pass_over_cells(design, coords, state.mean, state.covariance)
-    weight = state.weight
-    if problem.settings.likelihood_weight == "auto":
-        weight = dispersion_weight(problem, found)
-    gene_mean = [group.split(state.mean).flatten(1) for group in coords.groups]
-    info = [weight * h for h in found.blocks]
-    linear = [
-        torch.einsum("lij,lj->li", h, m) + weight * group.split(found.gradient).flatten(1) for h, m, group in zip(info, gene_mean, coords.groups, strict=True)
-    ]
-    half_normal = half_normal_scales(coords, problem.priors)
-    log_scale = climb(coords, state.log_scale, half_normal, info, linear, 2)
-    climbed = (log_scale - state.log_scale).abs().max()
-    if state.step >= UNDAMPED_STEPS:  # with about as many coordinates as cells, scales and means can chase each other
-        log_scale = (log_scale + state.log_scale) / 2
-    covariance = gene_posteriors(coords, log_scale, info, linear)[1]
-    prior = problem.prior(log_scale)
-    gradient = weight * found.gradient - prior * state.mean
-    precision = Precision(design=design, coords=coords, curvature=found.curvature, weight=weight, prior=prior)
-    step = conjugate_gradient(precision, gradient.unsqueeze(-1), centred_preconditioner(design, coords, found, weight, prior), 6).squeeze(-1)
-    step = step * (4.0 / step.abs().max().clamp_min(4.0))  # far from the optimum the quadratic is not to be trusted
+def natural_step(problem: Problem, state: NaturalState) -> NaturalState:
+    """One natural-gradient step of means, covariances, scales and weight."""
+    coords = problem.coords
+    found = pass_over_cells(problem.design, coords, state.mean, state.covariance)
+    weight = dispersion_weight(problem, found) if problem.settings.likelihood_weight == "auto" else state.weight
+    likelihood = GeneLikelihood.at_pass(coords, found, weight, state.mean)
+    log_scale, climbed = _scale_step(problem, state, likelihood)
+    covariance = gene_posteriors(coords, log_scale, likelihood).covariance
+    step = _mean_step(problem, state, found, weight, problem.prior(log_scale))
     in_sd = [(group.split(step).flatten(1).square() / cov.diagonal(dim1=-2, dim2=-1)).flatten() for group, cov in zip(coords.groups, covariance, strict=True)]
     moved = torch.cat(in_sd).mean().sqrt()
     change = torch.stack([moved / STEP_TOLERANCE, climbed / SCALE_TOLERANCE, (weight / state.weight - 1).abs() / WEIGHT_TOLERANCE])
     bound = elbo(problem, state, found, covariance)
-    moved_, bound_, largest, was = torch.stack([moved, bound, change.max(), state.weight]).tolist()  # the step's one word to the host
+    moved_, bound_, largest, was = torch.stack([moved, bound, change.max(), state.weight]).tolist()  # one transfer to the host for each step
     return replace(
         state,
         mean=state.mean + step,
@@ -124,15 +148,55 @@ def natural_step(problem: NaturalProblem, state: NaturalState) -> NaturalState:
         weight=weight,
         covariance=covariance,
         step=state.step + 1,
-        converged=largest < 1.0 and state.covariance is not None,
+        status="converged" if largest < 1.0 and state.covariance is not None else "step_limit",
         elbo=[*state.elbo, bound_],
         moved=[*state.moved, moved_],
         weights=[*state.weights, was],
     )
 
 
-def elbo(problem: NaturalProblem, state: NaturalState, found: Pass, covariance: list[Tensor]) -> Tensor:
-    """w E[log L] − KL(posterior ‖ prior) at the state's means, scales and weight (scales at their point)."""
+def dispersion_weight(problem: Problem, found: Pass) -> Float[Tensor, ""]:
+    """w = 1/φ, with the Pearson dispersion φ = E[Σ (p − π)²/π] / (N·F*) over cells and fates, E the posterior mean.
+
+    Under the joint distribution of π and p the sum has expectation φ·N·F*. The usual statistic takes the fitted π and N·F* less the number of
+    parameters (McCullagh and Nelder 1989, section 4.5), which the posterior mean approximates; it stays valid where φ is near 1 (one-hot fates).
+    """
+    return problem.design.prob.shape[0] * problem.coords.n_nonref / found.pearson
+
+
+def _scale_step(problem: Problem, state: NaturalState, likelihood: GeneLikelihood) -> tuple[Tensor, Tensor]:
+    """The next log scales (F*, D + 1), and the largest change before damping."""
+    log_scale = climb(problem.coords, state.log_scale, half_normal_scales(problem.coords, problem.priors), likelihood, 2)
+    climbed = (log_scale - state.log_scale).abs().max()
+    if state.step >= UNDAMPED_STEPS:  # with about as many coordinates as cells, scales and means can oscillate
+        log_scale = (log_scale + state.log_scale) / 2
+    return log_scale, climbed
+
+
+def _mean_step(problem: Problem, state: NaturalState, found: Pass, weight: Tensor, prior: Tensor) -> Tensor:
+    """Change of the means (rows, F*)."""
+    coords, design = problem.coords, problem.design
+    gradient = weight * found.gradient - prior * state.mean
+    precision = Precision(design=design, coords=coords, curvature=found.curvature, weight=weight, prior=prior)
+    preconditioner = centred_preconditioner(design, coords, found, weight, prior)
+    step = conjugate_gradient(precision, gradient.unsqueeze(-1), preconditioner, SOLVE_ITERATIONS).squeeze(-1)
+    return step * (LONGEST_STEP / step.abs().max().clamp_min(LONGEST_STEP))
+
+
+def elbo(problem: Problem, state: NaturalState, found: Pass, covariance: GeneMatrices) -> Float[Tensor, ""]:
+    """w E[log L] − KL(posterior ‖ prior) at the state's means, scales and weight, with the scales fixed at their values.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    state
+        The state, before its step.
+    found
+        The pass over the cells at the state.
+    covariance
+        Covariances after the step, for a first state that has none.
+    """
     coords = problem.coords
     prior = problem.prior(state.log_scale)
     total = state.weight * found.log_lik - 0.5 * (prior * state.mean.square()).sum() + 0.5 * prior.log().sum()
@@ -142,17 +206,3 @@ def elbo(problem: NaturalProblem, state: NaturalState, found: Pass, covariance: 
     q = state.weight * found.nuisance + torch.diag(prior[coords.nuisance].flatten())
     cov = torch.linalg.inv(q)
     return total + 0.5 * (torch.linalg.slogdet(cov)[1] - (prior[coords.nuisance].flatten() * cov.diagonal()).sum() + len(cov))
-
-
-@definite()
-def run_natural(problem: NaturalProblem, state: NaturalState, *, on_step: Callable[[NaturalState], None] = lambda _: None) -> NaturalState:
-    """Steps until means, scales and weight stand still, or the limit."""
-    while not state.converged and state.step < problem.settings.step_limit:
-        state = natural_step(problem, state)
-        if not torch.isfinite(torch.tensor(state.elbo[-1])):
-            raise InputError(
-                f"the ELBO is not finite after step {state.step}: the fit diverged. "
-                "Try a fixed likelihood_weight (1 is the mildest), and look for fates with almost no probability."
-            )
-        on_step(state)
-    return state

@@ -1,63 +1,97 @@
-"""Errors that are robust to noise which cells share, and to a wrong likelihood: the sandwich.
+"""Sandwich errors: robust to noise that cells share, and to a wrong likelihood.
 
-The posterior's errors hold when cells are independent given the model, with one dispersion. Replicates differ by more than their
-intercept, and fate probabilities smoothed over a neighbour graph are correlated between cells; then the gradient of the
-log-likelihood varies more than its curvature says. With each gene's covariance Σ, prior precision P and
+The posterior's standard errors are calibrated where cells are independent given the model, with one dispersion. Replicates differ by more than their
+intercept, and fate probabilities smoothed over a neighbour graph are correlated between cells; the gradient of the log-likelihood then varies
+more than its curvature implies. With each gene's covariance Σ, prior precision P and
 
     M = Σ_clusters s_c s_c',   s_c = Σ_{i in c} w (x_i − x̄_day) ⊗ (p_i − π_i)
 
-the robust covariance is Σ (P + M) Σ; where the model is right M is the information and it is Σ again. M is taken about the days'
-means, as the intercepts take up what all cells share, and is brought to the information that a gene has beside all others by the
-factor that its expected value is (C/(C − 1) for C clusters; Liang and Zeger 1986, White 1982).
+the robust covariance is Σ (P + M) Σ (White 1982; Liang and Zeger 1986); where the model is right, M estimates the information and the result is Σ
+again. M is taken about the days' means, because the intercepts absorb what all cells share. It is then scaled from the information of a gene taken
+alone to the gene's information beside all others, by the matrix that does so for M's expected value. With C clusters it is multiplied by C/(C − 1).
 """
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from data_prep.errors import InputError, warn
+from hierarchy.coordinates import GeneMatrices
 from hierarchy.inference.curvature import Pass, information, pull_back
-from hierarchy.inference.linear import centred_information, day_means
-from hierarchy.inference.natural import NaturalProblem
+from hierarchy.inference.linear import centred_information, cholesky, day_means
+from hierarchy.problem import Problem
 
 FEW_CLUSTERS = 20
-CHUNK_NUMBERS = 20_000_000  # cells × free fates × clusters held at once
+CHUNK_NUMBERS = 20_000_000  # cells × non-reference fates × clusters held at once
 
 
-def robust_covariances(problem: NaturalProblem, found: Pass, weight: Tensor, prior: Tensor, covariances: list[Tensor], cluster: Tensor | None) -> list[Tensor]:
-    """Robust covariances of each group's genes, (L_n, K·F*, K·F*), from their marginal ones; `cluster` (N,) codes or None for each cell alone."""
+def check_clusters(cluster: Int[Tensor, " cells"] | None) -> None:
+    """Raise unless there are two clusters or more, and warn where they are few."""
+    if cluster is None:
+        return
+    count = int(cluster.max()) + 1
+    if count < 2:
+        raise InputError("all cells are in one cluster, but sandwich errors need at least two clusters.", "keys.cluster")
+    if count < FEW_CLUSTERS:
+        uncertainty = 100 / (2 * count) ** 0.5
+        warn(
+            f"sandwich errors are based on only {count} clusters, so they are themselves uncertain by about {uncertainty:.0f} %.",
+            "keys.cluster",
+            "se",
+        )
+
+
+def robust_covariances(
+    problem: Problem, found: Pass, weight: Float[Tensor, ""], prior: Float[Tensor, "rows nonref"], covariances: GeneMatrices
+) -> GeneMatrices:
+    """Robust covariances of each group's genes, by the clusters of `FateData.cluster`, or with each cell a cluster of its own where it is None.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    found
+        A pass over the cells at the posterior.
+    weight
+        The likelihood weight w.
+    prior
+        Prior precision of each coordinate, (rows, F*).
+    covariances
+        Marginal covariances of each group's genes.
+
+    Returns
+    -------
+    list of torch.Tensor
+        (L_n, K·F*, K·F*) for each group.
+    """
     coords = problem.coords
     shift = day_means(problem.design, coords)
     expected = centred_information(coords, shift, found.blocks, found.by_guide, found.by_day)
-    seen = _by_cell(problem, found, shift) if cluster is None else _by_cluster(problem, found, shift, cluster)
-    # residuals at the fit are smaller than about the truth: by the same factor as their Pearson sums
+    cluster = problem.data.cluster
+    observed = _by_cell(problem, found, shift) if cluster is None else _by_cluster(problem, found, shift, cluster)
+    # residuals about the fit are smaller than about the truth, by the same factor as their Pearson sums
     fitted = problem.design.prob - torch.cat([-found.residual.sum(1, keepdim=True), found.residual], 1)
     plug_in = ((problem.design.prob - fitted).square() / fitted.clamp_min(1e-12)).sum(dtype=torch.float64)
     scale = weight.square() * found.pearson / plug_in
     out = []
-    for group, cov, bread, meat in zip(coords.groups, covariances, expected, seen, strict=True):
+    for group, cov, bread, meat in zip(coords.groups, covariances, expected, observed, strict=True):
         own = torch.diag_embed(group.split(prior).flatten(1))
-        to_marginal = _root(torch.cholesky_inverse(torch.linalg.cholesky(cov)) - own) @ _root(weight * bread, inverse=True)
+        to_marginal = _root(torch.cholesky_inverse(cholesky(cov, group.genes)) - own) @ _root(weight * bread, inverse=True)
         out.append(cov @ (own + scale * to_marginal @ meat @ to_marginal.transpose(1, 2)) @ cov)
     return out
 
 
-def _by_cell(problem: NaturalProblem, found: Pass, shift: Tensor) -> list[Tensor]:
+def _by_cell(problem: Problem, found: Pass, shift: Tensor) -> GeneMatrices:
     """Σ_i s_i s_i' for w = 1."""
-    upper = torch.triu_indices(problem.coords.n_free, problem.coords.n_free, device=shift.device)
+    upper = problem.coords.upper
     square = found.residual[:, upper[0]] * found.residual[:, upper[1]]
     return centred_information(problem.coords, shift, *information(problem.design, problem.coords, square))
 
 
-def _by_cluster(problem: NaturalProblem, found: Pass, shift: Tensor, cluster: Tensor) -> list[Tensor]:
+def _by_cluster(problem: Problem, found: Pass, shift: Tensor, cluster: Tensor) -> GeneMatrices:
     """Σ_c s_c s_c' for w = 1."""
     coords, (n, f) = problem.coords, found.residual.shape
     count = int(cluster.max()) + 1
-    if count < 2:
-        raise InputError("all cells are in one cluster: a sandwich needs at least two (--cluster-key).")
-    if count < FEW_CLUSTERS:
-        warn(
-            f"there are only {count} clusters: sandwich errors rest on so many numbers and are themselves uncertain by about {100 / (2 * count) ** 0.5:.0f} %."
-        )
     days = slice(coords.nuisance.start, coords.nuisance.start + coords.n_days)
     total = [shift.new_zeros(len(g.genes), g.n_coords * f, g.n_coords * f) for g in coords.groups]
     width = max(1, CHUNK_NUMBERS // (n * f))

@@ -1,59 +1,74 @@
 """The scales τ, σ_time, σ_guide: their marginal posterior given Gaussian summaries of each gene's likelihood.
 
-Gene ℓ's summary is exp(r'x − x'Hx/2). Given scales s its coordinates x are Gaussian with precision Q = P(s) + H and mean Q⁻¹r, and
-its evidence is Z_ℓ(s) = |P|^½ |Q|^−½ exp(r'Q⁻¹r/2). The log posterior of log s is Σ_ℓ log Z_ℓ + log prior + the Jacobian Σ log s.
+The log posterior of log s is Σ_ℓ log Z_ℓ(s) + log prior + Σ log s, with the evidence Z_ℓ of gene ℓ from `gene_posteriors` and the Jacobian of the
+logarithm. It is maximised by Fisher scoring, as in restricted maximum likelihood for variance components (Harville 1977), and approximated by
+a Gaussian at its mode (Rue, Martino and Chopin 2009); `GeneBlock.scale_nodes` corrects that Gaussian by importance weights.
 """
 
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from hierarchy.coordinates import Coordinates
+from hierarchy.inference.gene_likelihood import GeneLikelihood, GenePosteriors, gene_posteriors
 from hierarchy.settings import Priors
+
+MAX_STEPS, LONGEST_STEP = 20, 0.7  # of Fisher scoring to the mode; the longest step in log s
+LOWEST, HIGHEST = -9.0, 5.0  # of log s
+WIDTH = 0.05  # of the central differences for the Hessian, in log s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ScalePosterior:
-    """log s as a Gaussian over (F*, D + 1): columns τ, σ_time for each step, σ_guide."""
+class Gaussian:
+    """A Gaussian over a matrix of numbers.
 
-    mean: Tensor
-    covariance: Tensor
+    Attributes
+    ----------
+    mean
+        Mean, (rows, columns).
+    covariance
+        Covariance of the flattened numbers, (rows·columns, rows·columns).
+    """
+
+    mean: Float[Tensor, "rows columns"]
+    covariance: Float[Tensor, "rows*columns rows*columns"]
 
 
-def half_normal_scales(coords: Coordinates, priors: Priors) -> Tensor:
-    """The half-normal scale of each scale's prior, (F*, D + 1)."""
+def half_normal_scales(coords: Coordinates, priors: Priors) -> Float[Tensor, "nonref scales"]:
+    """The half-normal scale of the prior of each scale, (F*, D + 1)."""
     own = [priors.tau] + [priors.time] * (coords.n_days - 1) + [priors.guide]
-    return torch.tensor(own, dtype=torch.float64, device=coords.packed.device).expand(coords.n_free, -1)
+    return torch.tensor(own, dtype=torch.float64, device=coords.packed.device).expand(coords.n_nonref, -1)
 
 
-def gene_posteriors(coords: Coordinates, log_scale: Tensor, info: list[Tensor], linear: list[Tensor]) -> tuple[list[Tensor], list[Tensor], Tensor]:
-    """Each group's means (*batch, L_n, K·F*), covariances, and the log evidence summed over genes, at log scales (*batch, F*, D + 1)."""
-    means, covariances, evidence = [], [], log_scale.new_zeros(log_scale.shape[:-2])
-    for group, h, r in zip(coords.groups, info, linear, strict=True):
-        prior = coords.prior_precision(group, log_scale).flatten(-2).unsqueeze(-2)  # (*batch, 1, K·F*)
-        factor = torch.linalg.cholesky(h + torch.diag_embed(prior))
-        mean = torch.cholesky_solve(r.unsqueeze(-1), factor).squeeze(-1)
-        means.append(mean)
-        covariances.append(torch.cholesky_inverse(factor))
-        log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        evidence = evidence + (0.5 * prior.log().sum(-1) - log_det + 0.5 * (r * mean).sum(-1)).sum(-1)
-    return means, covariances, evidence
-
-
-def log_prior(log_scale: Tensor, half_normal: Tensor) -> Tensor:
-    """Log density of log s under half-normal priors on s, up to a constant."""
+def log_prior(log_scale: Float[Tensor, "*points nonref scales"], half_normal: Float[Tensor, "nonref scales"]) -> Float[Tensor, "*points"]:
+    """Log density of log s under half-normal priors on s, Σ log s − s²/(2 h²), up to a constant."""
     return (log_scale - 0.5 * (2 * log_scale).exp() / half_normal.square()).sum((-1, -2))
 
 
-def score_and_information(coords: Coordinates, log_scale: Tensor, half_normal: Tensor, means: list[Tensor], covariances: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """d log posterior / d log s, and the diagonal of its Fisher information, (F*, D + 1) each.
+def score_and_information(
+    coords: Coordinates, log_scale: Float[Tensor, "nonref scales"], half_normal: Float[Tensor, "nonref scales"], genes: GenePosteriors
+) -> tuple[Float[Tensor, "nonref scales"], Float[Tensor, "nonref scales"]]:
+    """Derivative of the log posterior in log s, and the diagonal of its Fisher information.
 
-    With κ = 1 − Var(x)/s² the part of a coordinate that the data know, the score is Σ (E x²/s² − 1) and the information 2 Σ κ².
+    For a coordinate with prior variance s², E x²/s² − 1 is its term of the score and 2 κ² that of the information, where κ = 1 − Var(x)/s² is
+    the share of the coordinate's variance that the data remove.
+
+    Parameters
+    ----------
+    coords
+        The coordinates.
+    log_scale
+        Where to evaluate, (F*, D + 1).
+    half_normal
+        Scales of the priors, (F*, D + 1).
+    genes
+        The genes' posteriors at `log_scale`.
     """
     ratio = (2 * log_scale).exp() / half_normal.square()
     score, information = 1 - ratio, 2 * ratio
-    for group, mean, cov in zip(coords.groups, means, covariances, strict=True):
+    for group, mean, cov in zip(coords.groups, genes.mean, genes.covariance, strict=True):
         prior = coords.prior_precision(group, log_scale)  # (K, F*)
         var = cov.diagonal(dim1=-2, dim2=-1).reshape(-1, *prior.shape)
         second = (var + mean.reshape(var.shape).square()) * prior
@@ -63,33 +78,59 @@ def score_and_information(coords: Coordinates, log_scale: Tensor, half_normal: T
     return score, information
 
 
-def climb(coords: Coordinates, log_scale: Tensor, half_normal: Tensor, info: list[Tensor], linear: list[Tensor], n_steps: int) -> Tensor:
-    """Fisher-scoring steps, at most 0.7 each in log s, towards the mode of the scales."""
+def climb(
+    coords: Coordinates, log_scale: Float[Tensor, "nonref scales"], half_normal: Float[Tensor, "nonref scales"], likelihood: GeneLikelihood, n_steps: int
+) -> Float[Tensor, "nonref scales"]:
+    """Fisher-scoring steps towards the mode of the scales' posterior.
+
+    Parameters
+    ----------
+    coords
+        The coordinates.
+    log_scale
+        Where to start, (F*, D + 1).
+    half_normal
+        Scales of the priors, (F*, D + 1).
+    likelihood
+        The genes' likelihoods.
+    n_steps
+        Number of steps; each is at most 0.7 in log s.
+    """
     for _ in range(n_steps):
-        means, covariances, _ = gene_posteriors(coords, log_scale, info, linear)
-        score, information = score_and_information(coords, log_scale, half_normal, means, covariances)
-        log_scale = (log_scale + (score / (information + 1)).clamp(-0.7, 0.7)).clamp(-9.0, 5.0)
+        score, information = score_and_information(coords, log_scale, half_normal, gene_posteriors(coords, log_scale, likelihood))
+        log_scale = (log_scale + (score / (information + 1)).clamp(-LONGEST_STEP, LONGEST_STEP)).clamp(LOWEST, HIGHEST)
     return log_scale
 
 
 def scale_posterior(
-    coords: Coordinates, start: Tensor, half_normal: Tensor, info: list[Tensor], linear: list[Tensor], *, n_steps: int = 20, width: float = 0.05
-) -> ScalePosterior:
-    """The Gaussian at the mode of log s, its Hessian by central differences of the score."""
-    mode = climb(coords, start, half_normal, info, linear, n_steps)
+    coords: Coordinates, start: Float[Tensor, "nonref scales"], half_normal: Float[Tensor, "nonref scales"], likelihood: GeneLikelihood
+) -> Gaussian:
+    """The Gaussian at the mode of log s, its Hessian from central differences of the score.
+
+    Parameters
+    ----------
+    coords
+        The coordinates.
+    start
+        Where the search for the mode starts, (F*, D + 1).
+    half_normal
+        Scales of the priors, (F*, D + 1).
+    likelihood
+        The genes' likelihoods.
+    """
+    mode = climb(coords, start, half_normal, likelihood, MAX_STEPS)
 
     def score(at: Tensor) -> tuple[Tensor, Tensor]:
-        means, covariances, _ = gene_posteriors(coords, at, info, linear)
-        return score_and_information(coords, at, half_normal, means, covariances)
+        return score_and_information(coords, at, half_normal, gene_posteriors(coords, at, likelihood))
 
     n = mode.numel()
     hessian = mode.new_empty(n, n)
     for i in range(n):
         step = torch.zeros_like(mode).flatten()
-        step[i] = width
+        step[i] = WIDTH
         step = step.reshape(mode.shape)
-        hessian[i] = ((score(mode + step)[0] - score(mode - step)[0]) / (2 * width)).flatten()
+        hessian[i] = ((score(mode + step)[0] - score(mode - step)[0]) / (2 * WIDTH)).flatten()
     values, vectors = torch.linalg.eigh(-(hessian + hessian.T) / 2)
-    floor = 0.25 * score(mode)[1].min().clamp(0.5, 2.0)  # a flat direction keeps a finite spread
+    floor = 0.25 * score(mode)[1].min().clamp(0.5, 2.0)  # the variance stays finite along a flat direction
     covariance = (vectors / values.clamp_min(floor)) @ vectors.T
-    return ScalePosterior(mean=mode, covariance=covariance)
+    return Gaussian(mean=mode, covariance=covariance)

@@ -76,7 +76,7 @@ def test_posterior_file_has_named_coordinates(small_fit, tmp_path):
 
 
 def test_an_unknown_contrast_is_refused(effects):
-    with pytest.raises(InputError, match="'EC' is not a free fate; choose among MES, NEU"):
+    with pytest.raises(InputError, match="'EC' is not one of the non-reference fates. Choose among MES, NEU"):
         effects.gene_table("EC")
 
 

@@ -15,6 +15,7 @@ from fatescreen.report.fit_report import fit_report, weight_words
 from fatescreen.report.sections.effects import Contrast, ranked_frame
 from fatescreen.report.sections.fit_reading import cells_per_gene, left_out
 from hierarchy import FitSettings, fit, summarise
+from hierarchy.inference.base import Outcome
 from hierarchy.predictive_checks import check_fit
 
 RECORD = {"command": "fit-hierarchy", "options": {"seed": 1, "max_guides_per_cell": 20}, "versions": {"fatescreen": "9.9"}, "warnings": ["mind the gap"]}
@@ -133,7 +134,7 @@ def test_forests_hold_the_guides(plain, page):
 
 
 def test_a_fit_that_did_not_converge_says_so_first(plain):
-    bad = dataclasses.replace(plain["fit"], converged=False)
+    bad = dataclasses.replace(plain["fit"], outcome=Outcome.of("step_limit", 60))
     family = plain["checks"].family.assign(effective_fraction=0.1)
     words = words_of(fit_report(**(plain | {"fit": bad, "checks": dataclasses.replace(plain["checks"], family=family)})))
     assert words.index("did NOT converge") < 60 and "Mistrust 15 genes" in words and "15 genes have an effective fraction below 0.5" in words

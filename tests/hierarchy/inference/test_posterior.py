@@ -7,25 +7,24 @@ from pyro.infer import SVI, Predictive, Trace_ELBO
 from pyro.optim import Adam
 
 from hierarchy import FitSettings, fit
-from hierarchy.inference.posterior import GeneBlock, moments_of_draws
-from hierarchy.inference.scales import ScalePosterior
+from hierarchy.inference.gene_block import GeneBlock
+from hierarchy.inference.gene_likelihood import GeneLikelihood
+from hierarchy.inference.mean_field import moments_of_draws
+from hierarchy.inference.scales import Gaussian
+from hierarchy.model import hierarchy_model
 from tests.hierarchy.conftest import make
 
 
-def as_double(fitted):
-    """The fit's posterior over the same model in float64."""
-    from hierarchy.model import HierarchyModel, cell_design
-
-    old = fitted.model
-    model = HierarchyModel(
-        data=old.data, design=cell_design(old.data, dtype=torch.float64), priors=old.priors, weight=old.weight, center_guides=old.center_guides
-    )
-    p = fitted.posterior
-    covariance = p.log_scale_tril @ p.log_scale_tril.T
-    scales = ScalePosterior(mean=p.log_scale_mean.reshape(p.coords.n_free, -1).detach(), covariance=covariance.detach())
-    parts = {"info": [h.detach() for h in p.info], "linear": [r.detach() for r in p.linear]}
-    nuisance = {"nuisance_mean": p.nuisance_mean.detach().reshape(-1, p.coords.n_free), "nuisance_covariance": (p.nuisance_tril @ p.nuisance_tril.T).detach()}
-    return GeneBlock(model, p.coords, scales=scales, **parts, **nuisance)
+def as_double(fitted, information=1.0):
+    """The fit's posterior over the same model in float64, with its likelihood's information and linear terms times a number."""
+    old, p = fitted.model, fitted.posterior
+    model = hierarchy_model(old.data, dtype=torch.float64, priors=old.priors, weight=old.weight, center_guides=old.center_guides)
+    f = p.coords.n_nonref
+    scales = Gaussian(mean=p.log_scale_loc.reshape(f, -1).detach(), covariance=(p.log_scale_tril @ p.log_scale_tril.T).detach())
+    nuisance = Gaussian(mean=p.nuisance_loc.reshape(-1, f).detach(), covariance=(p.nuisance_tril @ p.nuisance_tril.T).detach())
+    old_likelihood = p.likelihood
+    likelihood = GeneLikelihood(info=[information * h.detach() for h in old_likelihood.info], linear=[information * r.detach() for r in old_likelihood.linear])
+    return GeneBlock(model, p.coords, likelihood=likelihood, scales=scales, nuisance=nuisance)
 
 
 @pytest.mark.parametrize("settings", [{}, {"center_guides": False}], ids=["centred", "uncentred"])
@@ -33,16 +32,7 @@ def as_double(fitted):
 def test_without_data_the_posterior_density_is_the_prior_density(settings, design):
     """With no information about x, q(z, ε, u | s) must be the model's prior of z, ε, u: this pins every Jacobian."""
     data, _ = make(**design)
-    full = as_double(fit(data, settings=FitSettings(**settings)))
-    empty = GeneBlock(
-        full.model,
-        full.coords,
-        info=[torch.zeros_like(h) for h in full.info],
-        linear=[torch.zeros_like(r) for r in full.linear],
-        scales=ScalePosterior(mean=full.log_scale_mean.detach().reshape(data.n_free, -1), covariance=(full.log_scale_tril @ full.log_scale_tril.T).detach()),
-        nuisance_mean=full.nuisance_mean.detach(),
-        nuisance_covariance=(full.nuisance_tril @ full.nuisance_tril.T).detach(),
-    )
+    empty = as_double(fit(data, settings=FitSettings(**settings)), information=0.0)
     pyro.set_rng_seed(0)
     for _ in range(3):
         drawn = poutine.trace(empty).get_trace()

@@ -57,10 +57,10 @@ def test_by_cell_is_the_sum_over_one_cell_clusters():
     torch.testing.assert_close(named.theta_sd, alone.theta_sd, rtol=2e-3, atol=0)  # C/(C − 1)
 
 
-def test_too_few_clusters_are_said(small):
-    with pytest.raises(InputError, match="one cluster"):
+def test_too_few_clusters_are_reported(small):
+    with pytest.raises(InputError, match="all cells are in one cluster"):
         fit(replace(small, cluster=torch.zeros(small.n_cells, dtype=torch.long)), settings=FitSettings(se="sandwich"))
-    with pytest.warns(ScreenWarning, match="only 4 clusters.*35 %"):
+    with pytest.warns(ScreenWarning, match="based on only 4 clusters.*35 %"):
         fit(replace(small, cluster=torch.arange(small.n_cells) % 4), settings=FitSettings(se="sandwich"))
-    with pytest.raises(InputError, match="gene_block"):
+    with pytest.raises(InputError, match="requires posterior 'gene_block'"):
         FitSettings(se="sandwich", posterior="mean_field")

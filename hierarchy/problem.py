@@ -1,0 +1,95 @@
+"""What every posterior family is fitted to: a screen's designs and coordinates, with the priors and settings."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from data_prep.tensors import FateData
+from hierarchy.cells import CellDesign, cell_design
+from hierarchy.coordinates import Coordinates, coordinates
+from hierarchy.model import HierarchyModel
+from hierarchy.settings import FitSettings, Priors
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Problem:
+    """A screen to be fitted; nothing in it changes during the fit.
+
+    Attributes
+    ----------
+    data
+        The screen's tensors.
+    design
+        Design matrices of the cells.
+    coords
+        Coordinates of the genes and the nuisance columns.
+    priors
+        Prior scales.
+    settings
+        Settings of the fit.
+    time_scale
+        Multipliers of the steps between days, (D − 1,); None for all 1.
+    """
+
+    data: FateData
+    design: CellDesign
+    coords: Coordinates
+    priors: Priors
+    settings: FitSettings
+    time_scale: Float[Tensor, " steps"] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        data: FateData,
+        priors: Priors,
+        settings: FitSettings,
+        *,
+        time_scale: Float[Tensor, " steps"] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> "Problem":
+        """Build the designs and coordinates of a screen.
+
+        Parameters
+        ----------
+        data
+            The screen's tensors.
+        priors
+            Prior scales.
+        settings
+            Settings of the fit.
+        time_scale
+            Multipliers of the steps between days, (D − 1,); None for all 1.
+        dtype
+            Type of the cells' designs; sums over cells are kept in float64 in any case.
+        """
+        design = cell_design(data, dtype=dtype)
+        coords = coordinates(data, design, center_guides=settings.center_guides, time_scale=time_scale)
+        return cls(data=data, design=design, coords=coords, priors=priors, settings=settings, time_scale=time_scale)
+
+    def model(self, weight: float) -> HierarchyModel:
+        """The Pyro model at a likelihood weight."""
+        return HierarchyModel(
+            data=self.data,
+            design=self.design,
+            priors=self.priors,
+            weight=weight,
+            center_guides=self.settings.center_guides,
+            time_scale=None if self.time_scale is None else self.time_scale.to(self.design.prob),
+            check_centering=self.settings.check_centering,
+        )
+
+    @property
+    def nuisance_prior(self) -> Float[Tensor, "nuisance nonref"]:
+        """Prior precision 1/s² of the nuisance rows, (M, F*): days, replicates, burden."""
+        p, coords = self.priors, self.coords
+        n_reps = coords.n_nuisance - coords.n_days - 1
+        scale = torch.tensor([p.alpha] * coords.n_days + [p.rep] * n_reps + [p.gamma], dtype=torch.float64, device=coords.packed.device)
+        return scale.pow(-2).unsqueeze(1).expand(-1, coords.n_nonref)
+
+    def prior(self, log_scale: Float[Tensor, "nonref scales"]) -> Float[Tensor, "rows nonref"]:
+        """Prior precision 1/s² of every coordinate, (rows, F*)."""
+        parts = [self.coords.prior_precision(g, log_scale).expand(g.genes.numel(), -1, -1) for g in self.coords.groups]
+        return self.coords.join(parts, self.nuisance_prior)
