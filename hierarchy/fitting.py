@@ -84,12 +84,12 @@ def fit(
     checkpoint
         File for the state of the fit. A stopped fit resumes from it and gives the same results. The caller deletes it.
     progress
-        Whether to show a progress bar with the ELBO, the rate and the remaining time, on a terminal.
+        Whether to show a progress bar with the ELBO, on a terminal.
 
     Returns
     -------
     Fit
-        The posterior, the likelihood weight, and how the fit ended. A numerical failure is an `Outcome` with advice, in a fit without a posterior.
+        The posterior, the likelihood weight, and how the fit ended: after a numerical failure `Fit.outcome` has advice and there is no posterior.
 
     Raises
     ------
@@ -113,10 +113,9 @@ def fit(
     6  GENE6        0.38       -0.01   0.02   0.02
     7  GENE7       -0.01        0.02   0.02   0.02
     """
-    began = time.perf_counter()
-    priors, settings = priors or Priors(), settings or FitSettings()
+    began, settings = time.perf_counter(), settings or FitSettings()
     _check(data, settings, time_scale)
-    problem = Problem.of(data, priors, settings, time_scale=time_scale)
+    problem = Problem.of(data, priors or Priors(), settings, time_scale=time_scale)
     fitted = FAMILIES[settings.posterior](problem, Checkpoint(checkpoint, problem), progress=progress)
     if fitted.outcome.status == "step_limit":
         warn(fitted.outcome.advice, *fitted.outcome.arguments)

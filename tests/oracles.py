@@ -42,7 +42,7 @@ def cell_log_lik(data, sites, weight=1.0, center=True):
 class DenseLaplace:
     """Newton's mode and the full inverse Hessian at given scales and weight.
 
-    `scales` is (F*, D + 1): τ, σ_time for each step, σ_guide. Coordinates for each free fate are ξ and v for each gene (v in an
+    `scales` is (F*, D + 1): τ, σ_time for each step, σ_guide. Coordinates for each non-reference fate are ξ and v for each gene (v in an
     orthonormal basis of the mean-zero vectors, here from a null space), then the nuisance columns.
     """
 

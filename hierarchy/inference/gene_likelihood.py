@@ -28,7 +28,19 @@ class GeneLikelihood:
 
     @classmethod
     def at_pass(cls, coords: Coordinates, found: Pass, weight: Float[Tensor, ""], mean: Float[Tensor, "rows nonref"]) -> "GeneLikelihood":
-        """The second-order expansion of the weighted likelihood at a pass over the cells: H = w · information, r = H · mean + w · gradient."""
+        """The second-order expansion of the weighted log-likelihood at a pass over the cells: H = w · information, r = H · mean + w · gradient.
+
+        Parameters
+        ----------
+        coords
+            The coordinates.
+        found
+            The pass.
+        weight
+            The likelihood weight w.
+        mean
+            Means of the coordinates at the pass, (rows, F*).
+        """
         info = [weight * h for h in found.blocks]
         at = [group.split(mean).flatten(1) for group in coords.groups]
         linear = [

@@ -90,7 +90,7 @@ def test_asked_to_stop(name, number, code, jobs, undisturbed, nursery):
 
 @pytest.mark.parametrize(
     ("name", "kept", "mend"),
-    [("fit-hierarchy", "checkpoint.pt", "Delete it to start anew"), ("run-crt", "finished/[!.]*.npz", "Delete it, and its targets are tested again")],
+    [("fit-hierarchy", "checkpoint.pt", "Delete it to start again"), ("run-crt", "finished/[!.]*.npz", "Delete it, and its targets are tested again")],
 )
 def test_what_a_killed_run_kept_is_damaged(name, kept, mend, jobs, undisturbed, nursery):
     """It is said, and after the mend the answer is the same."""

@@ -40,7 +40,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_default():
         (FitOptions, {"report": "perhaps"}, "report is 'perhaps'; it must be true or false."),
         (FitOptions, {"ntc_labels": [1]}, "ntc_labels is [1]; it must be names, joined by commas or as a list of texts."),
         (FitOptions, {"cluster_key": "clone"}, "--cluster-key is for --se sandwich"),
-        (FitOptions, {"se": "sandwich", "posterior": "mean_field"}, "se 'sandwich' is for posterior 'gene_block'"),
+        (FitOptions, {"se": "sandwich", "posterior": "mean_field"}, "se 'sandwich' requires posterior 'gene_block'"),
         (RunCRTOptions, {"n_bins": 5}, "--n-bins: for --resampling-method stratified_perm"),
         (RunCRTOptions, {"side": "rigth"}, "Did you mean 'right'?"),
         (DiagnoseOptions, {"simulate": True}, "give one screen"),
