@@ -10,6 +10,6 @@ from data_prep.screen import Screen as Screen
 from data_prep.simulate.fates import ScreenDesign as ScreenDesign
 from data_prep.simulate.fates import SimulatedScreen as SimulatedScreen
 from data_prep.simulate.fates import simulate_fate_screen as simulate_fate_screen
+from data_prep.tensor_cache import cached_fate_data as cached_fate_data
 from data_prep.tensors import FateData as FateData
 from data_prep.tensors import build_fate_data as build_fate_data
-from data_prep.tensors import cached_fate_data as cached_fate_data

@@ -1,55 +1,54 @@
-"""The checked screen, with its invariants."""
+"""The checked screen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import scipy.sparse as sp
+from jaxtyping import Bool, Float64, Int64, Shaped
 
 from data_prep.errors import InputError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Screen:
-    """A pooled screen that has passed every check: N cells × guides, fates, days and replicates. `read_screen` makes it.
+    """A pooled screen that has passed every check: N cells, G guides (NTC guides included), F fates. `read_screen` makes it.
 
     Attributes
     ----------
     cells
         Names of the kept cells, (N,).
     guides
-        Presence of each mapped guide, NTC guides included: CSR of ones (N, G_all), sorted, no stored zeros.
+        Presence of the guides in the cells, (N, G): a CSR matrix of ones with sorted indices and no stored zeros.
     guide_names
-        Names of the columns of `guides`, (G_all,).
+        Names of the guides, (G,).
     guide_gene
-        Their genes, (G_all,); an NTC guide's is its label.
+        Gene of each guide, (G,); for an NTC guide its label.
     is_ntc
-        Which of them are NTC, bool (G_all,).
+        Whether each guide is non-targeting, bool (G,).
     fate_prob
         Fate probabilities, float64 (N, F); rows sum to 1.
     fate_names
-        Names of the fates, (F,), in the order of the columns.
+        Names of the fates in the order of the columns, length F.
     day
-        Day of each cell, int64 (N,): codes into `day_labels`, which are in time order.
+        Day of each cell as an index into `day_labels`, int64 (N,).
     day_labels
-        Labels of the days, (D,).
-    day_values
-        The days as numbers, (D,), or None where they are ordered labels.
+        Labels of the days in time order.
     rep
-        Replicate of each cell, int64 (N,): codes into `rep_labels`.
+        Replicate of each cell as an index into `rep_labels`, int64 (N,).
     rep_labels
-        Labels of the replicates, (R,).
+        Labels of the replicates in sorted order.
     clusters
-        Cluster of each cell for robust errors, int64 (N,), or None.
+        Cluster of each cell for robust standard errors, int64 (N,), or None.
     simulated
-        Whether `uns["real_or_simulated"]` says so.
+        Whether `uns["real_or_simulated"]` is "SIMULATED".
     dropped
-        What was left out, with numbers, for the run record: cells over the guide limit, guides not in the map, guides and genes without cells.
+        Cells over the guide limit, guides that are not in the map, and guides and genes without cells: the numbers or names that were left out.
 
     Raises
     ------
     InputError
-        Where the parts disagree in size.
+        If the parts differ in size.
 
     Examples
     --------
@@ -61,19 +60,18 @@ class Screen:
     (5.06, 0)
     """
 
-    cells: np.ndarray
+    cells: Shaped[np.ndarray, " cells"]
     guides: sp.csr_matrix
-    guide_names: np.ndarray
-    guide_gene: np.ndarray
-    is_ntc: np.ndarray
-    fate_prob: np.ndarray
+    guide_names: Shaped[np.ndarray, " guides"]
+    guide_gene: Shaped[np.ndarray, " guides"]
+    is_ntc: Bool[np.ndarray, " guides"]
+    fate_prob: Float64[np.ndarray, "cells fates"]
     fate_names: tuple[str, ...]
-    day: np.ndarray
+    day: Int64[np.ndarray, " cells"]
     day_labels: tuple[str, ...]
-    day_values: tuple[float, ...] | None
-    rep: np.ndarray
+    rep: Int64[np.ndarray, " cells"]
     rep_labels: tuple[str, ...]
-    clusters: np.ndarray | None = None
+    clusters: Int64[np.ndarray, " cells"] | None = None
     simulated: bool = False
     dropped: Mapping[str, object] = field(default_factory=dict)
 

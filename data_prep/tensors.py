@@ -1,71 +1,70 @@
-"""`Screen` → `FateData`: the tensors of the hierarchy, frozen, on one device, with a `.pt` cache."""
+"""`Screen` → `FateData`: the tensors of the hierarchical model, on one device."""
 
+import copy
 import hashlib
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from data_prep.errors import InputError, first_few
-from data_prep.read.guides import index_guides
+from data_prep.guide_index import index_guides
 from data_prep.screen import Screen
-from data_prep.tensor_file import load_tensors, save_tensors
 
-CACHE_FORMAT = 1
+FORMAT = 1  # part of the fingerprint: a change of what the tensors mean makes caches and checkpoints of earlier versions stale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FateData:
-    """What the model sees: N cells, G targeting guides of L genes, D days, R replicates, F fates (the reference first).
+    """The tensors of the hierarchical model: N cells, G targeting guides of L genes, D days, R replicates, F fates.
 
     `build_fate_data` makes it; all tensors are on one device.
 
     Attributes
     ----------
     guide_to_gene
-        Gene of each targeting guide, int64 [G].
+        Gene of each targeting guide, int64 (G,).
     n_guides_per_gene
-        Guides of each gene, int64 [L], at least 1.
+        Number of guides of each gene, at least 1, int64 (L,).
     gene_offsets
-        0, then the running sum of `n_guides_per_gene`, int64 [L + 1].
+        Cumulative sum of `n_guides_per_gene`, starting at 0, int64 (L + 1,).
     guides_by_gene
-        Guides sorted by gene, int64 [G]: gene ℓ's are `guides_by_gene[gene_offsets[ℓ]:gene_offsets[ℓ + 1]]`.
+        Guides sorted by gene, int64 (G,); `guides_by_gene[gene_offsets[l]:gene_offsets[l + 1]]` are the guides of gene l.
     cell_offsets
-        Offsets into `cell_guides`, int64 [N + 1].
+        Offsets of the cells in `cell_guides`, int64 (N + 1,).
     cell_guides
-        The targeting guides of cell i are `cell_guides[cell_offsets[i]:cell_offsets[i + 1]]`; int64 [entries].
+        Targeting guides of all cells, int64 (entries,); `cell_guides[cell_offsets[i]:cell_offsets[i + 1]]` are those of cell i.
     guide_burden
-        Guides in each cell (NTC included) less the mean of the cell's day, float32 [N].
+        Number of guides in each cell (NTC included) minus the mean of the cell's day, float32 (N,).
     day
-        Codes of the days, int64 [N].
+        Day of each cell as an index into `days`, int64 (N,).
     rep
-        Codes of the replicates, int64 [N].
+        Replicate of each cell as an index into `reps`, int64 (N,).
     fate_prob
-        Fate probabilities, float32 [N, F]; rows sum to 1, and column 0 is the reference fate.
+        Fate probabilities, float32 (N, F); rows sum to 1, and column 0 is the reference fate.
     genes
-        Names of the genes, (L,), sorted.
+        Names of the genes in sorted order, length L.
     guides
-        Names of the targeting guides, (G,).
+        Names of the targeting guides, length G.
     fates
-        Names of the fates, (F,), the reference first.
+        Names of the fates with the reference fate first, length F.
     days
-        Labels of the days, (D,), in time order.
+        Labels of the days in time order, length D.
     reps
-        Labels of the replicates, (R,).
+        Labels of the replicates, length R.
     cells
-        Names of the cells, (N,).
+        Names of the cells, length N.
     fingerprint
         SHA-256 of the screen and the reference fate.
     cluster
-        Codes of the clusters for robust errors, int64 [N], or None.
+        Cluster of each cell for robust standard errors, int64 (N,), or None.
 
     Raises
     ------
     InputError
-        Where the guide index is inconsistent, or the parts disagree in size.
+        If the guide index is inconsistent, or if the parts differ in size.
 
     Examples
     --------
@@ -78,16 +77,16 @@ class FateData:
     ([6, 6, 6, 6, 6], [0, 6, 12, 18, 24, 30])
     """
 
-    guide_to_gene: Tensor
-    n_guides_per_gene: Tensor
-    gene_offsets: Tensor
-    guides_by_gene: Tensor
-    cell_offsets: Tensor
-    cell_guides: Tensor
-    guide_burden: Tensor
-    day: Tensor
-    rep: Tensor
-    fate_prob: Tensor
+    guide_to_gene: Int64[Tensor, " guides"]
+    n_guides_per_gene: Int64[Tensor, " genes"]
+    gene_offsets: Int64[Tensor, " gene_offsets"]
+    guides_by_gene: Int64[Tensor, " guides"]
+    cell_offsets: Int64[Tensor, " cell_offsets"]
+    cell_guides: Int64[Tensor, " entries"]
+    guide_burden: Float32[Tensor, " cells"]
+    day: Int64[Tensor, " cells"]
+    rep: Int64[Tensor, " cells"]
+    fate_prob: Float32[Tensor, "cells fates"]
     genes: tuple[str, ...]
     guides: tuple[str, ...]
     fates: tuple[str, ...]
@@ -95,10 +94,10 @@ class FateData:
     reps: tuple[str, ...]
     cells: tuple[str, ...]
     fingerprint: str
-    cluster: Tensor | None = None
+    cluster: Int64[Tensor, " cells"] | None = None
 
     def __post_init__(self) -> None:
-        """Check the index (every guide in exactly one gene, offsets and counts in agreement) and that cells, codes and names fit."""
+        """Check that every guide is in exactly one gene, and that offsets, counts, codes and names agree."""
         if len(self.guide_to_gene) != self.n_guides or bool(((self.guide_to_gene < 0) | (self.guide_to_gene >= self.n_genes)).any()):
             raise InputError(f"the guide index is inconsistent: guide_to_gene must hold a gene, 0 to {self.n_genes - 1}, for each of {self.n_guides} guides.")
         count = torch.bincount(self.guide_to_gene, minlength=self.n_genes)
@@ -130,32 +129,32 @@ class FateData:
 
     @property
     def n_cells(self) -> int:
-        """N."""
+        """Number of cells, N."""
         return len(self.day)
 
     @property
     def n_guides(self) -> int:
-        """G, the targeting guides."""
+        """Number of targeting guides, G."""
         return len(self.guides)
 
     @property
     def n_genes(self) -> int:
-        """L."""
+        """Number of genes, L."""
         return len(self.genes)
 
     @property
     def n_days(self) -> int:
-        """D."""
+        """Number of days, D."""
         return len(self.days)
 
     @property
     def n_reps(self) -> int:
-        """R."""
+        """Number of replicates, R."""
         return len(self.reps)
 
     @property
     def n_free(self) -> int:
-        """F* = F − 1, the fates that are not the reference."""
+        """Number of non-reference fates, F − 1."""
         return len(self.fates) - 1
 
     @property
@@ -169,29 +168,31 @@ class FateData:
 
     def to(self, device: torch.device | str) -> "FateData":
         """The same data on `device`."""
-        moved: dict[str, Any] = {name: value.to(device) for name, value in self.tensors().items()}
-        return replace(self, **moved)
+        moved = copy.copy(self)  # `dataclasses.replace` would run every check again
+        for name, value in self.tensors().items():
+            object.__setattr__(moved, name, value.to(device))
+        return moved
 
 
 def build_fate_data(screen: Screen, *, ref_fate: str) -> FateData:
-    """The tensors of a screen, with `ref_fate` as the zero of the softmax.
+    """Make the tensors of the hierarchical model from a screen.
 
     Parameters
     ----------
     screen
-        Of `read_screen`.
+        Screen from `read_screen`.
     ref_fate
-        The fate against which log-odds are taken. Pick one that is common: effects of all other fates are relative to it.
+        Reference fate of the log-odds. Choose a common fate: the effects on all other fates are relative to it.
 
     Returns
     -------
     FateData
-        On the CPU; `.to("cuda")` moves it.
+        The tensors, on the CPU; `.to("cuda")` moves them.
 
     Raises
     ------
     InputError
-        Where the screen has no such fate.
+        If the screen has no fate of this name.
 
     Examples
     --------
@@ -201,7 +202,8 @@ def build_fate_data(screen: Screen, *, ref_fate: str) -> FateData:
     ('MES', 'EC', 'NEU')
     """
     if ref_fate not in screen.fate_names:
-        raise InputError(f"the reference fate {ref_fate!r} is not among the fates: {', '.join(screen.fate_names)}. Name one of them with --ref-fate.")
+        there = ", ".join(screen.fate_names)
+        raise InputError(f"the reference fate {ref_fate!r} is not among the fates: {there}. Choose one of them with ref_fate.", "ref_fate")
     order = [screen.fate_names.index(ref_fate)] + [i for i, f in enumerate(screen.fate_names) if f != ref_fate]
     targeting = np.flatnonzero(~screen.is_ntc)
     index = index_guides(screen.guide_gene[targeting])
@@ -231,8 +233,8 @@ def build_fate_data(screen: Screen, *, ref_fate: str) -> FateData:
 
 
 def fingerprint(screen: Screen, *, ref_fate: str) -> str:
-    """SHA-256 over everything in the screen that `build_fate_data` reads."""
-    digest = hashlib.sha256(f"fate-data {CACHE_FORMAT} {ref_fate}".encode())
+    """SHA-256 of the reference fate and of everything in the screen that `build_fate_data` reads."""
+    digest = hashlib.sha256(f"fate-data {FORMAT} {ref_fate}".encode())
     arrays = [screen.guides.indptr.astype(np.int64), screen.guides.indices.astype(np.int64), screen.is_ntc]
     arrays += [screen.fate_prob, screen.day, screen.rep]
     arrays += [] if screen.clusters is None else [screen.clusters]
@@ -243,112 +245,3 @@ def fingerprint(screen: Screen, *, ref_fate: str) -> str:
     for group in names:
         digest.update(("\x1f".join(map(str, group)) + "\x1e").encode())
     return digest.hexdigest()
-
-
-def save_fate_data(data: FateData, path: str | Path) -> None:
-    """Write the tensors, names, format version and fingerprint to a `.pt` file, atomically."""
-    content: dict[str, object] = {f.name: getattr(data, f.name) for f in fields(data)}
-    content = {k: list(v) if isinstance(v, tuple) else v.cpu() if isinstance(v, Tensor) else v for k, v in content.items()}
-    save_tensors({"format": CACHE_FORMAT, "kind": "fate-data", **content}, Path(path))
-
-
-def load_fate_data(path: str | Path, *, expected: str | None = None) -> FateData:
-    """Read a `.pt` cache; no code in it is run.
-
-    Raises
-    ------
-    InputError
-        when it is not such a cache, has another format version, or its fingerprint is not `expected`.
-    """
-    content = _read_cache(Path(path))
-    if content["format"] != CACHE_FORMAT:
-        raise InputError(f"the cache {path} has format {content['format']}, not {CACHE_FORMAT}. Delete it; it is built again.")
-    if expected is not None and content.get("fingerprint") != expected:
-        raise InputError(f"the cache {path} is of another screen or other settings. Delete it; it is built again.")
-    return _from_cache(content, Path(path))
-
-
-def cached_fate_data(screen: Screen, *, ref_fate: str, path: str | Path) -> FateData:
-    """The tensors from the cache at `path` if it is of this screen and these settings, else built and cached there.
-
-    A stale cache is rebuilt; a file that is no such cache is refused.
-
-    Parameters
-    ----------
-    screen
-        Of `read_screen`.
-    ref_fate
-        As in `build_fate_data`.
-    path
-        The `.pt` file. No code in it is run.
-
-    Returns
-    -------
-    FateData
-        The same as `build_fate_data` gives.
-
-    Raises
-    ------
-    InputError
-        Where the file is there and is no cache of fate tensors, or the screen has no such fate.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> from data_prep import ScreenDesign, cached_fate_data, read_screen, simulate_fate_screen
-    >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=500, n_genes=5), seed=1).adata)
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     built = cached_fate_data(screen, ref_fate="EC", path=f"{folder}/tensors.pt")
-    ...     again = cached_fate_data(screen, ref_fate="EC", path=f"{folder}/tensors.pt")
-    >>> built.fingerprint == again.fingerprint
-    True
-    """
-    path = Path(path)
-    if path.exists():
-        content = _read_cache(path)
-        if content["format"] == CACHE_FORMAT and content.get("fingerprint") == fingerprint(screen, ref_fate=ref_fate):
-            return _from_cache(content, path)
-    data = build_fate_data(screen, ref_fate=ref_fate)
-    save_fate_data(data, path)
-    return data
-
-
-def _read_cache(path: Path) -> dict[str, Any]:
-    """What is stored in a cache of any format; a foreign file is an error, and no code in it is run."""
-    if not path.is_file():
-        raise InputError(f"the cache {path} is not a file. Choose another path.")
-    try:
-        content = load_tensors(path)
-    except Exception as error:  # torch raises many kinds for a foreign file
-        raise InputError(f"{path} is not a cache of fate tensors ({type(error).__name__}). Choose another path, or delete it.") from error
-    if not isinstance(content, dict) or content.pop("kind", None) != "fate-data":
-        raise InputError(f"{path} is not a cache of fate tensors. Choose another path, or delete it.")
-    return {"format": None, **content}
-
-
-def _from_cache(content: dict[str, Any], path: Path) -> FateData:
-    parts: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "format"}
-    if parts.keys() != {f.name for f in fields(FateData)}:
-        raise InputError(f"the cache {path} lacks parts of the fate tensors, or has others. Delete it; it is built again.")
-    try:
-        _check_parts(parts)
-        return FateData(**parts)
-    except (InputError, RuntimeError) as error:
-        raise InputError(f"the cache {path} does not hold what was saved there: {error} Delete it; it is built again.") from error
-
-
-def _check_parts(parts: dict[str, Any]) -> None:
-    """Types, shapes and values that `build_fate_data` gives and `FateData` takes as given."""
-    for name, kind in get_type_hints(FateData).items():
-        value = parts[name]
-        if kind is str or get_origin(kind) is tuple:
-            texts = (value,) if kind is str else value
-            if not isinstance(texts, tuple) or not all(isinstance(text, str) for text in texts):
-                raise InputError(f"{name} is not text.")
-        elif value is not None or name != "cluster":
-            dtype, ndim = (torch.float32, 1 + (name == "fate_prob")) if name in ("fate_prob", "guide_burden") else (torch.int64, 1)
-            if not isinstance(value, Tensor) or value.layout != torch.strided or value.dtype != dtype or value.ndim != ndim:
-                raise InputError(f"{name} is not a tensor of {dtype} with {ndim} axes.")
-    prob = parts["fate_prob"]
-    if not prob.numel() or not bool((prob >= 0).all() & ((prob.sum(1) - 1).abs() < 1e-3).all()) or not bool(parts["guide_burden"].isfinite().all()):
-        raise InputError("fate_prob is not made of probabilities, or guide_burden is not finite.")

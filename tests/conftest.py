@@ -22,6 +22,7 @@ def checked_modules() -> list[str]:
 install_import_hook(checked_modules(), f"{shapes_checked.__module__}.{shapes_checked.__name__}")
 
 import anndata as ad
+import jaxtyping
 import pytest
 
 from crt.inputs import CRTInputs, prepare_crt_inputs
@@ -76,3 +77,9 @@ def shared() -> Path:
 def screens(shared: Path) -> Path:
     """The folder of the real screens."""
     return shared / "data"
+
+
+@pytest.fixture
+def shapes_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arguments of wrong shapes reach the functions, whose own messages about them are tested."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

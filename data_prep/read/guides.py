@@ -1,6 +1,5 @@
-"""Guides: presence in cells, and the guide → gene index."""
+"""Which guides each cell carries."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -113,37 +112,3 @@ def match_map(guides: sp.csr_matrix, names: np.ndarray, guide_map: GuideMap, *, 
         warn(f"{where}: {int((~known).sum())} guides are not in the guide map and were ignored: {first_few(names[~known])}")
         guides = guides[:, np.flatnonzero(known)]
     return guides, names[known], guide_map.gene[row[known]], guide_map.is_ntc[row[known]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class GuideIndex:
-    """The guide → gene index over targeting guides, as CSR over genes.
-
-    `guide_to_gene` [G] gene of each guide; `n_guides_per_gene` [L], ≥ 1; `gene_offsets` [L+1], 0 then the running sum of the
-    counts; `guides_by_gene` [G] guides sorted by gene (stable): gene ℓ's are `guides_by_gene[gene_offsets[ℓ]:gene_offsets[ℓ+1]]`.
-    """
-
-    genes: np.ndarray
-    guide_to_gene: np.ndarray
-    n_guides_per_gene: np.ndarray
-    gene_offsets: np.ndarray
-    guides_by_gene: np.ndarray
-
-
-def index_guides(gene_of_guide: np.ndarray) -> GuideIndex:
-    """Index guides by the name of their gene; genes are in sorted order.
-
-    >>> index_guides(np.array(["B", "A", "B"])).guides_by_gene
-    array([1, 0, 2])
-    """
-    guide_to_gene, genes = pd.factorize(np.asarray(gene_of_guide, dtype=object), sort=True)
-    guide_to_gene = guide_to_gene.astype(np.int64)
-    count = np.bincount(guide_to_gene, minlength=len(genes)).astype(np.int64)
-    offsets = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-    return GuideIndex(
-        genes=np.asarray(genes, dtype=object),
-        guide_to_gene=guide_to_gene,
-        n_guides_per_gene=count,
-        gene_offsets=offsets,
-        guides_by_gene=np.argsort(guide_to_gene, kind="stable").astype(np.int64),
-    )

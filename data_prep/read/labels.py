@@ -48,17 +48,17 @@ def _number(label: str, where: str) -> float:
     return float(found[0])
 
 
-def day_codes(values: pd.Series, cells: np.ndarray, *, where: str = 'obs["day"]') -> tuple[np.ndarray, tuple[str, ...], tuple[float, ...] | None]:
+def day_codes(values: pd.Series, cells: np.ndarray, *, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Days as codes 0..D−1 in time order, their labels, and the days as numbers.
 
     Ordered categoricals keep their order (numbers are then None); everything else is sorted by the one number in each label.
 
     >>> day_codes(pd.Series(["d10", "d2", "d10"]), np.array(["a", "b", "c"]))
-    (array([1, 0, 1]), ('d2', 'd10'), (2.0, 10.0))
+    (array([1, 0, 1]), ('d2', 'd10'))
     """
     _present(values, cells, where)
     if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
-        return values.cat.codes.to_numpy(np.int64), tuple(str(c) for c in values.cat.categories), None
+        return values.cat.codes.to_numpy(np.int64), tuple(str(c) for c in values.cat.categories)
     codes, levels = _factorize(values.astype(object), where)
     labels = [_plain(level) for level in levels]
     numbers = np.array([_number(label, where) for label in labels])
@@ -74,7 +74,7 @@ def day_codes(values: pd.Series, cells: np.ndarray, *, where: str = 'obs["day"]'
     order = np.argsort(numbers)
     rank = np.empty_like(order)
     rank[order] = np.arange(order.size)
-    return rank[codes].astype(np.int64), tuple(labels[i] for i in order), tuple(float(numbers[i]) for i in order)
+    return rank[codes].astype(np.int64), tuple(labels[i] for i in order)
 
 
 def level_codes(values: pd.Series, cells: np.ndarray, *, where: str) -> tuple[np.ndarray, tuple[str, ...]]:

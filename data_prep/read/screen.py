@@ -143,7 +143,7 @@ def read_screen(
     if not (is_ntc & carried).any():
         warn("no cell carries a non-targeting (NTC) guide: effects are relative to cells without guides, and the burden slope rests on targeting guides alone.")
 
-    day_code, day_labels, day_values = day_codes(day, cells, where=f"obs[{keys.day!r}]")
+    day_code, day_labels = day_codes(day, cells, where=f"obs[{keys.day!r}]")
     rep_code, rep_labels = level_codes(rep, cells, where=rep_where)
     return Screen(
         cells=cells,
@@ -155,7 +155,6 @@ def read_screen(
         fate_names=fate_names,
         day=day_code,
         day_labels=day_labels,
-        day_values=day_values,
         rep=rep_code,
         rep_labels=rep_labels,
         clusters=None if cluster is None else level_codes(cluster.iloc[keep], cells, where=f"cluster {keys.cluster!r}")[0],

@@ -9,7 +9,8 @@ from typing import Any
 from data_prep.errors import InputError, first_few, warn
 from data_prep.read.screen import read_screen
 from data_prep.screen import Screen
-from data_prep.tensors import FateData, build_fate_data, cached_fate_data
+from data_prep.tensor_cache import cached_fate_data
+from data_prep.tensors import FateData, build_fate_data
 from fatescreen.cli.console import Console, run
 from fatescreen.options.fit_hierarchy import FitOptions
 from fatescreen.report.fit_report import fit_report

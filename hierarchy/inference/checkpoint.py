@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from data_prep.errors import InputError
-from data_prep.tensor_file import load_tensors, save_tensors
+from data_prep.tensor_file import load_content as load_tensors
+from data_prep.tensor_file import save_content as save_tensors
 from data_prep.tensors import FateData
 from hierarchy.inference.adam import AdamState
 from hierarchy.inference.natural import NaturalState

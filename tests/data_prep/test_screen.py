@@ -102,7 +102,7 @@ def test_files(tmp_path):
             GuideMap.from_file(other)
 
 
-def test_sizes_must_agree(screen_adata):
+def test_sizes_must_agree(screen_adata, shapes_unchecked):
     with pytest.raises(InputError, match="2 guides, 1 genes and 2 NTC marks"):
         GuideMap(guide=np.array(["a", "b"]), gene=np.array(["A"]), is_ntc=np.zeros(2, bool))
     screen = read_screen(screen_adata)

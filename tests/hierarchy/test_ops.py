@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_prep.read.guides import index_guides
+from data_prep.guide_index import index_guides
 from hierarchy.ops import center_within_gene, check_mean_zero, gene_sum, guide_effect, log_fate_prob, random_walk, sparse_product
 from tests.oracles import center_by_loop
 

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import torch
 
+from data_prep.tensor_file import load_tensors, save_tensors
 from tests.robustness.inputs import Case, Desk
 
 
@@ -159,20 +160,14 @@ def cache(name, content, *said):
 
 
 def resaved(change):
+    """A cache whose tensors and names `change` changes."""
+
     def made(_, path):
-        held = torch.load(path, weights_only=True)
-        held = found if (found := change(held)) is not None else held
-        torch.save(held, path)
+        tensors, names = load_tensors(path)
+        change(tensors, names)
+        save_tensors(tensors, names, path)
 
     return made
-
-
-def without(key):
-    return lambda held: {k: v for k, v in held.items() if k != key}
-
-
-def with_part(key, value):
-    return lambda held: {**held, key: value(held[key]) if callable(value) else value}
 
 
 CACHES = [
@@ -183,12 +178,12 @@ CACHES = [
     cache("half a cache", lambda _, path: path.read_bytes()[: path.stat().st_size // 2], "delete it"),
     cache("a cache with bytes turned round", lambda _, path: flipped(path.read_bytes()), "elete it"),
     cache("other tensors as cache", lambda _, path: torch.save({"x": torch.ones(3)}, path), "delete it"),
-    cache("a cache without a part", resaved(without("day")), "Delete it"),
-    cache("a cache with text for a tensor", resaved(with_part("day", "x")), "Delete it"),
-    cache("a cache with another type", resaved(with_part("day", lambda day: day.float())), "Delete it"),
-    cache("a cache with a NaN", resaved(with_part("fate_prob", lambda p: p * float("nan"))), "Delete it"),
-    cache("a cache with names for numbers", resaved(with_part("genes", lambda g: list(range(len(g))))), "Delete it"),
-    cache("a cache with a wrong code", resaved(with_part("rep", lambda rep: rep + 7)), "Delete it"),
+    cache("a cache without a part", resaved(lambda tensors, _: tensors.pop("day")), "Delete it"),
+    cache("a cache with text for a tensor", resaved(lambda tensors, names: names.update(day=str(tensors.pop("day")))), "Delete it"),
+    cache("a cache with another type", resaved(lambda tensors, _: tensors.update(day=tensors["day"].float())), "Delete it"),
+    cache("a cache with a NaN", resaved(lambda tensors, _: tensors["fate_prob"].mul_(float("nan"))), "Delete it"),
+    cache("a cache with numbers for names", resaved(lambda _, names: names.update(genes=list(range(len(names["genes"]))))), "Delete it"),
+    cache("a cache with a wrong code", resaved(lambda tensors, _: tensors["rep"].add_(7)), "Delete it"),
 ]
 
 

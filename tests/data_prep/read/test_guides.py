@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from data_prep.errors import InputError, ScreenWarning
 from data_prep.read.guide_map import GuideMap
-from data_prep.read.guides import index_guides, match_map, presence
+from data_prep.read.guides import match_map, presence
 
 CELLS = np.array([f"c{i}" for i in range(4)])
 CANCELLING = sp.csr_matrix((np.array([1.0, -1.0]), np.array([0, 0]), np.array([0, 0, 2, 2, 2])), shape=(4, 2))  # one entry twice, summing to 0
@@ -75,18 +75,3 @@ def test_match_map():
         match_map(matrix, np.array(["a1", "a1", "n1", "b1"], dtype=object), table, where="g")
     with pytest.raises(InputError, match=r"none of the 4 guides is in the guide map \(the screen has w, x, y and 1 more; the map has n1, b1, a1 and 1 more\)"):
         match_map(matrix, np.array(list("wxyz"), dtype=object), table, where="g")
-
-
-@given(st.lists(st.sampled_from(["A", "B", "b", "C1", "C10", "C2"]), min_size=1, max_size=30))
-def test_index_against_a_slow_oracle(gene_of_guide):
-    index = index_guides(np.array(gene_of_guide, dtype=object))
-    genes = sorted(set(gene_of_guide))
-    assert index.genes.tolist() == genes
-    assert index.guide_to_gene.tolist() == [genes.index(g) for g in gene_of_guide]
-    assert index.n_guides_per_gene.tolist() == [gene_of_guide.count(g) for g in genes]
-    assert index.gene_offsets.tolist() == [sum(gene_of_guide.count(g) for g in genes[:i]) for i in range(len(genes) + 1)]
-    for i, gene in enumerate(genes):
-        own = index.guides_by_gene[index.gene_offsets[i] : index.gene_offsets[i + 1]]
-        assert own.tolist() == [g for g, name in enumerate(gene_of_guide) if name == gene]
-    for name in ("guide_to_gene", "n_guides_per_gene", "gene_offsets", "guides_by_gene"):
-        assert getattr(index, name).dtype == np.int64
