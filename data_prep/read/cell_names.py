@@ -1,41 +1,125 @@
-"""Cells of a table of its own, matched by name to the cells of the screen."""
+"""Names of cells: each once, the same in all parts of a screen, and matched by name in tables that list other cells."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
+from jaxtyping import Shaped
 
-from data_prep.errors import InputError, first_few
+from data_prep.errors import InputError, first_few, warn
 
+FEW = 0.5  # of the cells: a screen whose guides were captured well has calls in 60-90 % of its cells, so with fewer than half the names are in doubt
 _SUFFIX = re.compile(r"-\d+$")  # Cell Ranger's number of the library, "AAACCTGAGAAACGAG-1"
-_LOOKED_AT = 1000
+_EXAMINED = 1000
 
 
-def row_of_cell(cells: np.ndarray) -> dict[str, int]:
-    """Cell → row in the screen; a name that stands twice is an error."""
-    rows = {str(cell): i for i, cell in enumerate(cells)}
-    if len(rows) < len(cells):
-        seen: set[str] = set()
-        repeated = [name for name in map(str, cells) if name in seen or seen.add(name)]  # type: ignore[func-returns-value]  # add returns None
-        raise InputError(f"obs_names repeat, so a table can't be matched to them: {first_few(dict.fromkeys(repeated))}. Call .obs_names_make_unique().")
-    return rows
+def unique(names: Sequence[str] | Shaped[np.ndarray, " rows"] | pd.Index, problem: str, suggestion: str) -> pd.Index:
+    """The names as an index; if a name repeats, an `InputError` with the problem, the repeated names and the suggestion."""
+    index = pd.Index(names, dtype=object)
+    if not index.is_unique:
+        raise InputError(f"{problem}: {first_few(index[index.duplicated()].unique())}. {suggestion}")
+    return index
 
 
-def none_matches(where: str, theirs: Sequence[str], cells: np.ndarray) -> InputError:
-    """The error for a table that names no cell of the screen, with examples of both and, where the ending is all that differs, the mend."""
-    return InputError(f"{where} names no cell of the screen ({styles(theirs, cells)}). {mend(theirs, cells)}")
+def cell_index(cells: Shaped[np.ndarray, " cells"]) -> pd.Index:
+    """The names of the screen's cells as an index, each once."""
+    return unique(cells, "obs_names repeat", "Call .obs_names_make_unique().")
 
 
-def styles(theirs: Iterable[str], cells: np.ndarray) -> str:
-    """How the table and the screen name their cells, by example."""
+def same_number(n: int, cells: Shaped[np.ndarray, " cells"], *, where: str, other: str = "the screen", suggestion: str = "Give one row for each cell.") -> None:
+    """Check that a part of a screen has one row for each cell.
+
+    Parameters
+    ----------
+    n
+        Number of rows of the part.
+    cells
+        Names of the screen's cells, (cells,).
+    where
+        Name of the part in error messages.
+    other
+        Name of the screen in error messages.
+    suggestion
+        How to fix it.
+
+    Raises
+    ------
+    InputError
+        If the part has fewer or more rows.
+    """
+    if n != cells.size:
+        raise InputError(f"{where} has {n:,} rows but {other} has {cells.size:,} cells. {suggestion}")
+
+
+def same_cells(theirs: Shaped[np.ndarray, " rows"] | pd.Index, cells: Shaped[np.ndarray, " cells"], *, where: str, other: str = "the screen") -> None:
+    """Check that the rows of a part have the names of the screen's cells, in the same order.
+
+    Parameters
+    ----------
+    theirs
+        Names of the rows of the part, (cells,).
+    cells
+        Names of the screen's cells, (cells,).
+    where
+        Name of the part in error messages.
+    other
+        Name of the screen in error messages.
+
+    Raises
+    ------
+    InputError
+        If the numbers differ, or a name.
+    """
+    if isinstance(theirs, pd.Index) and theirs.equals(pd.Index(cells)):  # avoids copies of a million names
+        return
+    same_number(len(theirs), cells, where=where, other=other)
+    first, second = np.asarray(theirs).astype(str).astype(object), np.asarray(cells).astype(str).astype(object)
+    if (first != second).any():
+        row = int(np.flatnonzero(first != second)[0])
+        raise InputError(f"{where} and {other} name their cells differently, first in row {row} ({first[row]} and {second[row]}). Bring both into one order.")
+
+
+def none_matches(where: str, theirs: Sequence[str] | Shaped[np.ndarray, " rows"], cells: Shaped[np.ndarray, " cells"]) -> InputError:
+    """The error for a table that names no cell of the screen."""
+    return InputError(f"{where} names no cell of the screen ({examples(theirs, cells)}). {suggestion(theirs, cells)}")
+
+
+def warn_unmatched(
+    where: str, others: Sequence[str] | Shaped[np.ndarray, " rows"], n_matched: int, cells: Shaped[np.ndarray, " cells"], *, every: bool
+) -> None:
+    """Warn of cells that only the table or only the screen has.
+
+    Parameters
+    ----------
+    where
+        Name of the table in warnings.
+    others
+        Names in the table that no cell of the screen has.
+    n_matched
+        Number of cells of the screen that the table has.
+    cells
+        Names of the screen's cells, (cells,).
+    every
+        Whether the table should list every cell; otherwise fewer than half of them are reported.
+    """
+    if len(others):
+        warn(f"{where}: {len(others):,} of its cells are not in the screen and were left out: {first_few(others, 3)}.")
+    if n_matched < len(cells) and (every or n_matched < FEW * len(cells)):
+        compared = f" ({examples(others, cells)}). {suggestion(others, cells)}" if len(others) else "."
+        warn(f"{where} lists {n_matched:,} of the screen's {len(cells):,} cells; the others are taken to carry no guide{compared}")
+
+
+def examples(theirs: Sequence[str] | Shaped[np.ndarray, " rows"], cells: Shaped[np.ndarray, " cells"]) -> str:
+    """The first names of cells in the table and in the screen."""
     return f"the table has {first_few(theirs, 3)}; the screen has {first_few(cells, 3)}"
 
 
-def mend(theirs: Sequence[str], cells: np.ndarray) -> str:
-    """What would bring the names together."""
-    some = [_SUFFIX.sub("", name) for name in theirs[:_LOOKED_AT]]
+def suggestion(theirs: Sequence[str] | Shaped[np.ndarray, " rows"], cells: Shaped[np.ndarray, " cells"]) -> str:
+    """How to make the names of a table and of the screen agree."""
+    some = [_SUFFIX.sub("", name) for name in theirs[:_EXAMINED]]
     bare = {_SUFFIX.sub("", str(cell)) for cell in cells}
     if not some or sum(name in bare for name in some) < len(some) / 2:
         return "Use the same names in both."
-    more = "" if len(bare) == len(cells) else ", where it tells cells of several libraries apart"
-    return rf"They agree up to the ending '-1': use it in both or in neither (adata.obs_names.str.replace(r'-\d+$', '', regex=True)){more}."
+    more = "" if len(bare) == len(cells) else ", where it distinguishes cells of several libraries"
+    return rf"They agree except for the ending '-1': use it in both or in neither (adata.obs_names.str.replace(r'-\d+$', '', regex=True)){more}."

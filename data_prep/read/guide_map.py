@@ -113,8 +113,8 @@ class GuideMap:
         """From a CSV or tab-separated file, plain or gzip; its columns are those of `from_frame`."""
         if not isinstance(path, (str, Path)):
             raise InputError(f"the guide map is a {type(path).__name__}; it must be a path, a DataFrame or a GuideMap.")
-        with open_table(path, what="the guide map", give="Give a CSV or TSV with guide_name, gene_name, is_ntc.") as table:
-            rows = [[field or None for field in fields] for _, fields in table.rows]
+        table = open_table(path, what="the guide map", give="Give a CSV or TSV with guide_name, gene_name, is_ntc.")
+        rows = [[field or None for field in fields] for _, fields in table.rows()]
         return cls.from_frame(pd.DataFrame(rows, columns=table.header, dtype=object), ntc_labels=ntc_labels, where=str(path))
 
     def to_frame(self) -> pd.DataFrame:

@@ -79,27 +79,30 @@ def test_frames(kind):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (CALLS + "AAAC-1,1,g2,3\n", "the cell 'AAAC-1' stands on lines 3 and 5.*Keep one row"),
+        (CALLS + "AAAC-1,1,g2,3\n", "the cell 'AAAC-1' appears twice, on line 3 and line 5.*Keep one row"),
         (CALLS + "AACC-1,2,g2,3\n", r"line 5 has num_features '2' but 1 guides in feature_call \('g2'\)"),
         (CALLS + "AACC-1,2,g2|,3\n", "line 5 has a guide or cell without a name"),
         ("feature_call,num_umis\ng1,2\n", "has no column such as cell_barcode; it has: feature_call, num_umis"),
-        ("cell,barcode,grna\na,b,c\n", "has 2 columns for one thing: cell, barcode. Keep one"),
+        ("cell,barcode,grna\na,b,c\n", "has 2 columns for the same thing: cell, barcode. Keep one"),
         (LONG + "AACC-1,\n", "line 7 has a guide or cell without a name"),
         (LOGICAL.replace("TRUE\n", "yes\n", 1), "line 2 has 'yes' in column 'AAAG-1'; entries are TRUE or FALSE"),
         (LOGICAL.replace("TRUE\n", "-1\n", 1), "line 2 has '-1' in column 'AAAG-1'"),
         (LOGICAL.replace("TRUE\n", "NA\n", 1), "line 2 has 'NA' in column 'AAAG-1'"),
         (LOGICAL.replace("TRUE\n", "1_0\n", 1), "line 2 has '1_0' in column 'AAAG-1'"),
         (LOGICAL.replace("TRUE\n", "\n", 1), "line 2 has '' in column 'AAAG-1'"),
-        (LOGICAL.replace('"g2"', '"g1"'), "'g1' stands on lines 2 and 3"),
+        (LOGICAL.replace('"g2"', '"g1"'), "'g1' appears twice, on line 2 and line 3"),
         (LOGICAL.replace('"AACC-1"', '"AAAC-1"'), "repeats columns: AAAC-1"),
         ("x,y\n1,2\n", r"of no known kind: its columns are x, y, its first rows 1, and neither .*AAAC-1, AAAG-1, AAAT-1.*protospacer_calls_per_cell"),
         ("x;y\n1;2\n", "of no known kind"),
-        ("a,b\nsome,text\n", "line 2 has 'text' in column 'b'.*If this is no matrix, the kinds are Cell Ranger"),
+        ("a,b\nsome,text\n", "line 2 has 'text' in column 'b'.*If this is not a matrix, give Cell Ranger"),
         (CALLS.split("\n")[0], "has no rows"),
         ("cell_barcode,feature_call\nAAAC-1,None\n", "names no guide"),
-        (CALLS.replace("-1", ""), r"names no cell of the screen \(the table has AAAT, AAAC, AAAG; the screen has AAAC-1.*They agree up to the ending '-1'"),
+        (
+            CALLS.replace("-1", ""),
+            r"names no cell of the screen \(the table has AAAT, AAAC, AAAG; the screen has AAAC-1.*They agree except for the ending '-1'",
+        ),
         (CALLS.replace("AA", "GG"), "names no cell of the screen.*Use the same names in both"),
-        (LOGICAL.replace("-1", ""), "of no known kind.*They agree up to the ending '-1'"),
+        (LOGICAL.replace("-1", ""), "of no known kind.*They agree except for the ending '-1'"),
     ],
 )
 def test_wrong_tables(text, said, tmp_path):
@@ -112,7 +115,7 @@ def test_wrong_tables(text, said, tmp_path):
 def test_wrong_frames(tmp_path):
     matrix = pd.DataFrame(DENSE, index=CELLS, columns=GUIDES)
     for frame, said in [
-        (matrix.set_index(np.array(["AAAC", "AAAG", "AAAT", "AACC"])), "of no known kind.*They agree up to the ending"),
+        (matrix.set_index(np.array(["AAAC", "AAAG", "AAAT", "AACC"])), "of no known kind.*They agree except for the ending"),
         (matrix.iloc[[0, 0, 1]], "repeats names: AAAC-1"),
         (matrix - 1, "negative"),
         (pd.DataFrame({"cell": ["AAAC-1"], "guide": [None]}), "row 0 has a guide or cell without a name"),
@@ -144,7 +147,7 @@ def test_cells_that_only_one_side_has(tmp_path):
     path.write_text(CALLS.replace("AAAT-1", "AAAT-2").replace("AAAG-1", "AAAG-2"))
     with pytest.warns(ScreenWarning) as said:
         read_guide_table(path, CELLS)
-    assert any("lists 1 of the screen's 4 cells" in str(w.message) and "They agree up to the ending" in str(w.message) for w in said)
+    assert any("lists 1 of the screen's 4 cells" in str(w.message) and "They agree except for the ending" in str(w.message) for w in said)
     path.write_text(LOGICAL)
     with pytest.warns(ScreenWarning, match="lists 4 of the screen's 5 cells"):  # a matrix means to list them all
         read_guide_table(path, np.append(CELLS, "CCC1-2"))

@@ -101,7 +101,7 @@ def survive(reader: str, given_: object) -> None:
         try:
             READERS[reader](given_)
         except InputError as error:
-            assert str(error).endswith((".", "?"))  # ends with its mend
+            assert str(error).endswith((".", "?"))  # ends with how to fix it
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -127,8 +127,8 @@ def test_a_value_or_an_input_error(reader, what, tmp_path):
 def records(data: bytes, tmp_path, name="table.csv", **options):
     path = tmp_path / name
     path.write_bytes(data)
-    with open_table(path, what="the table", give="Give a table.", **options) as table:
-        return table.header, list(table.rows)
+    table = open_table(path, what="the table", give="Give a table.", **options)
+    return table.header, list(table.rows())
 
 
 def test_what_is_read(tmp_path):
@@ -169,9 +169,9 @@ def test_what_is_refused(data, said, tmp_path):
 def test_damaged_gzip(tmp_path):
     packed = gzip.compress(b"a,b\n" + b"".join(b"%d,%d\n" % (i * i, i**3) for i in range(2000)), mtime=0)
     for data in (packed[:-1], packed[: len(packed) // 2], packed[:12], packed[:500] + b"\0\0\0\0" + packed[504:], packed[:3], packed[:-8] + b"\1" * 8):
-        with pytest.raises(InputError, match=r"can't be read: .*Is the file whole|not UTF-8|can't be read as a table"):
+        with pytest.raises(InputError, match=r"can't be read: .*Is the file complete|not UTF-8|can't be read as a table"):
             records(data, tmp_path)
-    with pytest.raises(InputError, match=r"table\.csv can't be read: .*Is the file whole"):
+    with pytest.raises(InputError, match=r"table\.csv can't be read: .*Is the file complete"):
         records(packed[:-1], tmp_path)
 
 
@@ -179,13 +179,13 @@ def test_damaged_gzip(tmp_path):
 def test_a_file_that_may_not_be_read(tmp_path):
     (tmp_path / "table.csv").write_text("a,b\n")
     (tmp_path / "table.csv").chmod(0)
-    with pytest.raises(InputError, match=r"can't be read: .*Permission denied"), open_table(tmp_path / "table.csv", what="the table", give=""):
-        pass
+    with pytest.raises(InputError, match=r"can't be read: .*Permission denied"):
+        open_table(tmp_path / "table.csv", what="the table", give="")
 
 
 def test_columns_are_found_in_any_case(tmp_path):
     (tmp_path / "table.csv").write_text("Cell , GRNA,x\n1,2,3\n")
-    with open_table(tmp_path / "table.csv", what="the table", give="") as table:
-        assert table.column({"grna"}) == 1 and table.column({"cell", "barcode"}) == 0 and table.column({"y"}) is None
-        with pytest.raises(InputError, match="2 columns for one thing: Cell ,  GRNA. Keep one"):
-            table.column({"cell", "grna"})
+    table = open_table(tmp_path / "table.csv", what="the table", give="")
+    assert table.column({"grna"}) == 1 and table.column({"cell", "barcode"}) == 0 and table.column({"y"}) is None
+    with pytest.raises(InputError, match="2 columns for the same thing: Cell ,  GRNA. Keep one"):
+        table.column({"cell", "grna"})

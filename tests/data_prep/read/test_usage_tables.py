@@ -59,13 +59,13 @@ def test_cells_that_the_screen_lacks_are_counted(tmp_path):
         (TEXT.replace("5.25", "5,25"), "has '5,25'"),
         (TEXT.replace("\t5.25", ""), "line 3 has 3 fields but the header has 4. Save it as UTF-8"),
         (TEXT.replace("5.25", "5.25\t1"), "line 3 has 5 fields"),
-        (TEXT.replace("c2-1", "c1-1"), "the cell 'c1-1' stands on lines 2 and 3"),
+        (TEXT.replace("c2-1", "c1-1"), "the cell 'c1-1' appears twice, on line 2 and line 3"),
         (
             TEXT.replace("\n", "\ng2-1\t0\t0\t0\n", 1).replace("c2-1", "g1-1"),
             r"lacks 1 of the screen's 3 cells: c2-1 \(the table has g2-1, g1-1;.*subset the screen",
         ),
         (TEXT.replace("c2-1\t3.0\t4.0\t5.25\n", ""), "lacks 1 of the screen's 3 cells: c2-1. Subset the screen"),
-        (TEXT.replace("-1", ""), "names no cell of the screen.*They agree up to the ending '-1'"),
+        (TEXT.replace("-1", ""), "names no cell of the screen.*They agree except for the ending '-1'"),
         (TEXT.split("\n")[0] + "\n", "has no rows. Give cNMF's"),
         ("\n".join(line.split("\t")[0] for line in TEXT.split("\n")).replace("\n", "cell\n", 1), "has no column of a program"),
         (TEXT.replace("\t2\t", "\t1\t"), "repeats programs: program_1"),
@@ -94,5 +94,5 @@ def test_wrong_frames_and_paths(tmp_path):
             read_usage_table(given, CELLS)
     whole = gzip.compress(TEXT.encode())
     (tmp_path / "cut.txt.gz").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="can't be read: .*Is the file whole"):
+    with pytest.raises(InputError, match="can't be read: .*Is the file complete"):
         read_usage_table(tmp_path / "cut.txt.gz", CELLS)
