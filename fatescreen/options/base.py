@@ -10,8 +10,11 @@ from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, CliPositionalArg, PydanticBaseSettingsSource, SettingsConfigDict
 
 from data_prep.errors import InputError, first_few
+from data_prep.read.keys import NTC_LABELS, ScreenKeys
 from fatescreen.options.arguments import with_options
 from fatescreen.options.describe import Option, describe
+
+KEYS = ScreenKeys()
 
 
 def _split(value: Any) -> Any:
@@ -23,17 +26,9 @@ Count = Annotated[int, Field(ge=1)]
 SCREEN = "screen: a .h5ad, .h5mu or .zarr file"
 Screen = Annotated[CliPositionalArg[Path], Field(description=SCREEN)]
 Out = Annotated[Path, Field(description="folder for the results")]
-Report = Annotated[bool, Field(description="whether to write report.html")]
-Resume = Annotated[bool, Field(description="whether to resume an interrupted run from what it saved in the output folder")]
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1, description="random seed")]
-Threads = Annotated[int, Field(ge=1, description="number of worker threads; the results do not depend on it")]
 GuideKey = Annotated[str, Field(description="key of the guides of each cell, in obsm, layers or a MuData modality")]
-GuideNamesKey = Annotated[str, Field(description="uns key of the guide names, for guides stored as a matrix without column names")]
-Guides = Annotated[Path | None, Field(description="table of the guides in cells, used instead of --guide-key: Cell Ranger's, SCEPTRE's, or cell-guide pairs")]
-GuideMap = Annotated[Path | None, Field(description="table of guide_name, gene_name, is_ntc, or SCEPTRE's or Cell Ranger's, used instead of the map in uns")]
-NtcLabels = Annotated[Names, Field(description="gene labels that mark non-targeting guides")]
-CovarKey = Annotated[str, Field(description="obsm key of the covariates")]
-ContrastFate = Annotated[str, Field(description="fate whose effects are in the table of effects")]
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1, description="random seed")]
+Resume = Annotated[bool, Field(description="whether to resume an interrupted run from what it saved in the output folder")]
 
 
 class Options(BaseSettings):
@@ -95,6 +90,19 @@ class Options(BaseSettings):
         """The options as JSON-able values, with whole paths; as a config file they repeat the run."""
         values = self.model_dump()
         return {k: str(v.absolute()) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+class ScreenOptions(Options):
+    """Where the parts of a screen are, and what every run on a screen writes."""
+
+    out: Out
+    report: bool = Field(True, description="whether to write report.html")
+    guide_key: GuideKey = KEYS.guide
+    guide_names_key: str = Field(KEYS.guide_names, description="uns key of the guide names, for guides stored as a matrix without column names")
+    guides: Path | None = Field(None, description="table of the guides in cells, used instead of --guide-key: Cell Ranger's, SCEPTRE's, or cell-guide pairs")
+    guide_map: Path | None = Field(None, description="table of guide_name, gene_name, is_ntc, or SCEPTRE's or Cell Ranger's, used instead of the map in uns")
+    ntc_labels: Names = Field(NTC_LABELS, description="gene labels that mark non-targeting guides")
+    covar_key: str = Field(KEYS.covar, description="obsm key of the covariates")
 
 
 def _unknown(name: str, described: Mapping[str, Option], place: str) -> str:

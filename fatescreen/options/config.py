@@ -10,7 +10,7 @@ from data_prep.errors import InputError
 GIVE = "Give the path of a YAML file, or of the run.json of an earlier run."
 
 
-class _Loader(yaml.SafeLoader):
+class _Plain(yaml.SafeLoader):
     """Plain values only, so that no code is run, and no key twice (`yaml.safe_load`, which pydantic-settings uses, would keep the last)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -22,7 +22,7 @@ class _Loader(yaml.SafeLoader):
 def read_config(path: Path, command: str) -> dict[str, Any]:
     """The options in a config file of `command`; keys may be written with "-" or "_"."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Plain)
         if isinstance(content, dict) and "command" in content and "options" in content:  # a run.json
             if content["command"] != command:
                 raise InputError(f"it is the record of {content['command']}, not of {command}.")

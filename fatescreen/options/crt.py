@@ -5,30 +5,22 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from crt.engine import UnitSettings
 from crt.inputs import ControlGroup
 from crt.pvalues import Side
-from crt.engine import UnitSettings
 from crt.run import Method
 from crt.sampling.samplers import StratifiedPermutation
 from data_prep.errors import InputError
-from data_prep.read.keys import NTC_LABELS, ScreenKeys
-from fatescreen.options.base import Count, CovarKey, GuideKey, GuideMap, GuideNamesKey, Guides, Names, NtcLabels, Options, Out, Report, Threads
+from fatescreen.options.base import Count, GuideKey, Names, ScreenOptions
 
-KEYS, UNITS, STRATA = ScreenKeys(), UnitSettings(), StratifiedPermutation()
+UNITS, STRATA = UnitSettings(), StratifiedPermutation()
 STRATIFIED = "with --resampling-method stratified_perm: "
 
 
-class CRTOptions(Options):
+class CRTOptions(ScreenOptions):
     """Where the parts of the screen are, the sampler and the tests."""
 
-    out: Out
-    report: Report = True
     guide_key: GuideKey = "guide_assignment"
-    guide_names_key: GuideNamesKey = KEYS.guide_names
-    guides: Guides = None
-    guide_map: GuideMap = None
-    ntc_labels: NtcLabels = NTC_LABELS
-    covar_key: CovarKey = KEYS.covar
     guide2gene_key: str = Field("guide2gene", description="uns key of the guide → gene map, a dict or a table")
     usage_key: str = Field("cnmf_usage", description="key of the program usage, in obsm or layers")
     usage: Path | None = Field(None, description="table of program usage, used instead of --usage-key: cNMF's usages file, or another CSV or TSV")
@@ -50,7 +42,7 @@ class CRTOptions(Options):
     )
     side: Side = Field(UNITS.side, description="alternative hypothesis")
     propensity_mode: Literal["fit", "oracle_const"] = Field("fit", description="propensity: fitted to the covariates, or the proportion of treated cells")
-    n_jobs: Threads = 1
+    n_jobs: Count = Field(1, description="number of worker threads; the results do not depend on it")
 
     @model_validator(mode="after")
     def _only_stratified(self) -> Self:

@@ -6,28 +6,20 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from data_prep.errors import InputError
-from data_prep.read.keys import NTC_LABELS, ScreenKeys
-from fatescreen.options.base import Count, CovarKey, GuideKey, GuideMap, GuideNamesKey, Guides, NtcLabels, Options, Out, Report, Resume, Screen, Seed
+from data_prep.read.keys import ScreenKeys
+from fatescreen.options.base import KEYS, Count, Resume, Screen, ScreenOptions, Seed
 from hierarchy.settings import FitSettings, PosteriorName
 
-_FIT, _KEYS = FitSettings(), ScreenKeys()
+_FIT = FitSettings()
 
 
-class FitOptions(Options):
+class FitOptions(ScreenOptions):
     """Fit the guide → gene hierarchy of a screen and write gene_daywise_for_mash.csv."""
 
-    out: Out
-    report: Report = True
-    guide_key: GuideKey = _KEYS.guide
-    guide_names_key: GuideNamesKey = _KEYS.guide_names
-    guides: Guides = None
-    guide_map: GuideMap = None
-    ntc_labels: NtcLabels = NTC_LABELS
-    covar_key: CovarKey = _KEYS.covar
     screen: Screen
-    fate_key: str = Field(_KEYS.fate, description="obsm key of the fate probabilities")
-    day_key: str = Field(_KEYS.day, description="obs key of the day")
-    rep_key: str = Field(_KEYS.rep, description="replicate column, in obsm[covar-key] or obs")
+    fate_key: str = Field(KEYS.fate, description="obsm key of the fate probabilities")
+    day_key: str = Field(KEYS.day, description="obs key of the day")
+    rep_key: str = Field(KEYS.rep, description="replicate column, in obsm[covar-key] or obs")
     ref_fate: str = Field("EC", description="reference fate, the zero of the softmax")
     contrast_fate: str = Field("MES", description="fate whose effects are exported")
     max_guides_per_cell: Count = Field(20, description="maximum number of guides in a cell; cells with more are dropped")

@@ -25,7 +25,9 @@ class SimulateOptions(Options):
     moi: float = Field(_DESIGN.moi, gt=0, le=1000, description="mean number of guides per cell (MOI)")
     concentration: float = Field(50.0, gt=0, le=1e12, description="Dirichlet precision of the fate probabilities")
     one_hot: bool = Field(False, description="whether each cell has a single fate instead of fate probabilities")
-    effects: Literal["daylocal", "model"] = Field(_DESIGN.effects, description="effects on single days (daylocal), or the model's random walk over days (model)")
+    effects: Literal["daylocal", "model"] = Field(
+        _DESIGN.effects, description="effects on single days (daylocal), or the model's random walk over days (model)"
+    )
     seed: Seed = 0
 
     def design(self) -> ScreenDesign:

@@ -68,13 +68,21 @@ def test_exit_codes(monkeypatch, capfd, error, code, message):
 
 
 def test_wrong_settings_come_before_any_work(monkeypatch, capfd):
-    for words, message in ((["--out", "o", "--number", "0"], "--number is '0'"), ([], "--out is missing"), (["--out", "o", "--verbose", "--quiet"], "not both")):
+    for words, message in (
+        (["--out", "o", "--number", "0"], "--number is '0'"),
+        ([], "--out is missing"),
+        (["--out", "o", "--verbose", "--quiet"], "not both"),
+    ):
         code, _, err = call(monkeypatch, capfd, raising(RuntimeError("ran")), *words)
         assert code == 2 and message in err and "ran" not in err
     code, _, err = call(monkeypatch, capfd, raising(RuntimeError("ran")), "--ou", "o", "--number=0", "--nmber=1")
     assert code == 2 and "there is no option '--ou'. Did you mean '--out'?" in err and "Did you mean '--number'?" in err
     assert "--out is missing" in err and "--number is '0'" in err and "ran" not in err
-    for words, message in ((["--number"], "--number: expected one argument"), (["--out", "o", "else"], "unexpected arguments: else"), (["--out=o", "--n=1"], "--n")):
+    for words, message in (
+        (["--number"], "--number: expected one argument"),
+        (["--out", "o", "else"], "unexpected arguments: else"),
+        (["--out=o", "--n=1"], "--n"),
+    ):
         code, _, err = call(monkeypatch, capfd, raising(RuntimeError("ran")), *words)
         assert code == 2 and message in err and err.count("error:") == 1 and "ran" not in err
 
