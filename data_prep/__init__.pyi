@@ -1,9 +1,9 @@
 from data_prep.errors import InputError as InputError
 from data_prep.errors import ScreenWarning as ScreenWarning
-from data_prep.read.guide_map import NTC_LABELS as NTC_LABELS
 from data_prep.read.guide_map import GuideMap as GuideMap
 from data_prep.read.guide_tables import read_guide_table as read_guide_table
-from data_prep.read.screen import ScreenKeys as ScreenKeys
+from data_prep.read.keys import NTC_LABELS as NTC_LABELS
+from data_prep.read.keys import ScreenKeys as ScreenKeys
 from data_prep.read.screen import read_screen as read_screen
 from data_prep.read.usage_tables import read_usage_table as read_usage_table
 from data_prep.screen import Screen as Screen

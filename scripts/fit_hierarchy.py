@@ -1,4 +1,4 @@
-"""`fit-hierarchy` from a checkout; --help says how."""
+"""`fit-hierarchy` from a checkout; see --help."""
 
 import sys
 from pathlib import Path

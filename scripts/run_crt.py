@@ -1,4 +1,4 @@
-"""`run-crt` from a checkout; --help says how."""
+"""`run-crt` from a checkout; see --help."""
 
 import sys
 from pathlib import Path

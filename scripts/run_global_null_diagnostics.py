@@ -1,4 +1,4 @@
-"""`diagnose-null` from a checkout; --help says how."""
+"""`diagnose-null` from a checkout; see --help."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`score-daywise` from a checkout; --help says how."""
+"""`score-daywise` from a checkout; see --help."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`simulate-screen` from a checkout; --help says how."""
+"""`simulate-screen` from a checkout; see --help."""
 
 import sys
 from pathlib import Path

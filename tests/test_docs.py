@@ -61,7 +61,7 @@ def test_files_commands_and_options_named_exist(page):
         assert (ROOT / path).is_file() or (ROOT / "docs" / path).is_file(), path
     for target in re.findall(r"^make ([\w-]+)|`make ([\w-]+)`", text, re.MULTILINE):
         assert f"\n{''.join(target)}:" in text_of(ROOT / "Makefile"), target
-    fields = {f"--{name.replace('_', '-')}" for command in PROJECT["scripts"] for name in options_of(command)[0].model_fields}
+    fields = {f"--{name.replace('_', '-')}" for command in PROJECT["scripts"] for name in options_of(command).model_fields}
     fields |= {f"--no-{name[2:]}" for name in fields} | {"--help", "--version", "--config", "--verbose", "--quiet"}
     own = re.sub(r"^.*(pip install|sphinx|Rscript).*$", "", text, flags=re.MULTILINE)
     assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", own)) <= fields
@@ -70,7 +70,7 @@ def test_files_commands_and_options_named_exist(page):
 def test_every_command_has_its_table_and_script():
     said = re.findall(r"\{command-options\} ([\w-]+)", text_of(ROOT / "docs" / "commands.md"))
     assert sorted(said) == sorted(PROJECT["scripts"])
-    assert all((ROOT / script_of(command)).is_file() and options_of(command)[1] for command in said)
+    assert all((ROOT / script_of(command)).is_file() and options_of(command).__doc__ for command in said)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)

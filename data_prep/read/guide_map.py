@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 
 from data_prep.errors import InputError, first_few
+from data_prep.read.keys import NTC_LABELS
 from data_prep.read.labels import text_names
 from data_prep.read.map_forms import FORMS, in_our_columns
 from data_prep.read.text_table import open_table
 
-NTC_LABELS = ("non-targeting", "safe-targeting", "NTC")
 _TRUE, _FALSE = {"true", "1", "1.0", "yes", "t"}, {"false", "0", "0.0", "no", "f"}
 
 

@@ -1,7 +1,6 @@
 """h5ad / h5mu / zarr / AnnData / MuData → `Screen`: the only reader."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,48 +11,12 @@ from data_prep.errors import InputError, first_few, missing_key, warn
 from data_prep.outcomes import check_fate_prob
 from data_prep.read.container import View, one_column, open_view
 from data_prep.read.fates import read_fates
-from data_prep.read.guide_map import NTC_LABELS, GuideMap
+from data_prep.read.guide_map import GuideMap
 from data_prep.read.guide_tables import read_guide_table
 from data_prep.read.guides import match_map, presence
+from data_prep.read.keys import NTC_LABELS, ScreenKeys
 from data_prep.read.labels import day_codes, level_codes, text_names
 from data_prep.screen import Screen
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScreenKeys:
-    """Where the parts of a screen are in its file or object.
-
-    Attributes
-    ----------
-    fate
-        Fate probabilities, in `obsm`.
-    guide
-        Guides of each cell, in `obsm`, `layers` or a MuData modality.
-    day
-        Day of each cell, in `obs`.
-    rep
-        Replicate of each cell, in `obsm[covar]` or `obs`.
-    covar
-        Covariate table, in `obsm`.
-    guide_names
-        Names of the guides, in `uns`, where the guides are a bare matrix.
-    cluster
-        Columns of `obs` or `obsm[covar]`, joined by "+", whose cells share noise; None for no clusters.
-
-    Examples
-    --------
-    >>> from data_prep import ScreenKeys
-    >>> ScreenKeys(fate="fateprob", guide="guide_assignment").fate
-    'fateprob'
-    """
-
-    fate: str = "lineages_fwd"
-    guide: str = "guide"
-    day: str = "day"
-    rep: str = "rep"
-    covar: str = "covar"
-    guide_names: str = "guide_names"
-    cluster: str | None = None
 
 
 def read_screen(

@@ -1,4 +1,4 @@
-"""`{command-options}`: a command's options as a table, from the model that the command itself is made of."""
+"""`{command-options}`: the options of a command as a table, from the model that the command itself uses."""
 
 import importlib
 import re
@@ -10,7 +10,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from fatescreen.options.base import Options, must_be, option_name
+from fatescreen.options.base import Options
+from fatescreen.options.describe import describe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -20,19 +21,10 @@ def entry_points() -> dict[str, str]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
 
 
-def options_of(command: str) -> tuple[type[Options], str]:
-    """The options of a command and what it does: what its entry point hands to `run`."""
-    module_name, function = entry_points()[command].split(":")
-    module = importlib.import_module(module_name)
-    seen: list[tuple[Any, ...]] = []
-    real = module.run
-    module.run = lambda *given: seen.append(given)
-    try:
-        getattr(module, function)()
-    finally:
-        module.run = real
-    _, options, work = seen[0]
-    return options, work.__doc__ or ""
+def options_of(command: str) -> type[Options]:
+    """The options of a command; their docstring describes the command."""
+    module, name = entry_points()[command].split(":")
+    return getattr(importlib.import_module(module), name).options
 
 
 def script_of(command: str) -> str:
@@ -43,37 +35,25 @@ def script_of(command: str) -> str:
 
 
 def rows(options: type[Options]) -> list[tuple[str, str, str, str]]:
-    """Option, what it is, what it must be, default; arguments first."""
-    fields = sorted(options.model_fields.items(), key=lambda item: option_name(*item).startswith("--"))
-    return [(option_name(name, field), field.description or "", must_be(field), _default(field)) for name, field in fields]
-
-
-def _default(field: Any) -> str:
-    if field.is_required():
-        return "required"
-    value = field.default
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
+    """Option, description, accepted values, default; arguments first."""
+    return [(option.name, option.help, option.must_be, option.default) for option in describe(options).values()]
 
 
 class CommandOptions(SphinxDirective):
-    """What the command does, how to call it, and its options."""
+    """Description, usage and options of a command."""
 
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """A paragraph, a line of usage and a table."""
         command = self.arguments[0]
-        options, doc = options_of(command)
+        options = options_of(command)
         script = script_of(command)
         for watched in ("pyproject.toml", script):
             self.env.note_dependency(str(ROOT / watched))
         arguments = [name for name, *_ in rows(options) if not name.startswith("--")]
         usage = f"{command} [OPTIONS] {' '.join(arguments)}".rstrip() + f"\npython {script} [OPTIONS] {' '.join(arguments)}".rstrip()
-        return [nodes.paragraph(text=doc), nodes.literal_block(usage, usage, language="text"), table(rows(options))]
+        return [nodes.paragraph(text=options.__doc__), nodes.literal_block(usage, usage, language="text"), table(rows(options))]
 
 
 def table(cells: list[tuple[str, str, str, str]]) -> nodes.table:
@@ -82,19 +62,19 @@ def table(cells: list[tuple[str, str, str, str]]) -> nodes.table:
     group = nodes.tgroup(cols=4)
     group += [nodes.colspec(colwidth=width) for width in (24, 40, 26, 16)]
     head, body = nodes.thead(), nodes.tbody()
-    head += _row([nodes.paragraph(text=text) for text in ("option", "what it is", "must be", "default")])
-    for name, said, must, default in cells:
+    head += _row([nodes.paragraph(text=text) for text in ("option", "description", "accepted values", "default")])
+    for name, text, must_be, default in cells:
         shown = nodes.paragraph() if default in ("", "required", "yes", "no") else nodes.paragraph("", "", nodes.literal(default, default))
         if default in ("required", "yes", "no"):
             shown += nodes.Text(default)
-        body += _row([nodes.paragraph("", "", nodes.literal(name, name)), _with_code(said), _with_code(must), shown])
+        body += _row([nodes.paragraph("", "", nodes.literal(name, name)), _with_code(text), _with_code(must_be), shown])
     group += [head, body]
     made += group
     return made
 
 
 def _with_code(text: str) -> nodes.paragraph:
-    """Options and quoted values as code; they are no dashes and no quotations."""
+    """Options and quoted values as code, so that no typographic dashes or quotation marks are made of them."""
     paragraph = nodes.paragraph()
     for i, part in enumerate(re.split(r"(--[a-z][\w-]*|'[^']+')", text)):
         paragraph += nodes.literal(part, part.strip("'")) if i % 2 else nodes.Text(part)

@@ -1,4 +1,4 @@
-"""How docstrings are shown: single backticks are links or code; results of a function have no signature; attributes are called so."""
+"""How docstrings are rendered: single backticks are links or code; result classes have no signature; attributes are labelled as such."""
 
 import dataclasses
 import importlib
@@ -10,18 +10,18 @@ from sphinx.application import Sphinx
 from sphinx.domains.python import PyObject
 from sphinx.environment import BuildEnvironment
 
-FEW = 4  # fields of a class that people may well fill by hand
-OTHERS = {"anndata", "collections", "matplotlib", "numpy", "pandas", "pathlib", "pyro", "scipy", "torch", "typing"}  # of these no index is at hand
+FEW = 4  # maximum number of required fields of a class that users create themselves
+OTHERS = {"anndata", "collections", "matplotlib", "numpy", "pandas", "pathlib", "pyro", "scipy", "torch", "typing"}  # libraries whose index is not linked
 PACKAGES = ("data_prep", "hierarchy", "crt")
 
 
 def homes() -> dict[str, str]:
-    """Every public name → where it is documented."""
+    """Every public name and where it is documented."""
     return {name: f"{package}.{name}" for package in PACKAGES for name in importlib.import_module(package).__all__}
 
 
 def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Element) -> nodes.Node | None:
-    """A bare public name, or one of its module, goes to its page; types of other libraries get their short name; other words in backticks stay code."""
+    """Link a public name, with or without its module, to its page; shorten types of other libraries; leave other words in backticks as code."""
     if node.get("refdomain") != "py":
         return None
     target = str(node["reftarget"])
@@ -36,13 +36,13 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: no
 
 
 def without_signature(app: Sphinx, what: str, name: str, thing: Any, *_: Any) -> tuple[str, None] | None:
-    """A class with many fields that have no defaults is made by a function; its signature says nothing that the attributes do not."""
+    """Hide the signature of a class with many required fields: a function makes it, and its attributes are listed anyway."""
     needed = [f for f in dataclasses.fields(thing) if f.default is f.default_factory is dataclasses.MISSING] if dataclasses.is_dataclass(thing) else []
     return ("", None) if len(needed) > FEW else None
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Join them to the build."""
+    """Register both with the build."""
     app.config.default_role = "py:obj"  # type: ignore[attr-defined]
     app.connect("missing-reference", resolve)
     app.connect("autodoc-process-signature", without_signature)

@@ -5,26 +5,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from crt.inputs import prepare_crt_inputs
-from crt.null.diagnostics import diagnose_null
-from crt.null.ensemble import compute_ntc_group_null_pvals_parallel
-from crt.null.groups import make_ntc_groups_ensemble
-from crt.run import checked_genes, make_settings
-from data_prep.simulate.usage import make_sceptre_style_synth
-from fatescreen.cli.console import Console, run
+from fatescreen.cli.command import Command
+from fatescreen.cli.console import Console
 from fatescreen.options.diagnose_null import DiagnoseOptions
-from fatescreen.report.null_report import null_report
 from fatescreen.runs.folder import run_folder
-from fatescreen.runs.null_files import text_lines, write_diagnostics
 
 log = logging.getLogger(__name__)
-NULL_GROUPS = 5  # groups whose resamples make the null curve
+NULL_GROUPS = 5  # number of groups whose resamples make the null curve
 
 
 def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
-    """Tell whether the null of a screen is right, by genes and NTC groups, and if not, which of the causes A-D it is."""
+    """Read or simulate a screen, diagnose its null, and write the tables and the report."""
+    import numpy as np
+
+    from crt.inputs import prepare_crt_inputs
+    from crt.null.diagnostics import diagnose_null
+    from crt.null.ensemble import compute_ntc_group_null_pvals_parallel
+    from crt.null.groups import make_ntc_groups_ensemble
+    from crt.run import checked_genes, make_settings
+    from fatescreen.report.null_report import null_report
+    from fatescreen.runs.null_files import text_lines, write_diagnostics
+
     with run_folder(options.out, console.command) as folder:
         with console.step("reading"):
             inputs = prepare_crt_inputs(_simulated(options) if options.simulate else options.file, **options.reading())
@@ -50,8 +51,8 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
         def write(to: Path) -> None:
             write_diagnostics(to, found, null=null)
 
-        def report(said: Mapping[str, Any]) -> str:
-            return null_report(inputs=inputs, found=found, null=null, record=said)
+        def report(record: Mapping[str, Any]) -> str:
+            return null_report(inputs=inputs, found=found, null=null, record=record)
 
         with console.step("writing"):
             folder.publish(write, record, report=report if options.report else None)
@@ -59,11 +60,11 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
 
 
 def _simulated(options: DiagnoseOptions) -> Any:
+    from data_prep.simulate.usage import make_sceptre_style_synth
+
     sizes = {"N": options.cells, "K": options.programs, "n_target_genes": options.genes}
     few = min(3, options.programs)  # their effects are zero, but there can't be more of them than programs
     return make_sceptre_style_synth(**sizes, n_effect_programs=few, effect_size=0.0, confound_strength=options.confounding, seed=options.seed)
 
 
-def main() -> None:
-    """diagnose-null."""
-    run("diagnose-null", DiagnoseOptions, diagnose_null_command)
+main = Command("diagnose-null", DiagnoseOptions, diagnose_null_command)

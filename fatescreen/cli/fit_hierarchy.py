@@ -1,30 +1,34 @@
 """fit-hierarchy."""
 
+from __future__ import annotations
+
 import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError, first_few, warn
-from data_prep.read.screen import read_screen
-from data_prep.screen import Screen
-from data_prep.tensor_cache import cached_fate_data
-from data_prep.tensors import FateData, build_fate_data
-from fatescreen.cli.console import Console, run
+from fatescreen.cli.command import Command
+from fatescreen.cli.console import Console
 from fatescreen.options.fit_hierarchy import FitOptions
-from fatescreen.report.fit_report import fit_report
-from fatescreen.runs.fit_files import fit_record, require_arviz, write_checks, write_effects, write_posterior
 from fatescreen.runs.folder import run_folder
-from hierarchy.effects import check_centred, summarise
-from hierarchy.fitting import choose_device, fit
-from hierarchy.predictive_checks import check_fit
+
+if TYPE_CHECKING:
+    from data_prep.screen import Screen
+    from data_prep.tensors import FateData
 
 log = logging.getLogger(__name__)
 
 
 def fit_hierarchy(options: FitOptions, console: Console) -> None:
-    """Fit the guide → gene hierarchy of a screen and write gene_daywise_for_mash.csv."""
+    """Read, fit, check, and write the effects, the checks and the report."""
+    from fatescreen.report.fit_report import fit_report
+    from fatescreen.runs.fit_files import fit_record, require_arviz, write_checks, write_effects, write_posterior
+    from hierarchy.effects import check_centred, summarise
+    from hierarchy.fitting import choose_device, fit
+    from hierarchy.predictive_checks import check_fit
+
     if options.save_posterior:
         require_arviz()
     device = choose_device(options.device)
@@ -41,8 +45,8 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
         with console.step("checking"):
             checks = check_fit(fitted)
         if checks.badly_fitted:
-            bad = first_few(checks.badly_fitted)
-            warn(f"too few cells or fates for a Gaussian posterior in {len(checks.badly_fitted)} genes ({bad}): mistrust them; see check_family_by_gene.csv")
+            genes = f"{len(checks.badly_fitted)} genes ({first_few(checks.badly_fitted)})"
+            warn(f"too few cells or fates for a Gaussian posterior in {genes}: interpret them with caution; see check_family_by_gene.csv.")
         record = console.record(options, **fit_record(fitted, contrast_fate=options.contrast_fate, dropped=screen.dropped))
 
         def write(to: Path) -> None:
@@ -51,18 +55,22 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
             if options.save_posterior:
                 write_posterior(fitted, to / "posterior.nc", n_draws=options.draws)
 
-        def report(said: Mapping[str, Any]) -> str:
-            return fit_report(screen=screen, fit=fitted, effects=effects, checks=checks, contrast_fate=options.contrast_fate, record=said)
+        def report(record: Mapping[str, Any]) -> str:
+            return fit_report(screen=screen, fit=fitted, effects=effects, checks=checks, contrast_fate=options.contrast_fate, record=record)
 
         with console.step("writing"):
             folder.publish(write, record, report=report if options.report else None)
         checkpoint.unlink(missing_ok=True)
-    said = "converged" if fitted.converged else "NOT converged"
-    log.info("%s in %d steps, %.1f s; likelihood weight %.3g", said, fitted.steps, fitted.seconds, fitted.weight)
+    end = "converged" if fitted.converged else "NOT converged"
+    log.info("%s in %d steps, %.1f s; likelihood weight %.3g", end, fitted.steps, fitted.seconds, fitted.weight)
     log.info("results: %s", options.out / "gene_daywise_for_mash.csv")
 
 
 def _read(options: FitOptions) -> tuple[Screen, FateData]:
+    from data_prep.read.screen import read_screen
+    from data_prep.tensor_cache import cached_fate_data
+    from data_prep.tensors import build_fate_data
+
     screen = read_screen(
         options.screen,
         keys=options.keys(),
@@ -73,7 +81,7 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
     )
     others = [fate for fate in screen.fate_names if fate != options.ref_fate]
     if options.contrast_fate not in others:
-        raise InputError(f"--contrast-fate {options.contrast_fate!r} must be one of {', '.join(others)}.")
+        raise InputError(f"the contrast fate {options.contrast_fate!r} must be one of {', '.join(others)}.", "contrast_fate")
     if options.cache is None:
         data = build_fate_data(screen, ref_fate=options.ref_fate)
     else:
@@ -85,6 +93,4 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
     return screen, data
 
 
-def main() -> None:
-    """fit-hierarchy."""
-    run("fit-hierarchy", FitOptions, fit_hierarchy)
+main = Command("fit-hierarchy", FitOptions, fit_hierarchy)

@@ -1,91 +1,60 @@
-"""Option models on the command line: typer parses the words and writes --help, `Options.of` checks the values."""
+"""The command line: pydantic-settings makes an argparse parser from a model; names, ranges and defaults in --help come from `describe`."""
 
-import inspect
-from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+import argparse
+from functools import partial
+from typing import Any, NoReturn
 
-import typer
-from pydantic.fields import FieldInfo
+from pydantic_settings import CliSettingsSource
 
-from fatescreen.options.base import ARGUMENT, Options, kinds, limits, option_name
-
-COMMON: dict[str, tuple[type, Any]] = {
-    "config": (str, typer.Option("--config", metavar="FILE", help="YAML of options, or the run.json of an earlier run")),
-    "verbose": (bool, typer.Option("--verbose", metavar=" ", help="say more, and how long each part took")),
-    "quiet": (bool, typer.Option("--quiet", metavar=" ", help="say only warnings and errors")),
-}
+from data_prep.errors import InputError
+from fatescreen.cli.versions import installed
+from fatescreen.options.base import Options
+from fatescreen.options.describe import Option, describe
 
 
-def parse(command: str, options: type[Options], doc: str) -> dict[str, Any]:
-    """The options given, as texts and flags, and `config`, `verbose`, `quiet`; exits on --help, --version and wrong usage."""
-    received: dict[str, Any] = {}
-    try:
-        typer_app(command, options, doc, received.update)(prog_name=command)
-    except SystemExit as done:
-        if done.code or not received:  # --help, --version, or wrong usage
-            raise
-    received.pop("version")
-    return {name: value for name, value in received.items() if value is not None or name in COMMON}
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Wrong usage is an input error like any other."""
+        raise InputError(f"{message}. Write --option=value where a value begins with a dash; {self.prog} --help lists all options.")
 
 
-def typer_app(command: str, options: type[Options], doc: str, receive: Callable[[dict[str, Any]], None]) -> typer.Typer:
-    """The command; it hands what was given to `receive`."""
-
-    def parsed(**values: Any) -> None:
-        receive(values)
-
-    fields = options.model_fields
-    order = sorted(fields, key=lambda name: fields[name].json_schema_extra != ARGUMENT)
-    shown = typer.Option("--version", metavar=" ", help="say the version and exit", callback=_show_version, is_eager=True)
-    parameters = [_parameter(options, name, fields[name]) for name in order]
-    parameters += [_keyword(name, kind | None, option) for name, (kind, option) in {**COMMON, "version": (bool, shown)}.items()]
-    parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    parsed.__annotations__ = {p.name: p.annotation for p in parameters}
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)  # rich cuts long names at 80 columns
-    app.command(name=command, help=doc)(parsed)
-    return app
+def parse(command: str, options: type[Options]) -> tuple[dict[str, Any], argparse.Namespace]:
+    """The options given, as texts and flags, unknown ones too; and `config`, `verbose` and `quiet`. Exits on --help and --version."""
+    described = describe(options)
+    parser = _parser(command, options, described)
+    source: CliSettingsSource[Any] = CliSettingsSource(options, root_parser=parser, add_argument_method=partial(_add, described))
+    words, unknown = parser.parse_known_intermixed_args()
+    given = {name: value for name, value in source(parsed_args=words)().items() if value is not None}
+    if dashed := [word.partition("=")[0] for word in unknown if word.startswith("-")]:
+        return given | dict.fromkeys(dashed), words
+    if unknown:
+        parser.error(f"unexpected arguments: {' '.join(unknown)}")
+    return given, words
 
 
-def _parameter(options: type[Options], name: str, one: FieldInfo) -> inspect.Parameter:
-    dashed = option_name(name, one)
-    said: dict[str, Any] = {"help": f"{one.description}{_small_print(one)}", "show_default": False}
-    if one.json_schema_extra == ARGUMENT:
-        return _keyword(name, str | None, typer.Argument(metavar=dashed, **said))
-    if kinds(one.annotation) == (bool,):
-        return _keyword(name, bool | None, typer.Option(f"{dashed}/--no-{dashed[2:]}", metavar=" ", **said))
-    return _keyword(name, str | None, typer.Option(dashed, metavar=_metavar(one), **said))
+def _parser(command: str, options: type[Options], described: dict[str, Option]) -> _Parser:
+    positional = [option.name for option in described.values() if not option.name.startswith("-")]
+    parser = _Parser(
+        prog=command,
+        usage=" ".join(["%(prog)s [OPTIONS]", *positional]),
+        description=options.__doc__,
+        allow_abbrev=False,
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=40),
+    )
+    parser.add_argument("--version", action="version", version=f"fatescreen {installed('fatescreen')}", help="show the version and exit")
+    parser.add_argument("--config", metavar="FILE", help="YAML file of options, or the run.json of an earlier run")
+    parser.add_argument("--verbose", action="store_true", help="show more messages, and the time of each step")
+    parser.add_argument("--quiet", action="store_true", help="show warnings and errors only")
+    return parser
 
 
-def _small_print(one: FieldInfo) -> str:
-    """Range, and default or that it is required."""
-    value = one.default
-    default = ", ".join(value) if isinstance(value, tuple) else {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-    parts = [limits(one), "required" if one.is_required() else "" if value is None else f"default: {default}"]
-    said = "; ".join(part for part in parts if part)
-    return f" ({said})" if said else ""
-
-
-def _keyword(name: str, kind: Any, info: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info])
-
-
-def _metavar(one: FieldInfo) -> str:
-    words: list[str] = []
-    for kind in kinds(one.annotation):
-        inner = get_args(kind)[0] if get_origin(kind) is Annotated else kind
-        if get_origin(inner) is Literal:
-            words += [str(choice) for choice in get_args(inner)]
-        else:
-            words.append({int: "INTEGER", float: "NUMBER", Path: "PATH", str: "TEXT"}.get(inner, "A,B,..."))
-    return "|".join(words)
-
-
-def _show_version(asked: bool | None) -> None:
-    if asked:
-        try:
-            print(f"fatescreen {version('fatescreen')}")
-        except PackageNotFoundError:
-            print("fatescreen, not installed")
-        raise typer.Exit()
+def _add(described: dict[str, Option], parser: argparse.ArgumentParser, *names: str, **settings: Any) -> None:
+    """Add one option; a required one that is missing is reported with all other wrong options, not by argparse."""
+    option = described[settings.get("dest", names[0])]
+    notes = "; ".join(filter(None, (option.limits, f"default: {option.default}" if option.default not in ("", "required") else option.default)))
+    settings["help"] = (f"{option.help} ({notes})" if notes else option.help).replace("%", "%%")
+    if not option.name.startswith("-"):
+        settings["nargs"] = "?"
+    elif "metavar" in settings:
+        settings["metavar"] = option.metavar
+    parser.add_argument(*names, **settings)

@@ -1,27 +1,32 @@
 """run-crt."""
 
+from __future__ import annotations
+
 import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from crt.inputs import CRTInputs, prepare_crt_inputs
-from crt.results import CRTResult, strongest_first
-from crt.run import run_all_genes_union_crt
 from data_prep.errors import first_few
-from fatescreen.cli.console import Console, run
+from fatescreen.cli.command import Command
+from fatescreen.cli.console import Console
 from fatescreen.options.run_crt import RunCRTOptions
-from fatescreen.report.crt_report import crt_report
 from fatescreen.runs.folder import run_folder
+
+if TYPE_CHECKING:
+    from crt.inputs import CRTInputs
+    from crt.results import CRTResult
 
 log = logging.getLogger(__name__)
 
 
 def run_crt(options: RunCRTOptions, console: Console) -> None:
-    """Test which target genes shift which programs, by conditional randomization."""
+    """Read, test, and write the tables and the report."""
+    from crt.inputs import prepare_crt_inputs
+    from crt.run import run_all_genes_union_crt
+    from fatescreen.report.crt_report import crt_report
+
     with run_folder(options.out, console.command) as folder:
         with console.step("reading"):
             inputs = prepare_crt_inputs(options.screen, **options.reading())
@@ -45,16 +50,16 @@ def run_crt(options: RunCRTOptions, console: Console) -> None:
             for name, frame, index in (("crt_results", result.table, False), ("pvals", result.pvals_df, True), ("betas", result.betas_df, True)):
                 frame.to_csv(to / f"{name}.csv", index=index, float_format="%.10g")
 
-        def report(said: Mapping[str, Any]) -> str:
-            return crt_report(inputs=inputs, result=result, record=said)
+        def report(record: Mapping[str, Any]) -> str:
+            return crt_report(inputs=inputs, result=result, record=record)
 
         with console.step("writing"):
             folder.publish(write, record, report=report if options.report else None)
-    _say(options.out, result)
+    _log_summary(options.out, result)
 
 
 def crt_record(inputs: CRTInputs, result: CRTResult) -> dict[str, Any]:
-    """What `run.json` says of a run."""
+    """Facts of a run for `run.json`."""
     units = result.treated_df
     return {
         "cells": inputs.all_cells.size,
@@ -72,7 +77,11 @@ def crt_record(inputs: CRTInputs, result: CRTResult) -> dict[str, Any]:
     }
 
 
-def _say(out: Path, result: CRTResult) -> None:
+def _log_summary(out: Path, result: CRTResult) -> None:
+    import pandas as pd
+
+    from crt.results import strongest_first
+
     table = result.table
     defined = table["p_adj"].notna()
     found = int((table["p_adj"] < 0.1).sum())
@@ -85,6 +94,4 @@ def _say(out: Path, result: CRTResult) -> None:
         log.info("%s", top[["target", "program", "beta", "z", "p_raw", "p_skew", "p_adj", "n_treated"]].to_string(index=False, float_format="%.3g"))
 
 
-def main() -> None:
-    """run-crt."""
-    run("run-crt", RunCRTOptions, run_crt)
+main = Command("run-crt", RunCRTOptions, run_crt)

@@ -1,22 +1,30 @@
 """score-daywise."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from data_prep.errors import InputError
-from fatescreen.cli.console import Console, run
+from fatescreen.cli.command import Command
+from fatescreen.cli.console import Console
 from fatescreen.options.score_daywise import ScoreOptions
-from fatescreen.runs.fit_files import write_table
 from fatescreen.runs.folder import run_folder
-from hierarchy.scoring import score_daywise
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 log = logging.getLogger(__name__)
 
 
 def score(options: ScoreOptions, console: Console) -> None:
-    """Score daywise effects against a simulation's truth: per day TP, FP, FN, TN, RMSE, correlation, interval coverage."""
+    """Read the tables, score them, and write the scores."""
+    import pandas as pd
+
+    from fatescreen.runs.fit_files import write_table
+    from hierarchy.scoring import score_daywise
+
     tables = {"centred": _table(options.table)} | ({} if options.uncentred is None else {"uncentred": _table(options.uncentred)})
     known = _table(options.truth)
     found = pd.concat([score_daywise(t, known, fate=options.contrast_fate, level=options.level).assign(fit=name) for name, t in tables.items()])
@@ -27,6 +35,8 @@ def score(options: ScoreOptions, console: Console) -> None:
 
 
 def _table(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
     if not path.is_file():
         raise InputError(f"{path} is not a file. Give the path of a CSV.")
     try:
@@ -37,6 +47,4 @@ def _table(path: Path) -> pd.DataFrame:
         raise InputError(f"{path} can't be read as a CSV: {error}. Save it as UTF-8 CSV.") from error
 
 
-def main() -> None:
-    """score-daywise."""
-    run("score-daywise", ScoreOptions, score)
+main = Command("score-daywise", ScoreOptions, score)

@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
-from data_prep.simulate.fates import simulate_fate_screen
-from fatescreen.cli.console import Console, run
+from fatescreen.cli.command import Command
+from fatescreen.cli.console import Console
 from fatescreen.options.simulate_screen import SimulateOptions
 from fatescreen.runs.folder import run_folder
 
@@ -12,7 +12,9 @@ log = logging.getLogger(__name__)
 
 
 def simulate_screen(options: SimulateOptions, console: Console) -> None:
-    """Simulate a pooled CRISPR screen over days, with its truth: screen.h5ad, guide_map.csv, truth.csv."""
+    """Simulate and write the screen and its truth."""
+    from data_prep.simulate.fates import simulate_fate_screen
+
     design = options.design()
     with run_folder(options.out, console.command) as folder:
         with console.step("simulating"):
@@ -28,6 +30,4 @@ def simulate_screen(options: SimulateOptions, console: Console) -> None:
     log.info("truth: %s", options.out / "truth.csv")
 
 
-def main() -> None:
-    """simulate-screen."""
-    run("simulate-screen", SimulateOptions, simulate_screen)
+main = Command("simulate-screen", SimulateOptions, simulate_screen)

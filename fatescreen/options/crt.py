@@ -5,72 +5,66 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from crt.engine import UnitSettings
 from crt.inputs import ControlGroup
 from crt.pvalues import Side
 from crt.run import Method
+from crt.sampling.samplers import StratifiedPermutation
 from data_prep.errors import InputError
-from fatescreen.options.base import Count, Names, ScreenOptions
+from fatescreen.options.base import Count, GuideKey, Names, ScreenOptions
+
+UNITS, STRATA = UnitSettings(), StratifiedPermutation()
+STRATIFIED = "with --resampling-method stratified_perm: "
 
 
 class CRTOptions(ScreenOptions):
-    """What both commands are told of the screen, the sampler and the tests."""
+    """Where the parts of the screen are, the sampler and the tests."""
 
-    guide_key: str = Field("guide_assignment", description="key of the guides of each cell, in obsm, layers or a MuData modality")
+    guide_key: GuideKey = "guide_assignment"
     guide2gene_key: str = Field("guide2gene", description="uns key of the guide → gene map, a dict or a table")
-    usage_key: str = Field("cnmf_usage", description="program usage, in obsm or layers")
-    usage: Path | None = Field(None, description="table of program usage, in place of the key: cNMF's usages file, or another CSV or TSV")
-    covariates: Names | None = Field(None, description="columns of obs that are the covariates, in place of covar-key")
+    usage_key: str = Field("cnmf_usage", description="key of the program usage, in obsm or layers")
+    usage: Path | None = Field(None, description="table of program usage, used instead of --usage-key: cNMF's usages file, or another CSV or TSV")
+    covariates: Names | None = Field(None, description="columns of obs to use as covariates, instead of --covar-key")
     batch_key: str = Field("batch", description="batch column of the covariate table")
-    transform: Literal["clr", "none"] = Field("clr", description="clr for usage; none takes any outcome as it is")
-    targets: Names | None = Field(None, description="genes to test; all by default")
-    n_resamples: Count = Field(1023, description="resamples of each target")
-    resampling_method: Method = Field("bernoulli_index", description="the sampler")
-    stratify_by_batch: bool = Field(True, description="stratified_perm: batches are strata")
-    n_bins: Count = Field(20, description="stratified_perm: propensity bins")
-    burden_key: str | None = Field(None, description="stratified_perm: covariate to bin as well")
-    n_burden_bins: Count = Field(8, description="stratified_perm: bins of that covariate")
-    burden_bin_method: Literal["quantile", "uniform"] = Field("quantile", description="stratified_perm: bins of equal numbers of cells, or of equal width")
-    control_group: ControlGroup = Field("complement", description="complement at high MOI, ntc_cells at low MOI")
-    side: Side = Field("both", description="of the tests")
-    propensity_mode: Literal["fit", "oracle_const"] = Field("fit", description="fit, or the treated share for every cell")
-    n_jobs: Count = Field(1, description="worker threads; results do not depend on it")
+    transform: Literal["clr", "none"] = Field("clr", description="transformation of the outcomes: centred log-ratio (clr) for usage, none for other outcomes")
+    targets: Names | None = Field(None, description="genes to test; all genes if not given")
+    n_resamples: Count = Field(UNITS.n_resamples, description="number of resamples per target")
+    resampling_method: Method = Field("bernoulli_index", description="sampler that draws the resamples")
+    stratify_by_batch: bool = Field(STRATA.stratify_by_batch, description=f"{STRATIFIED}whether batches are strata")
+    n_bins: Count = Field(STRATA.n_bins, description=f"{STRATIFIED}number of propensity bins")
+    burden_key: str | None = Field(None, description=f"{STRATIFIED}covariate that is binned in addition to the propensity")
+    n_burden_bins: Count = Field(STRATA.n_burden_bins, description=f"{STRATIFIED}number of bins of that covariate")
+    burden_bin_method: Literal["quantile", "uniform"] = Field(
+        STRATA.burden_bin_method, description=f"{STRATIFIED}bins with equal numbers of cells, or of equal width"
+    )
+    control_group: ControlGroup = Field(
+        "complement", description="control cells: all other cells (complement, at high MOI), or cells with NTC guides only (ntc_cells, at low MOI)"
+    )
+    side: Side = Field(UNITS.side, description="alternative hypothesis")
+    propensity_mode: Literal["fit", "oracle_const"] = Field("fit", description="propensity: fitted to the covariates, or the proportion of treated cells")
+    n_jobs: Count = Field(1, description="number of worker threads; the results do not depend on it")
 
     @model_validator(mode="after")
-    def _of_the_sampler(self) -> Self:
+    def _only_stratified(self) -> Self:
         own = ("stratify_by_batch", "n_bins", "burden_key", "n_burden_bins", "burden_bin_method")
         given = [name for name in own if getattr(self, name) != type(self).model_fields[name].default]
         if given and self.resampling_method != "stratified_perm":
-            said = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            raise InputError(f"{said}: for --resampling-method stratified_perm; bernoulli_index has no strata.")
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise InputError(f"{names}: only with --resampling-method stratified_perm; bernoulli_index has no strata.")
         return self
 
     def sampling(self) -> dict[str, Any]:
-        """The sampler and the kind of test, as the library's functions take them."""
-        kwargs: dict[str, Any] = {}
-        if self.resampling_method == "stratified_perm":
-            kwargs = {name: getattr(self, name) for name in ("n_bins", "stratify_by_batch", "batch_key", "burden_key", "n_burden_bins", "burden_bin_method")}
+        """The sampler and the kind of test, as arguments of the library's functions."""
+        strata = {"n_bins", "stratify_by_batch", "batch_key", "burden_key", "n_burden_bins", "burden_bin_method"}
         return {
             "B": self.n_resamples,
             "resampling_method": self.resampling_method,
-            "resampling_kwargs": kwargs,
+            "resampling_kwargs": self.model_dump(include=strata) if self.resampling_method == "stratified_perm" else {},
             "side": self.side,
             "propensity_mode": self.propensity_mode,
         }
 
     def reading(self) -> dict[str, Any]:
-        """Where the parts of the screen are, as `prepare_crt_inputs` takes them."""
-        return {
-            "usage": self.usage,
-            "guides": self.guides,
-            "guide_map": self.guide_map,
-            "covariates": self.covariates,
-            "usage_key": self.usage_key,
-            "covar_key": self.covar_key,
-            "guide_assignment_key": self.guide_key,
-            "guide2gene_key": self.guide2gene_key,
-            "guide_names_key": self.guide_names_key,
-            "batch_key": self.batch_key,
-            "transform": self.transform,
-            "control_group": self.control_group,
-            "ntc_labels": self.ntc_labels,
-        }
+        """Where the parts of the screen are, as arguments of `prepare_crt_inputs`."""
+        same = {"usage", "guides", "guide_map", "covariates", "usage_key", "covar_key", "guide2gene_key", "guide_names_key", "batch_key"}
+        return self.model_dump(include=same | {"transform", "control_group", "ntc_labels"}) | {"guide_assignment_key": self.guide_key}

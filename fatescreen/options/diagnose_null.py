@@ -4,27 +4,30 @@ from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
+from pydantic_settings import CliPositionalArg
 
 from data_prep.errors import InputError
-from fatescreen.options.base import ARGUMENT, SCREEN, Count, Seed
+from fatescreen.options.base import SCREEN, Count, Seed
 from fatescreen.options.crt import CRTOptions
+
+SIMULATED = "with --simulate: "
 
 
 class DiagnoseOptions(CRTOptions):
-    """Options of diagnose-null."""
+    """Check whether the p-values of a screen are calibrated, by genes and NTC groups, and if not, which of the causes A-D explains it."""
 
-    screen: Path | None = Field(None, description=SCREEN, json_schema_extra=ARGUMENT)
-    h5ad: Path | None = Field(None, description="the same, as an option")
-    simulate: bool = Field(False, description="draw a high-MOI screen without effects instead")
-    cells: Count = Field(50_000, description="with --simulate: cells")
-    programs: Count = Field(70, description="with --simulate: programs")
-    genes: Count = Field(300, description="with --simulate: genes, of six guides each")
-    confounding: float = Field(0.0, ge=0, description="with --simulate: strength of confounding")
-    group_size: Count = Field(6, description="NTC guides in a group: the number of guides that genes have")
-    n_ensemble: Count = Field(10, description="random partitions of the NTC guides")
-    max_groups: Count | None = Field(None, description="groups in a partition; as many as the guides make by default")
-    program: int = Field(0, ge=0, description="number of the program whose null is described unit by unit")
-    seed: Seed = Field(0, description="of every random draw; the seeds of grouping and resampling come from it")
+    screen: CliPositionalArg[Path | None] = Field(None, description=SCREEN)
+    h5ad: Path | None = Field(None, description="screen, as an option instead of an argument")
+    simulate: bool = Field(False, description="whether to simulate a high-MOI screen without effects instead of reading one")
+    cells: Count = Field(50_000, description=f"{SIMULATED}number of cells")
+    programs: Count = Field(70, description=f"{SIMULATED}number of programs")
+    genes: Count = Field(300, description=f"{SIMULATED}number of target genes, with six guides each")
+    confounding: float = Field(0.0, ge=0, description=f"{SIMULATED}strength of confounding between guides and programs")
+    group_size: Count = Field(6, description="number of NTC guides in a group; the number of guides per gene")
+    n_ensemble: Count = Field(10, description="number of random partitions of the NTC guides")
+    max_groups: Count | None = Field(None, description="maximum number of groups in a partition; no maximum if not given")
+    program: int = Field(0, ge=0, description="index of the program whose null is described for each unit")
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _one_screen(self) -> Self:

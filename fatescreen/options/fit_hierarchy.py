@@ -6,42 +6,43 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from data_prep.errors import InputError
-from data_prep.read.screen import ScreenKeys
-from fatescreen.options.base import ARGUMENT, SCREEN, Count, ScreenOptions, Seed
+from data_prep.read.keys import ScreenKeys
+from fatescreen.options.base import KEYS, Count, Resume, Screen, ScreenOptions, Seed
 from hierarchy.settings import FitSettings, PosteriorName
 
-_DEFAULT, _KEYS = FitSettings(), ScreenKeys()
+_FIT = FitSettings()
 
 
 class FitOptions(ScreenOptions):
-    """Options of fit-hierarchy."""
+    """Fit the guide → gene hierarchy of a screen and write gene_daywise_for_mash.csv."""
 
-    guide_key: str = Field(_KEYS.guide, description="key of the guides of each cell, in obsm, layers or a MuData modality")
-    guide_names_key: str = Field(_KEYS.guide_names, description="uns key of the guide names, where the guides are a bare matrix")
-    covar_key: str = Field(_KEYS.covar, description="obsm key of the covariates")
-    screen: Path = Field(description=SCREEN, json_schema_extra=ARGUMENT)
-    fate_key: str = Field(_KEYS.fate, description="obsm key of the fate probabilities")
-    day_key: str = Field(_KEYS.day, description="obs key of the day")
-    rep_key: str = Field(_KEYS.rep, description="replicate column, in obsm[covar-key] or obs")
+    screen: Screen
+    fate_key: str = Field(KEYS.fate, description="obsm key of the fate probabilities")
+    day_key: str = Field(KEYS.day, description="obs key of the day")
+    rep_key: str = Field(KEYS.rep, description="replicate column, in obsm[covar-key] or obs")
     ref_fate: str = Field("EC", description="reference fate, the zero of the softmax")
     contrast_fate: str = Field("MES", description="fate whose effects are exported")
-    max_guides_per_cell: Count = Field(20, description="cells with more guides are dropped")
-    posterior: PosteriorName = Field(_DEFAULT.posterior, description="posterior family")
+    max_guides_per_cell: Count = Field(20, description="maximum number of guides in a cell; cells with more are dropped")
+    posterior: PosteriorName = Field(_FIT.posterior, description="posterior family")
     likelihood_weight: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
-        _DEFAULT.likelihood_weight, description="'auto' (from the Pearson dispersion) or a positive number"
+        _FIT.likelihood_weight, description="likelihood weight: 'auto' (from the Pearson dispersion) or a positive number"
     )
-    se: Literal["posterior", "sandwich"] = Field(_DEFAULT.se, description="errors of the posterior, or robust to noise that cells of a cluster share")
+    se: Literal["posterior", "sandwich"] = Field(
+        _FIT.se, description="standard errors: of the posterior, or a sandwich estimate that is robust to noise shared by the cells of a cluster"
+    )
     cluster_key: str | None = Field(
-        None, description="with --se sandwich: columns in obs or obsm[covar-key], joined by '+', whose cells share noise; each cell alone without it"
+        None, description="with --se sandwich: cluster columns in obs or obsm[covar-key], joined by '+'; each cell is its own cluster if not given"
     )
-    center_guides: bool = Field(_DEFAULT.center_guides, description="centre guide deviations within genes; off only to show what it mends")
-    draws: int = Field(1000, ge=2, description="posterior draws, for posterior.nc and for families without closed-form moments")
-    save_posterior: bool = Field(False, description="also write posterior.nc, for which ArviZ must be installed")
-    max_steps: Count | None = Field(None, description="most steps; by default 60 for gene_block, 20000 for mean_field")
-    device: str = Field("auto", description="auto, cpu or cuda")
-    cache: Path | None = Field(None, description="a .pt file that keeps the tensors between runs")
-    resume: bool = Field(True, description="go on from the checkpoint of a run that was stopped")
-    seed: Seed = Field(_DEFAULT.seed, description="of every random draw")
+    center_guides: bool = Field(
+        _FIT.center_guides, description="whether guide deviations are centred within genes; switched off only to compare with the uncentred model"
+    )
+    draws: int = Field(1000, ge=2, description="number of posterior draws, for posterior.nc and for families without closed-form moments")
+    save_posterior: bool = Field(False, description="whether to write posterior.nc as well (requires ArviZ)")
+    max_steps: Count | None = Field(None, description="maximum number of steps; if not given, 60 for gene_block and 20000 for mean_field")
+    device: str = Field("auto", description="device for the fit: auto, cpu or cuda")
+    cache: Path | None = Field(None, description=".pt file that keeps the tensors between runs")
+    resume: Resume = True
+    seed: Seed = _FIT.seed
 
     @model_validator(mode="after")
     def _together(self) -> Self:

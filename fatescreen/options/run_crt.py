@@ -1,18 +1,16 @@
 """Options of run-crt."""
 
-from pathlib import Path
-
 from pydantic import Field
 
-from fatescreen.options.base import ARGUMENT, SCREEN, Seed
-from fatescreen.options.crt import CRTOptions
+from fatescreen.options.base import Resume, Screen, Seed
+from fatescreen.options.crt import UNITS, CRTOptions
 
 
 class RunCRTOptions(CRTOptions):
-    """Options of run-crt."""
+    """Test which target genes shift which programs, by conditional randomization."""
 
-    screen: Path = Field(description=SCREEN, json_schema_extra=ARGUMENT)
-    adaptive: bool = Field(False, description="draw more (4,999, then 24,999) where p is small")
-    skew_normal: bool = Field(False, description="skew-normal p-values")
-    resume: bool = Field(True, description="go on from the finished targets in the folder")
-    seed: Seed = Field(123, description="of every random draw")
+    screen: Screen
+    adaptive: bool = Field(False, description="whether small p-values are computed again with more resamples (4,999, then 24,999)")
+    skew_normal: bool = Field(UNITS.skew_normal, description="whether skew-normal p-values are computed")
+    resume: Resume = True
+    seed: Seed = UNITS.seed

@@ -6,24 +6,29 @@ from pydantic import Field
 
 from data_prep.errors import InputError
 from data_prep.simulate.fates import ScreenDesign
-from fatescreen.options.base import Count, Names, OutOptions, Seed
+from fatescreen.options.base import Count, Names, Options, Out, Seed
+
+_DESIGN = ScreenDesign()
 
 
-class SimulateOptions(OutOptions):
-    """Options of simulate-screen."""
+class SimulateOptions(Options):
+    """Simulate a pooled CRISPR screen over days, with its truth: screen.h5ad, guide_map.csv, truth.csv."""
 
-    cells: Count = Field(20_000, description="number of cells")
-    genes: Count = Field(100, description="number of target genes")
-    guides_per_gene: str | Count = Field("6", description="guides of each gene: a number, or low-high")
-    ntc_guides: int = Field(30, ge=0, description="number of non-targeting guides")
-    days: Count = Field(4, description="number of days")
-    reps: Count = Field(2, description="number of replicates")
-    fates: Names = Field(("EC", "MES", "NEU"), description="names of the fates, the reference first")
-    moi: float = Field(5.5, gt=0, le=1000, description="mean guides in a cell")
+    out: Out
+    cells: Count = Field(_DESIGN.n_cells, description="number of cells")
+    genes: Count = Field(_DESIGN.n_genes, description="number of target genes")
+    guides_per_gene: str | Count = Field(str(_DESIGN.guides_per_gene), description="number of guides per gene: a number, or low-high")
+    ntc_guides: int = Field(_DESIGN.n_ntc_guides, ge=0, description="number of non-targeting guides")
+    days: Count = Field(_DESIGN.n_days, description="number of days")
+    reps: Count = Field(_DESIGN.n_reps, description="number of replicates")
+    fates: Names = Field(_DESIGN.fates, description="names of the fates, the reference first")
+    moi: float = Field(_DESIGN.moi, gt=0, le=1000, description="mean number of guides per cell (MOI)")
     concentration: float = Field(50.0, gt=0, le=1e12, description="Dirichlet precision of the fate probabilities")
-    one_hot: bool = Field(False, description="one fate for each cell in place of probabilities")
-    effects: Literal["daylocal", "model"] = Field("daylocal", description="effects on single days, or the model's random walk")
-    seed: Seed = Field(0, description="of the random draws")
+    one_hot: bool = Field(False, description="whether each cell has a single fate instead of fate probabilities")
+    effects: Literal["daylocal", "model"] = Field(
+        _DESIGN.effects, description="effects on single days (daylocal), or the model's random walk over days (model)"
+    )
+    seed: Seed = 0
 
     def design(self) -> ScreenDesign:
         """The simulator's settings."""

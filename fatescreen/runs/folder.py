@@ -1,4 +1,4 @@
-"""The folder of a run: one run at a time, results that replace earlier ones all together or not at all, nothing partial left behind."""
+"""The output folder of a run: one run at a time; results replace earlier ones all together or not at all; no partial file is left."""
 
 import json
 import os
@@ -14,22 +14,22 @@ from data_prep.files import PARTIAL, first_missing, locked, remove_empty, writab
 
 RECORD = "run.json"
 REPORT = "report.html"
-COMMITTED = ".results"  # whole results on their way to their places; a run that finds them there, after a kill, brings them there first
-EARLIER = "earlier"  # in it: what they replace
+COMMITTED = ".results"  # complete results that are being moved to their places; after a kill, the next run completes the move first
+EARLIER = "earlier"  # subfolder of it with the files that they replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFolder:
-    """A locked output folder; make one with `run_folder`."""
+    """A locked output folder; `run_folder` makes one."""
 
     path: Path
 
     def publish(self, write: Callable[[Path], None], record: Mapping[str, Any], *, report: Callable[[Mapping[str, Any]], str] | None = None) -> None:
-        """Let `write` fill a new folder, then move its files here, over those of an earlier run of the command.
+        """Let `write` fill a new folder, then move its files here, replacing those of an earlier run of the command.
 
-        `record` is what `run.json` holds, with the names of the files; that file goes last, so a folder with one is complete. `report` makes the text of
-        `report.html` of it. Files of the earlier run that this one does not write are removed: they would not be of these settings. If writing or moving
-        fails, nothing here has changed; a run that is killed once all is written has its results moved by the next one.
+        `run.json` holds `record` and the names of the files. It is moved last, so a folder that has one is complete. `report` makes the text of
+        `report.html` from the record. Files of the earlier run that this run does not write are removed, because they belong to other settings. If writing
+        or moving fails, nothing has changed. If the run is killed after everything is written, the next run moves the results.
         """
         stage = self.path / f"{PARTIAL}results"
         stage.mkdir()
@@ -39,8 +39,8 @@ class RunFolder:
                 write_text(stage / REPORT, report({**record, "files": sorted(p.name for p in stage.iterdir())}))
             names = sorted(p.name for p in stage.iterdir())
             write_text(stage / RECORD, json.dumps({**record, "files": names}, indent=1, default=str, ensure_ascii=False) + "\n")
-            for name in [*names, ""]:  # a folder's own entry last
-                _to_disk(stage / name)
+            for name in [*names, ""]:  # the folder itself last
+                _flush_to_disk(stage / name)
             _refuse_folders(self.path, [*names, RECORD])
             stage.rename(self.path / COMMITTED)
         finally:
@@ -50,12 +50,12 @@ class RunFolder:
 
 @contextmanager
 def run_folder(out: Path, command: str) -> Iterator[RunFolder]:
-    """The folder `out`, made if need be, found writable, and locked; removed again if a failed run made it and left it empty.
+    """The folder `out`, created if it is missing, checked to be writable, and locked; removed again if a failed run created it and left it empty.
 
     Raises
     ------
     InputError
-        when it can't be written in, when another run is writing in it, or when it holds results of another command.
+        If the folder is not writable, another run is writing to it, or it holds results of another command.
     """
     new = first_missing(out)
     folder = writable_folder(out)
@@ -64,14 +64,14 @@ def run_folder(out: Path, command: str) -> Iterator[RunFolder]:
             _recover(folder)
             earlier = _record(folder).get("command")
             if earlier is not None and earlier != command:
-                raise InputError(f"{out} holds results of {earlier}, which {command} would replace. Choose another --out.")
+                raise InputError(f"{out} holds results of {earlier}, which {command} would replace. Choose another folder.", "out")
             yield RunFolder(path=folder)
     finally:
         remove_empty(folder, new)
 
 
 def _move_in(folder: Path) -> None:
-    """Move committed results to their places; when that fails, all is put back, and they are gone."""
+    """Move committed results to their places; if that fails, put the earlier ones back and delete the new ones."""
     committed = folder / COMMITTED
     done: list[tuple[Path, Path]] = []
 
@@ -83,23 +83,23 @@ def _move_in(folder: Path) -> None:
         earlier = committed / EARLIER
         earlier.mkdir(exist_ok=True)
         names = [p.name for p in committed.iterdir() if p != earlier and p.name != RECORD]
-        for name in [RECORD, *sorted({*_earlier_files(folder), *names} - {RECORD})]:  # without a record, the folder is not complete
+        for name in [RECORD, *sorted({*_earlier_files(folder), *names} - {RECORD})]:  # the record first: without it, the folder counts as incomplete
             if (folder / name).exists() and not (folder / name).is_dir():
                 move(folder / name, earlier / name)
         for name in [*sorted(names), RECORD]:
             move(committed / name, folder / name)
-        _to_disk(folder)
+        _flush_to_disk(folder)
     except BaseException:
         for here, there in reversed(done):
             there.rename(here)
-        (committed / RECORD).unlink(missing_ok=True)  # first: with it, they would be taken for whole
+        (committed / RECORD).unlink(missing_ok=True)  # first: with a record, the next run would take them for complete
         shutil.rmtree(committed, ignore_errors=True)
         raise
     shutil.rmtree(committed, ignore_errors=True)
 
 
 def _recover(folder: Path) -> None:
-    """Bring the results of a run that was killed while it moved them to their places, or clear away what it replaced."""
+    """Complete the move of a run that was killed during it, or remove the files that it replaced."""
     committed = folder / COMMITTED
     if not committed.is_dir():
         return
@@ -114,8 +114,8 @@ def _recover(folder: Path) -> None:
     shutil.rmtree(committed)
 
 
-def _to_disk(path: Path) -> None:
-    """Whole even when the power goes."""
+def _flush_to_disk(path: Path) -> None:
+    """Make a file or folder survive a power failure."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -126,7 +126,7 @@ def _to_disk(path: Path) -> None:
 def _refuse_folders(folder: Path, names: Iterable[str]) -> None:
     for name in names:
         if (folder / name).is_dir():
-            raise InputError(f"{folder / name} is a folder, where a result must go. Remove it, or choose another --out.")
+            raise InputError(f"{folder / name} is a folder, but a result must be written there. Remove it, or choose another folder.", "out")
 
 
 def _record(folder: Path) -> dict[str, Any]:
@@ -142,6 +142,6 @@ def _earlier_files(folder: Path) -> list[str]:
 
 
 def _files_of(record: Mapping[str, Any]) -> list[str]:
-    """Plain names only: a record is a file that anyone may have written."""
+    """Names of files in a record; only plain names, because anyone may have written the record."""
     files = record.get("files")
     return [name for name in files if isinstance(name, str) and name == Path(name).name and name not in (".", "..", RECORD)] if isinstance(files, list) else []

@@ -127,6 +127,9 @@ def main() -> None:
     """Serve requests until there are none."""
     import numba  # noqa: F401
 
+    import fatescreen.report.crt_report
+    import fatescreen.report.fit_report
+    import fatescreen.report.null_report  # noqa: F401
     import tests.commands  # noqa: F401
 
     answers = os.fdopen(os.dup(1), "w")

@@ -15,11 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep.errors import InputError
-from fatescreen.cli.simulate_screen import SimulateOptions
-from fatescreen.options.base import read_config
-from fatescreen.options.crt import DiagnoseOptions, RunCRTOptions
+from fatescreen.options.config import read_config
+from fatescreen.options.diagnose_null import DiagnoseOptions
 from fatescreen.options.fit_hierarchy import FitOptions
+from fatescreen.options.run_crt import RunCRTOptions
 from fatescreen.options.score_daywise import ScoreOptions
+from fatescreen.options.simulate_screen import SimulateOptions
 from tests.commands import command
 from tests.robustness.inputs import Desk
 
@@ -108,7 +109,7 @@ def test_config_files(tmp_path):
         path = tmp_path / "c.yaml"
         path.write_bytes(content)
         try:
-            FitOptions.of({"screen": "s", "out": "o"}, read_config(path, "fit-hierarchy", FitOptions), source="c.yaml")
+            FitOptions.of({"screen": "s", "out": "o"}, read_config(path, "fit-hierarchy"), source="c.yaml")
         except InputError as error:
             assert "c.yaml" in str(error)
 

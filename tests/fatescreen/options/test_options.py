@@ -1,4 +1,4 @@
-"""Option models: config files, precedence, what is said of a wrong value."""
+"""Option models: config files, precedence, messages about wrong values."""
 
 import json
 from pathlib import Path
@@ -7,11 +7,12 @@ import pytest
 import yaml
 
 from data_prep.errors import InputError
-from fatescreen.cli.simulate_screen import SimulateOptions
-from fatescreen.options.base import read_config
-from fatescreen.options.crt import DiagnoseOptions, RunCRTOptions
+from fatescreen.options.config import read_config
+from fatescreen.options.diagnose_null import DiagnoseOptions
 from fatescreen.options.fit_hierarchy import FitOptions
+from fatescreen.options.run_crt import RunCRTOptions
 from fatescreen.options.score_daywise import ScoreOptions
+from fatescreen.options.simulate_screen import SimulateOptions
 
 ALL = [SimulateOptions, FitOptions, ScoreOptions, RunCRTOptions, DiagnoseOptions]
 LEAST = {"screen": "s.h5ad", "out": "o"}
@@ -23,10 +24,10 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_default():
 
 
 @pytest.mark.parametrize(
-    ("options", "config", "said"),
+    ("options", "config", "message"),
     [
         (FitOptions, {"sed": 1}, "c.yaml: there is no option 'sed'. Did you mean 'seed'?"),
-        (FitOptions, {"zzz": 1}, "there is no option 'zzz'. The options are out, report"),
+        (FitOptions, {"zzz": 1}, "there is no option 'zzz'. The options are screen, out"),
         (FitOptions, {"seed": -1}, "c.yaml: seed is -1; it must be a whole number, at least 0 and at most 4294967295. The nearest is 0."),
         (FitOptions, {"seed": 2**32}, "The nearest is 4294967295."),
         (FitOptions, {"seed": 1.5}, "seed is 1.5; it must be a whole number"),
@@ -41,23 +42,23 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_default():
         (FitOptions, {"ntc_labels": [1]}, "ntc_labels is [1]; it must be names, joined by commas or as a list of texts."),
         (FitOptions, {"cluster_key": "clone"}, "--cluster-key is for --se sandwich"),
         (FitOptions, {"se": "sandwich", "posterior": "mean_field"}, "se 'sandwich' requires posterior 'gene_block'"),
-        (RunCRTOptions, {"n_bins": 5}, "--n-bins: for --resampling-method stratified_perm"),
+        (RunCRTOptions, {"n_bins": 5}, "--n-bins: only with --resampling-method stratified_perm"),
         (RunCRTOptions, {"side": "rigth"}, "Did you mean 'right'?"),
         (DiagnoseOptions, {"simulate": True}, "give one screen"),
         (ScoreOptions, {"level": 1}, "there is no option 'screen'"),
     ],
 )
-def test_a_wrong_value_is_named_with_what_it_must_be(options, config, said):
+def test_a_wrong_value_is_named_with_what_it_must_be(options, config, message):
     with pytest.raises(InputError) as error:
         options.of({}, {**LEAST, **config}, source="c.yaml")
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_missing_option_and_several_wrong_ones_are_all_said():
+def test_a_missing_option_and_several_wrong_ones_are_all_reported():
     with pytest.raises(InputError) as error:
         RunCRTOptions.of({"n_jobs": "0"})
     assert sorted(str(error.value).splitlines(), reverse=True) == [
-        "SCREEN is missing: the screen: .h5ad, .h5mu or .zarr.",
+        "SCREEN is missing: screen: a .h5ad, .h5mu or .zarr file.",
         "--out is missing: folder for the results.",
         "--n-jobs is '0'; it must be a whole number, at least 1. The nearest is 1.",
     ]
@@ -74,10 +75,10 @@ def test_the_record_of_a_run_is_a_config_that_repeats_it(options, tmp_path):
     first = options.of(needed)
     path = tmp_path / "run.json"
     path.write_text(json.dumps({"command": "c", "options": first.plain()}))
-    again = options.of({}, read_config(path, "c", options), source=str(path))
+    again = options.of({}, read_config(path, "c"), source=str(path))
     assert again.plain() == first.plain()
-    with pytest.raises(InputError, match="is of a run of c, not of d"):
-        read_config(path, "d", options)
+    with pytest.raises(InputError, match="is the record of c, not of d"):
+        read_config(path, "d")
 
 
 @pytest.mark.parametrize("options", ALL)
@@ -93,29 +94,29 @@ def test_every_option_is_described_and_no_default_is_out_of_range(options):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("a: [1", "is not YAML"),
         ("- a\n- b\n", "holds a list; it must hold options"),
-        ("n-jobs: 2\nn_jobs: 3\n", "n_jobs stands twice"),
+        ("n-jobs: 2\nn_jobs: 3\n", "n_jobs appears more than once"),
         ("x: !!python/object/apply:os.system ['touch hacked']\n", "is not YAML"),
         ("\x00", "is not YAML"),
     ],
 )
-def test_a_config_file_that_is_none(tmp_path, monkeypatch, text, said):
+def test_a_config_file_that_is_none(tmp_path, monkeypatch, text, message):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "c.yaml"
     path.write_text(text)
-    with pytest.raises(InputError, match=said):
-        read_config(path, "fit-hierarchy", FitOptions)
+    with pytest.raises(InputError, match=message):
+        read_config(path, "fit-hierarchy")
     assert not (tmp_path / "hacked").exists()
 
 
 def test_a_config_file_may_be_empty_or_have_dashes(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text("# nothing\n")
-    assert read_config(path, "run-crt", RunCRTOptions) == {}
+    assert read_config(path, "run-crt") == {}
     path.write_text(yaml.safe_dump({"n-jobs": 2}))
-    assert read_config(path, "run-crt", RunCRTOptions) == {"n_jobs": 2}
+    assert read_config(path, "run-crt") == {"n_jobs": 2}
     with pytest.raises(InputError, match="does not exist"):
-        read_config(Path("none.yaml"), "run-crt", RunCRTOptions)
+        read_config(Path("none.yaml"), "run-crt")
