@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pandas as pd
-from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from fatescreen.report.numbers import Kind
 
@@ -47,15 +47,14 @@ class Facts:
     items: Sequence[tuple[str, str, str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Figure:
-    """A drawing, what it shows, and its series as (label, class of the style)."""
+    """A matplotlib figure of one Axes, whose label describes it, with a heading and a caption."""
 
     kind: ClassVar[str] = "figure"
-    svg: Markup
+    axes: Axes
     title: str
     caption: str = ""
-    legend: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
