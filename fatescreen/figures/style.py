@@ -58,7 +58,7 @@ def tidy(axes: Axes, *, x_label: str, y_label: str, title: str | None = None) ->
         axes.set_title(title, parse_math=False)
     axes.grid(color=COLOURS["grid"], linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelcolor=COLOURS["muted"])
+    axes.tick_params(length=0, pad=5, labelcolor=COLOURS["muted"])
     axes.ticklabel_format(style="plain", useOffset=False)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -99,10 +99,11 @@ def short(name: object, most: int = 34) -> str:
     return "\N{THIN SPACE}" + cut if cut.startswith("_") else cut
 
 
-def written_as_is(text: Text, name: str) -> None:
-    """Write a label as it is, not as a formula; where it is not the full name, the text's gid has that."""
+def name_text(text: Text, name: object, most: int) -> None:
+    """Write a name, shortened to so many characters and never as a formula; the gid of the text has a shortened name in full."""
     text.set_parse_math(False)
-    if text.get_text().strip() != writable(name):
+    text.set_text(short(name, most))
+    if len(writable(name)) > most:
         text.set_gid(FULL_NAME + writable(name))
 
 

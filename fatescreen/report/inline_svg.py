@@ -17,7 +17,7 @@ from fatescreen.figures.style import COLOURS, FULL_NAME, own_style, place_legend
 
 WIDTH, HEIGHT = 340, 250  # pixels, which are matplotlib's points
 TOP, RIGHT, BOTTOM, LEGEND_ROW = 10, 10, 40, 16
-PAGE_STYLE = {"axes.labelsize": 12, "xtick.labelsize": 11, "ytick.labelsize": 11, "svg.fonttype": "none", "svg.hashsalt": "fatescreen"}
+PAGE_STYLE = {"axes.labelsize": 12, "xtick.labelsize": 11, "ytick.labelsize": 11, "font.size": 11, "svg.fonttype": "none", "svg.hashsalt": "fatescreen"}
 VARIABLE = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
 INITIAL = {"stroke-linecap": "butt", "stroke-linejoin": "miter", "stroke-width": "1", "stroke": "none", "fill": "var(--ink)", "opacity": "1"}
 KEPT = {"d", "x", "y", "width", "height", "transform", "clip-path", "id", "href"}
@@ -70,7 +70,7 @@ def _lay_out(axes: Axes) -> int:
     height = own + LEGEND_ROW * len(labels)
     figure.set_size_inches(WIDTH / 72, height / 72)
     axes.set_position((left / WIDTH, 1 - (own - BOTTOM) / height, (WIDTH - RIGHT - left) / WIDTH, (own - BOTTOM - TOP) / height))
-    axes.yaxis.set_label_coords(12 / WIDTH, 1 - (TOP + own - BOTTOM) / 2 / height, transform=figure.transFigure)
+    axes.yaxis.set_label_coords(15 / WIDTH, 1 - (TOP + own - BOTTOM) / 2 / height, transform=figure.transFigure)
     axes.xaxis.set_label_coords((left + WIDTH - RIGHT) / 2 / WIDTH, 1 - (own - 18) / height, transform=figure.transFigure)
     if labels:
         below = {"loc": "upper left", "bbox_to_anchor": (0, LEGEND_ROW * len(labels) / height), "bbox_transform": figure.transFigure}
@@ -81,13 +81,13 @@ def _lay_out(axes: Axes) -> int:
 
 
 def _left(axes: Axes) -> int:
-    """Room for the y tick labels, and for the y label where there is one."""
-    names = [text.get_text() for text in axes.get_yticklabels()]
-    if not any(names):
+    """Room for the names of rows or the y tick labels, and for the y label if there is one."""
+    names = [text.get_text() for text in axes.texts]
+    if not names:
         low, high = sorted(axes.get_ylim())
         places = [place for place in axes.yaxis.get_majorticklocs() if low <= place <= high]
         names = axes.yaxis.get_major_formatter().format_ticks(places)
-    return round(12 + 6.4 * max(map(len, names), default=0)) + (20 if axes.get_ylabel() else 0)
+    return round(10 + 7 * max(map(len, names), default=0)) + (20 if axes.get_ylabel() else 0)
 
 
 class _Drawing:

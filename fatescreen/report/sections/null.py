@@ -88,14 +88,8 @@ def curves_section(found: NullDiagnostics, null: np.ndarray | None) -> Section:
     """QQ plots, histograms, and the rates of small p-values."""
     by_name = {"Genes, empirical": found.real_raw, "NTC groups, empirical": found.ntc_raw, "NTC groups, skew-normal": found.ntc_skew}
     by_name["NTC groups, constant propensity"] = found.oracle_raw
-    histograms = [
-        Figure(
-            axes=p_histogram(p, ax=panel()),
-            title=name,
-            caption="Should be flat; effects add a peak at the left for genes." if "Genes" in name else "Should be flat.",
-        )
-        for name, p in by_name.items()
-    ]
+    flat = "Should be flat for NTC groups; effects of genes add a peak at the left."
+    histograms = [Figure(axes=p_histogram(p, ax=panel()), title=name, caption=flat) for name, p in by_name.items()]
     drawable = defined(found.real_raw) and defined(found.ntc_raw)
     blocks: list[Block] = [
         Figures(items=_qq_figures(found, null)) if drawable else Prose(text=["No gene or no NTC group has a defined p-value."]),
@@ -166,10 +160,6 @@ def units_section(found: NullDiagnostics) -> Section:
         Prose(text=["Randomly chosen tests of NTC groups: if the skew-normal fit is adequate, p_raw and p_skew are close."]),
         PlainTable(caption="Skew-normal checks", head=("unit", "program", "p_raw", "p_skew", "z", "null skewness", "fit rejected"), rows=rows),
         Heading(text="Statistics of the verdict"),
-        PlainTable(
-            caption="Statistics that the verdict is based on",
-            head=("statistic", "value"),
-            rows=[(k.replace("_", " "), f"{v:.4g}") for k, v in found.verdict.figures.items()],
-        ),
+        PlainTable(caption="Statistics that the verdict is based on", head=("statistic", "value"), rows=statistics),
     ]
     return Section(id="units-section", title="Units", blocks=blocks)
