@@ -1,6 +1,7 @@
 """Figures of a fit: convergence, and predicted against observed fates."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
-from fatescreen.figures.style import COLOURS, SERIES, diagonal, legend, new_axes, short, thin, tidy
+from fatescreen.figures.style import COLOURS, SERIES, diagonal, legend, new_axes, series_points, short, thin, tidy
 from hierarchy.fitting import Fit
 from hierarchy.inference.adam import WINDOW
 from hierarchy.predictive_checks import Checks
@@ -111,12 +112,10 @@ def agreement_plot(table: pd.DataFrame, *, ax: Axes | None = None, title: str | 
     axes = new_axes() if ax is None else ax
     diagonal(axes, table["predicted"], table["observed"])
     for i, (fate, own) in enumerate(table.groupby("fate", sort=False)):
-        colour, marker, _ = SERIES[i % len(SERIES)]
         shown = own.iloc[thin(len(own), AGREEMENT_POINTS)]
         low, high = shown["observed"] - 1.96 * shown["sd"], shown["observed"] + 1.96 * shown["sd"]
-        axes.vlines(shown["predicted"], low, high, colors=colour, linewidth=1, alpha=0.6)
-        points = {"linestyle": "none", "marker": marker, "markersize": 5, "markerfacecolor": "white", "color": colour}
-        axes.plot(shown["predicted"], shown["observed"], label=short(fate), **points)
+        axes.vlines(shown["predicted"], low, high, colors=SERIES[i % len(SERIES)][0], linewidth=1, alpha=0.6)
+        series_points(axes, shown["predicted"], shown["observed"], i, short(fate))
     tidy(axes, x_label="predicted mean probability", y_label="observed mean probability", title=title)
     legend(axes)
     far = int(((table["observed"] - table["predicted"]).abs() > FAR * table["sd"]).sum())
@@ -129,7 +128,7 @@ def _trace(values: Sequence[float] | np.ndarray, y_label: str, *, ax: Axes | Non
     axes = new_axes() if ax is None else ax
     y = np.asarray(values, dtype=np.float64)
     keep = thin(y.size, TRACE_POINTS)
-    marks = {"marker": "o", "markersize": 5, "markerfacecolor": "white"} if y.size <= 80 else {}
+    marks: dict[str, Any] = {"marker": "o", "markersize": 5, "markerfacecolor": "white"} if y.size <= 80 else {}
     axes.plot((keep + 1) * every, y[keep], color=COLOURS["ink"], linewidth=1.4, **marks)
     tidy(axes, x_label="step", y_label=y_label, title=title)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -79,14 +80,13 @@ def forest_plot(groups: Sequence[Sequence[Estimate]], *, x_label: str, ax: Axes 
         use = main == own
         for z, width in ((Z95, 1.2), (Z90, thick)):
             axes.hlines(place[use], mean[use] - z * sd[use], mean[use] + z * sd[use], colors=colour, linewidth=width)
-        points = {"linestyle": "none", "marker": marker, "markersize": size, "color": colour, "markeredgecolor": "white", "markeredgewidth": 0.8}
-        axes.plot(mean[use], place[use], **points)
+        axes.plot(mean[use], place[use], linestyle="none", marker=marker, markersize=size, color=colour, markeredgecolor="white", markeredgewidth=0.8)
     tidy(axes, x_label=x_label, y_label="", title=title)
     axes.grid(visible=False, axis="y")
     axes.set_ylim(place[-1] + 0.7 if len(rows) else 1, -0.7)
     axes.set_yticks([])
     for row, y in zip(rows, place, strict=True):  # texts, as matplotlib needs five times as long for ticks
-        style = {"color": COLOURS["ink"], "fontweight": "bold"} if row.main else {"color": COLOURS["muted"]}
+        style: dict[str, Any] = {"color": COLOURS["ink"], "fontweight": "bold"} if row.main else {"color": COLOURS["muted"]}
         name_text(axes.text(-0.03, y, "", transform=axes.get_yaxis_transform(), ha="right", va="center", **style), row.name, NAME_LENGTH)
     axes.set_label("; ".join(f"{row.name}: {row.mean:.2f} ± {row.sd:.2f}" for row in rows if row.main))
     return axes

@@ -69,12 +69,7 @@ def qq_plot(
     axes.plot([0, reach], [0, reach], color=COLOURS["muted"], linewidth=1, zorder=1)
     for i, (name, curve) in enumerate(drawn.items()):
         _draw(axes, curve, f"{short(name)} ({curve.n:,})", i, i / len(drawn), cap)
-    if top > cap:
-        axes.axhline(cap, color=COLOURS["muted"], linewidth=0.6, linestyle=(0, (1, 3)))
-        axes.plot([], [], linestyle="none", marker="^", markerfacecolor="none", color=COLOURS["muted"], label=f"beyond {cap:.3g} (up to {top:.3g})")
-    if floor is not None and 0 < floor <= 1:
-        text = f"smallest possible empirical p ({floor:.2g})"
-        axes.axhline(-np.log10(floor), color=COLOURS["muted"], linewidth=1, linestyle=(0, (6, 3)), label=text, zorder=0.5)
+    _draw_limits(axes, cap, top, floor)
     tidy(axes, x_label="expected −log10 p", y_label="observed −log10 p", title=title)
     axes.set(xlim=(0, reach * 1.04), ylim=(0, min(max(top, reach), cap) * 1.06))
     legend(axes)
@@ -145,10 +140,7 @@ def qq_plot_ntc_pvals(
     sizes = [int(np.isfinite(np.asarray(p, dtype=np.float64)).sum()) for p in ensemble or ()]
     axes = qq_plot(curves, ax=ax, title=title, band_n=max(sizes, default=0) or None, cap=cap, floor=floor)
     if len(sizes) > 1 and min(sizes) > 0:
-        expected, low, high = ensemble_range(ensemble or ())
-        edge = {"facecolor": "none", "edgecolor": COLOURS["muted"], "linestyle": (0, (2, 2)), "linewidth": 0.9}
-        axes.fill_between(expected, low, high, label="interquartile range over the ensemble", zorder=1.5, **edge)
-        legend(axes)
+        _draw_ensemble(axes, ensemble or ())
     return axes
 
 
@@ -162,12 +154,29 @@ def ensemble_range(members: Sequence[Any]) -> tuple[np.ndarray, np.ndarray, np.n
     return -np.log10(rank / (n + 1)), low, high
 
 
+def _draw_ensemble(axes: Axes, members: Sequence[Any]) -> None:
+    text = "interquartile range over the ensemble"
+    edge = COLOURS["muted"]
+    axes.fill_between(*ensemble_range(members), label=text, facecolor="none", edgecolor=edge, linestyle=(0, (2, 2)), linewidth=0.9, zorder=1.5)
+    legend(axes)
+
+
 def _resized(ordered: np.ndarray, n: int) -> np.ndarray:
     """n of the sorted values, at the same quantiles."""
     if ordered.size == n:
         return ordered
     at = (np.arange(1, n + 1) / (n + 1) * (ordered.size + 1)).round().astype(np.int64)
     return ordered[np.clip(at, 1, ordered.size) - 1]
+
+
+def _draw_limits(axes: Axes, cap: float, top: float, floor: float | None) -> None:
+    """Lines at the cap, if a value lies beyond it, and at the smallest possible empirical p."""
+    if top > cap:
+        axes.axhline(cap, color=COLOURS["muted"], linewidth=0.6, linestyle=(0, (1, 3)))
+        axes.plot([], [], linestyle="none", marker="^", markerfacecolor="none", color=COLOURS["muted"], label=f"beyond {cap:.3g} (up to {top:.3g})")
+    if floor is not None and 0 < floor <= 1:
+        text = f"smallest possible empirical p ({floor:.2g})"
+        axes.axhline(-np.log10(floor), color=COLOURS["muted"], linewidth=1, linestyle=(0, (6, 3)), label=text, zorder=0.5)
 
 
 def _described(name: str, curve: Curve) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy.stats import norm
 
-from fatescreen.figures.style import SERIES, diagonal, legend, new_axes, short, thin, tidy
+from fatescreen.figures.style import diagonal, legend, new_axes, series_points, short, thin, tidy
 
 N_POINTS = 300  # of each group
 
@@ -42,10 +42,8 @@ def normal_qq_plot(groups: Mapping[str, np.ndarray], *, ax: Axes | None = None, 
     quantiles = {name: norm.ppf((np.arange(z.size) + 0.5) / z.size) for name, z in ordered.items()}
     diagonal(axes, *ordered.values(), *quantiles.values())
     for i, (name, z) in enumerate(ordered.items()):
-        colour, marker, _ = SERIES[i % len(SERIES)]
         keep = thin(z.size, N_POINTS)
-        points = {"linestyle": "none", "marker": marker, "markersize": 5, "markerfacecolor": "white", "color": colour}
-        axes.plot(quantiles[name][keep], z[keep], label=f"{short(name)} ({z.size:,})", **points)
+        series_points(axes, quantiles[name][keep], z[keep], i, f"{short(name)} ({z.size:,})")
     tidy(axes, x_label="normal quantile", y_label="residual z", title=title)
     legend(axes)
     axes.set_label("normal QQ plot of residuals; " + "; ".join(f"{name}: {z.size:,} residuals, SD {float(np.std(z)):.3g}" for name, z in ordered.items()))

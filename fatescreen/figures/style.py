@@ -41,7 +41,7 @@ UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")  # char
 
 def own_style(**settings: Any) -> AbstractContextManager[None]:
     """Matplotlib's defaults with these settings, whatever the user's own style is: the same data give the same figure."""
-    defaults = {key: value for key, value in rcParamsDefault.items() if not key.startswith(("backend", "interactive"))}
+    defaults: dict[Any, Any] = {key: value for key, value in rcParamsDefault.items() if not key.startswith(("backend", "interactive"))}
     return rc_context(defaults | {"text.color": COLOURS["ink"], "axes.labelcolor": COLOURS["ink"], "axes.titlesize": "medium"} | settings)
 
 
@@ -110,6 +110,12 @@ def name_text(text: Text, name: object, most: int) -> None:
 def writable(name: object) -> str:
     """A name without characters that an SVG file cannot hold."""
     return UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", str(name))
+
+
+def series_points(axes: Axes, x: Any, y: Any, number: int, text: str) -> None:
+    """Points of a series, without a line."""
+    colour, marker, _ = SERIES[number % len(SERIES)]
+    axes.plot(x, y, linestyle="none", marker=marker, markersize=5, markerfacecolor="white", color=colour, label=text)
 
 
 def band(axes: Axes, x: Any, low: Any, high: Any, text: str) -> PolyCollection:

@@ -8,6 +8,7 @@ import io
 import re
 import warnings
 import xml.etree.ElementTree as ET
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -19,15 +20,15 @@ WIDTH, HEIGHT = 340, 250  # pixels, which are matplotlib's points
 TOP, RIGHT, BOTTOM, LEGEND_ROW = 10, 10, 40, 16
 PAGE_STYLE = {"axes.labelsize": 12, "xtick.labelsize": 11, "ytick.labelsize": 11, "font.size": 11, "svg.fonttype": "none", "svg.hashsalt": "fatescreen"}
 VARIABLE = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
-INITIAL = {"stroke-linecap": "butt", "stroke-linejoin": "miter", "stroke-width": "1", "stroke": "none", "fill": "var(--ink)", "opacity": "1"}
-KEPT = {"d", "x", "y", "width", "height", "transform", "clip-path", "id", "href"}
+STYLES = ("font-size", "font-weight", "text-anchor", "stroke-width", "stroke-dasharray", "stroke-opacity", "fill-opacity", "opacity")
+DEFAULTS = {"stroke-width": "1", "stroke": "none", "opacity": "1"}
 COMMAND = re.compile("([MLCQz])([^MLCQz]*)")
 NUMBER = re.compile(r"-?\d+\.\d+(?:e-?\d+)?")
 HREF = "{http://www.w3.org/1999/xlink}href"
 
 
-def page_style():  # type: ignore[no-untyped-def]  # a context manager that is a decorator too
-    """Matplotlib's settings for the figures of a page."""
+def page_style() -> Any:
+    """Matplotlib's settings for the figures of a page, as a context manager or a decorator."""
     return own_style(**PAGE_STYLE)
 
 
@@ -48,11 +49,13 @@ def inline_svg(axes: Axes, *, label: str, prefix: str) -> Markup:
     prefix
         Beginning of the ids within the element, different for each figure of a page.
     """
-    height = _lay_out(axes)
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    height = _lay_out(axes, figure)
     file = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)  # the browser has more fonts than matplotlib
-        axes.figure.savefig(file, format="svg", metadata={"Date": None})
+        figure.savefig(file, format="svg", metadata={"Date": None})
     drawn = _Drawing(prefix).convert(ET.fromstring(file.getvalue()))
     size = {"viewBox": f"0 0 {WIDTH} {height}", "width": str(WIDTH), "height": str(height)}
     svg = ET.Element("svg", {"role": "img", "aria-label": label, "stroke-linejoin": "round", **size})
@@ -60,10 +63,8 @@ def inline_svg(axes: Axes, *, label: str, prefix: str) -> Markup:
     return Markup(ET.tostring(svg, encoding="unicode"))
 
 
-def _lay_out(axes: Axes) -> int:
+def _lay_out(axes: Axes, figure: Figure) -> int:
     """Place the axes, their y label and the legend below them, from the length of the tick labels alone; the height of the whole in pixels."""
-    figure = axes.figure
-    assert isinstance(figure, Figure)
     own = round(figure.get_figheight() * 72)
     left = _left(axes)
     handles, labels = axes.get_legend_handles_labels()
@@ -95,41 +96,37 @@ class _Drawing:
 
     def __init__(self, prefix: str):
         self.prefix = prefix
-        self.names: dict[str, str] = {}
+        self.ids: dict[str, str] = {}
 
     def convert(self, node: ET.Element) -> list[ET.Element]:
-        """The element without matplotlib's wrappers: itself, what it holds, or nothing."""
+        """The element as the page has it; in place of a wrapper, the elements inside it."""
         name = node.tag.rpartition("}")[2]
-        if name in ("metadata", "style", "title"):
+        if name in ("metadata", "style"):
             return []
         inside = [made for child in node for made in self.convert(child)]
+        if name == "g" and node.get("id", "").startswith(FULL_NAME):
+            _add_title(inside[0], node.get("id", "")[len(FULL_NAME) :])
         attributes = self._attributes(node, name)
-        full = node.get("id", "").startswith(FULL_NAME) and node.get("id", "")[len(FULL_NAME) :]
-        if full:
-            title = ET.Element("title")
-            title.text = full
-            for text in inside:
-                text.insert(0, title)
-                title.tail, text.text = text.text, None
-        if name == "svg" or (name in ("g", "defs") and not attributes) or (name == "g" and set(attributes) == {"id"}):
-            return inside if name != "defs" or not inside else [_element("defs", {}, inside)]
+        if name == "svg" or (name == "g" and not attributes) or (name == "defs" and not inside):
+            return inside
         made = _element(name, attributes, inside)
         made.text = node.text if name == "text" else None
         return [made]
 
     def _attributes(self, node: ET.Element, name: str) -> dict[str, str]:
-        out = {"href" if key == HREF else key: value for key, value in node.attrib.items()}
-        style = dict(part.split(":", 1) for part in re.sub(r":\s+", ":", out.pop("style", "")).split("; ") if part)
-        out = {key: value for key, value in out.items() if key in KEPT and not (key == "id" and name in ("g", "text")) and not value.startswith("rotate(-0 ")}
-        for key in ("id", "href", "clip-path"):
-            if key in out:
-                out[key] = re.sub(r"[\w.-]+(?=\)?$)", lambda found: self._id(found[0]), out[key])
-        for key, value in out.items():
-            out[key] = _path(value) if key == "d" else _short(value) if key in ("x", "y", "width", "height", "transform") else value
-        return out | _presentation(style, text=name == "text")
+        out = {}
+        for key, value in node.attrib.items():
+            key = "href" if key == HREF else key
+            if key == "d":
+                out[key] = _path(value)
+            elif (key == "id" and name in ("path", "clipPath")) or key in ("href", "clip-path"):
+                out[key] = re.sub(r"[\w.-]+(?=\)?$)", lambda found: self._id(found[0]), value)
+            elif key in ("x", "y", "width", "height", "transform") and not value.startswith("rotate(-0 "):
+                out[key] = _short(value)
+        return out | _presentation(node.get("style", ""))
 
     def _id(self, own: str) -> str:
-        return self.names.setdefault(own, f"{self.prefix}{len(self.names)}")
+        return self.ids.setdefault(own, f"{self.prefix}{len(self.ids)}")
 
 
 def _element(name: str, attributes: dict[str, str], inside: list[ET.Element]) -> ET.Element:
@@ -138,22 +135,25 @@ def _element(name: str, attributes: dict[str, str], inside: list[ET.Element]) ->
     return made
 
 
-def _presentation(style: dict[str, str], *, text: bool) -> dict[str, str]:
-    """A style as attributes, with the page's variables for colours and without what is the same by default."""
-    out = {}
-    for key, value in style.items():
-        value = value.rstrip("; ")
-        if key == "font":
-            out |= {"font-size": re.search(r"([\d.]+)px", value)[1]} | ({"font-weight": "600"} if re.match(r"(bold|700)\b", value) else {})  # type: ignore[index]
+def _add_title(text: ET.Element, name: str) -> None:
+    """Show the full name when the reader points at a shortened one."""
+    title = ET.Element("title")
+    title.text, title.tail, text.text = name, text.text, None
+    text.insert(0, title)
+
+
+def _presentation(style: str) -> dict[str, str]:
+    """A style as attributes: the page's variables for colours, and nothing that is the default of SVG or of the page."""
+    out: dict[str, str] = {}
+    for part in filter(None, style.split(";")):
+        key, value = (text.strip() for text in part.split(":", 1))
+        if key == "font" and (found := re.match(r"(?:(bold|700) )?([\d.]+px)", value)):  # before matplotlib 3.11
+            out |= {"font-size": found[2]} | ({"font-weight": "700"} if found[1] else {})
         elif key in ("fill", "stroke"):
             out[key] = value if value == "none" else VARIABLE[value]
-        elif key in ("font-size", "font-weight", "text-anchor", "stroke-width", "stroke-dasharray", "stroke-opacity", "fill-opacity", "opacity"):
+        elif key in STYLES:
             out[key] = _short(value)
-        elif key == "stroke-linecap" and value == "square":
-            continue  # of solid lines: a difference of half a line's width
-    if text:
-        out.setdefault("fill", "var(--ink)")
-    return {key: value for key, value in out.items() if not (key != "fill" and INITIAL.get(key) == value)}
+    return {key: value for key, value in out.items() if DEFAULTS.get(key) != value}
 
 
 def _short(text: str) -> str:
@@ -169,7 +169,7 @@ def _path(d: str) -> str:
     """A path's commands without spaces; a command that is repeated is written once, and L is implied after M."""
     out, before = [], ""
     for command, numbers in COMMAND.findall(d):
-        implied = command == before or (command == "L" and before == "M")
+        implied = command in "LCQ" and (command == before or (command == "L" and before == "M"))
         out.append(" " * implied + command * (not implied) + " ".join(map(_short, numbers.split())))
         before = "" if command == "z" else "L" if implied else command
     return "".join(out)
