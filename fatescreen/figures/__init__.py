@@ -1,4 +1,9 @@
-"""Figures as functions that return matplotlib objects, used by reports, files and notebooks alike.
+"""Figures, each drawn once with matplotlib: as PNG files, inside reports and from Python.
 
-They draw what they are given and compute nothing but what drawing needs.
+A function draws on the Axes it is given, or on those of a new figure, and returns them; it computes only what drawing needs. Reports place figures in
+`fatescreen.report`.
 """
+
+from data_prep.exports import exports
+
+__getattr__, __dir__, __all__ = exports(__name__, __file__)

@@ -1,4 +1,4 @@
-"""Ordered p-values against what uniform ones would be, thinned to the points that a figure needs."""
+"""Ordered p-values against those of a uniform distribution, thinned to the points that a figure needs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,17 @@ TINY = 1e-300
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Curve:
-    """A QQ curve thinned: −log10 of expected and of observed p, and how many tests it stands for."""
+    """A thinned QQ curve.
+
+    Attributes
+    ----------
+    expected
+        −log10 of the expected p-values.
+    observed
+        −log10 of the observed p-values at the same ranks.
+    n
+        Number of tests of the whole curve.
+    """
 
     expected: np.ndarray
     observed: np.ndarray
@@ -22,17 +32,17 @@ class Curve:
 
 
 def thinned(p: Any, n_points: int = N_POINTS) -> Curve:
-    """Sorted p-values against i/(n + 1), at ranks evenly spaced in log: all of the smallest, few of the many near 1. NaN are left out.
+    """Sorted p-values against i/(n + 1) at ranks that are evenly spaced in log: all of the smallest p, few of those near 1. NaN are left out.
 
     Raises
     ------
     InputError
-        on values outside [0, 1].
+        When values lie outside [0, 1].
     """
     values = np.asarray(p, dtype=np.float64).ravel()
     values = values[~np.isnan(values)]
     if values.size and not (values.min() >= 0 and values.max() <= 1):
-        raise InputError(f"p-values lie between {values.min():g} and {values.max():g}; give probabilities, or NaN where there are none.")
+        raise InputError(f"p-values lie between {values.min():g} and {values.max():g}; they must be from 0 to 1, or NaN where undefined.")
     n = values.size
     rank = log_ranks(n, n_points)
     values.sort()
@@ -45,7 +55,7 @@ def log_ranks(n: int, n_points: int) -> np.ndarray:
 
 
 def beta_band(n: int, level: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """−log10 of expected p and of the limits between which each order statistic of n independent uniforms lies with this probability: Beta(i, n + 1 − i)."""
+    """−log10 of the expected p and of the limits of a pointwise band: the i-th smallest of n independent uniforms is Beta(i, n + 1 − i) distributed."""
     rank = log_ranks(n, N_POINTS)
     low, high = (beta.ppf(q, rank, n + 1 - rank) for q in ((1 - level) / 2, (1 + level) / 2))
     return -np.log10(rank / (n + 1)), -np.log10(np.maximum(high, TINY)), -np.log10(np.maximum(low, TINY))

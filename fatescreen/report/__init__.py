@@ -1,43 +1,4 @@
-"""The reports' common page: blocks, figures, and one self-contained HTML file."""
+"""Reports: a run as one self-contained HTML page, made of blocks; a section is a file in `sections`.
 
-from fatescreen.report.blocks import (
-    Block,
-    Cell,
-    Choice,
-    Column,
-    Facts,
-    Figure,
-    Figures,
-    Heading,
-    Heat,
-    More,
-    Notice,
-    Page,
-    PlainTable,
-    Prose,
-    Section,
-    Table,
-    Volcano,
-)
-from fatescreen.report.render import render
-
-__all__ = [
-    "Block",
-    "Cell",
-    "Choice",
-    "Column",
-    "Facts",
-    "Figure",
-    "Figures",
-    "Heading",
-    "Heat",
-    "More",
-    "Notice",
-    "Page",
-    "PlainTable",
-    "Prose",
-    "Section",
-    "Table",
-    "Volcano",
-    "render",
-]
+Figures are drawn in `fatescreen.figures`; here they become parts of a page. Reports are put in place by `fatescreen.runs`.
+"""

@@ -1,16 +1,16 @@
-"""What a page is made of. The template draws one block after another; each names the macro that draws it in `kind`."""
+"""Parts of a page. The template writes one block after another; `kind` of a block is the name of its macro."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pandas as pd
-from markupsafe import Markup
+from matplotlib.axes import Axes
 
 from fatescreen.report.numbers import Kind
 
-MAX_ROWS = 30_000  # of a table in the page; the CSV beside it has all. Fewer where the page would be too large
-STATIC_ROWS = 50  # of a table that are in the page as HTML, for readers without scripts
+MAX_ROWS = 30_000  # rows of a table in the page, or fewer if the page would be too large; the CSV has all
+STATIC_ROWS = 50  # rows of a table that are also written as HTML, for readers without scripts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Prose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heading:
-    """The heading of a part of a section."""
+    """Heading of a part of a section."""
 
     kind: ClassVar[str] = "heading"
     text: str
@@ -31,7 +31,7 @@ class Heading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something to heed; `tone` is "good", "bad" or "plain"."""
+    """Message in a box; `tone` is "good", "bad" or "plain"."""
 
     kind: ClassVar[str] = "notice"
     tone: str
@@ -41,21 +41,20 @@ class Notice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Names with their values, and a note on each."""
+    """Names with their values and notes."""
 
     kind: ClassVar[str] = "facts"
     items: Sequence[tuple[str, str, str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Figure:
-    """A drawing, what it shows, and its series as (label, class of the style)."""
+    """A matplotlib figure of one Axes, whose label describes it, with a heading and a caption."""
 
     kind: ClassVar[str] = "figure"
-    svg: Markup
+    axes: Axes
     title: str
     caption: str = ""
-    legend: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +67,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column of a table: its key in the frame, its heading, how it is written, and what it means."""
+    """Column of a table: its key in the frame, its heading, its number format, and its meaning."""
 
     key: str
     label: str
@@ -78,22 +77,24 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Table:
-    """A table with search, sorting, pages and a CSV of what is shown.
+    """Table with search, sorting, pages and CSV download.
 
     Attributes
     ----------
-    id, caption
-        Of the table; the id is unique in the page.
+    id
+        Identifier, unique in the page.
+    caption
+        Caption of the table.
     columns
-        What is shown, in this order; other columns of the frame are for figures.
+        Columns that are shown, in this order; other columns of the frame are for volcano plots.
     frame
-        The rows, best first; the page holds the first `MAX_ROWS` or fewer.
+        Rows in order of importance; the page has the first `MAX_ROWS` or fewer.
     total
-        Rows there are in all.
+        Number of rows of the full table.
     full
-        Name of the CSV that has them all.
+        Name of the CSV file with all rows.
     page
-        Rows at a time.
+        Number of rows on one page of the table.
     """
 
     kind: ClassVar[str] = "table"
@@ -108,7 +109,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainTable:
-    """A short table without controls: headings, and rows of text whose first cell names the row."""
+    """Short table without controls; the first cell of a row is its heading."""
 
     kind: ClassVar[str] = "plain_table"
     caption: str
@@ -118,7 +119,7 @@ class PlainTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """A cell of a heat map: the number, a note beneath it, its shade from −5 to 5, and whether it stands out."""
+    """Cell of a heat map: the number, a note below it, its shade from −5 to 5, and whether it is framed."""
 
     text: str
     note: str = ""
@@ -128,7 +129,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heat:
-    """A heat map as a table: the effect as colour and as number."""
+    """Heat map as a table, with colours and numbers."""
 
     kind: ClassVar[str] = "heat"
     caption: str
@@ -140,7 +141,7 @@ class Heat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """One view of a volcano: columns of its table, and for `only` = (column, value) only the rows with it."""
+    """One view of a volcano plot: columns for x and y, and with `only` = (column, value) a subset of the rows."""
 
     label: str
     x: str
@@ -150,20 +151,32 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Volcano:
-    """Effect against −log10 p, drawn by the script from the rows of a table.
+    """Volcano plot of effects against −log10 p, drawn by the script from the rows of a table.
 
     Attributes
     ----------
+    id
+        Identifier, unique in the page.
+    title
+        Heading of the plot.
+    caption
+        Caption of the plot.
     table
-        Id of the table.
+        Identifier of the table.
     names
-        Its columns that name a point.
+        Columns of the table that name a point.
     chooser
-        What is chosen.
+        Label of the menu of choices.
+    choices
+        Views of the plot.
+    x_label
+        Label of the x axis.
+    y_label
+        Label of the y axis.
     flag
-        (column, limit) of the points that stand out, those at the limit or below; an empty column means y at the limit or above.
+        (column, limit): points with a value at the limit or below are coloured; with an empty column, those with y at the limit or above.
     flag_label
-        What those points are.
+        Description of the coloured points.
     first
         Position of the choice that is shown first.
     """
@@ -185,7 +198,7 @@ class Volcano:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class More:
-    """Blocks behind a line that opens."""
+    """Blocks in a section that the reader can open."""
 
     kind: ClassVar[str] = "more"
     title: str
@@ -197,7 +210,7 @@ Block = Prose | Heading | Notice | Facts | Figure | Figures | Table | PlainTable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of the page with a heading."""
+    """Section of the page with a heading."""
 
     id: str
     title: str
@@ -207,7 +220,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """A page: what kind of run, its name, the summary, the warnings, and the sections."""
+    """A page: kind of run, title, summary, warnings, sections and footer."""
 
     run: str
     title: str

@@ -1,4 +1,4 @@
-"""The data of a page as one JSON text: each string once, each number with five digits, counts with all of theirs."""
+"""Data of a page as one JSON text: each string is stored once, numbers have five digits, counts all digits."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -12,18 +12,18 @@ ALL_DIGITS = 17
 
 
 class Strings:
-    """Every different text once, in order of first use."""
+    """Codes of strings, in order of first use."""
 
     def __init__(self) -> None:
         self.code: dict[str, int] = {}
 
     def codes(self, values: Iterable[object]) -> str:
-        """The numbers of these texts, as a JSON list."""
+        """Codes of these strings, as a JSON list."""
         return "[" + ",".join(str(self.code.setdefault(str(v), len(self.code))) for v in values) + "]"
 
 
 def page_json(blocks: Iterable[Block], *, rows: int) -> str:
-    """Tables (their first `rows` rows) and volcanoes among the blocks, which are `flat`, as JSON that is safe inside a script element."""
+    """JSON of the tables (the first `rows` rows) and volcano plots among flat blocks, safe inside a script element."""
     strings, tables, plots = Strings(), [], []
     for block in blocks:
         if isinstance(block, Table):
@@ -35,7 +35,7 @@ def page_json(blocks: Iterable[Block], *, rows: int) -> str:
 
 
 def flat(blocks: Iterable[Block]) -> Iterable[Block]:
-    """The blocks and those inside them."""
+    """All blocks, including those inside other blocks."""
     for block in blocks:
         yield block
         if isinstance(block, More):

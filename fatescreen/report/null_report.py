@@ -1,4 +1,4 @@
-"""A diagnosis of the null as one HTML page."""
+"""The report on null diagnostics."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,31 +8,33 @@ import numpy as np
 from crt.inputs import CRTInputs
 from crt.null.diagnostics import NullDiagnostics
 from crt.resume import inputs_digest
-from fatescreen.report import Page, render
-from fatescreen.report.crt_report import FOOTER
-from fatescreen.report.record import own_settings, settings_section, warnings_of
-from fatescreen.report.sections.crt_reading import reading_section
+from fatescreen.report.blocks import Page
+from fatescreen.report.inline_svg import page_style
+from fatescreen.report.record import FOOTER, own_settings, settings_section, warnings_of
+from fatescreen.report.render import render
+from fatescreen.report.sections.crt_input import input_section
 from fatescreen.report.sections.null import NULL_FILES, curves_section, units_section, verdict_blocks
 
 
+@page_style()
 def null_report(*, inputs: CRTInputs, found: NullDiagnostics, null: np.ndarray | None, record: Mapping[str, Any]) -> str:
-    """The report of a diagnosis of the null, as HTML text that needs no other file.
+    """The report on null diagnostics, as HTML text that needs no other file.
 
     Parameters
     ----------
     inputs
-        Of `prepare_crt_inputs`.
+        Result of `prepare_crt_inputs`.
     found
-        Of `diagnose_null`.
+        Result of `diagnose_null`.
     null
         p-values of resamples against one another (`compute_ntc_group_null_pvals_parallel`), or None.
     record
-        `command`, `options`, `versions` and `warnings` of the run; `files`, where given, are the names of the files beside the page.
+        Record of the run with `command`, `options`, `versions` and `warnings`; `files`, if given, are the names of the files in the folder of the page.
 
     Returns
     -------
     str
-        The page; write it as UTF-8.
+        The page; save it as UTF-8.
 
     Examples
     --------
@@ -46,12 +48,12 @@ def null_report(*, inputs: CRTInputs, found: NullDiagnostics, null: np.ndarray |
     """
     genes = found.units[found.units["unit_type"] == "real_gene"].set_index("unit_id")
     page = Page(
-        run="diagnosis of the null",
-        title="Is the null right?",
+        run="null diagnostics",
+        title="Calibration of the null distribution",
         summary=verdict_blocks(found),
         warnings=warnings_of(record),
         sections=[
-            reading_section(inputs, genes),
+            input_section(inputs, genes),
             curves_section(found, null),
             units_section(found),
             settings_section(record, fingerprint=inputs_digest(inputs), files=NULL_FILES, also=own_settings(found.summary["settings"], record)),

@@ -1,15 +1,15 @@
-"""Numbers as they are read, and as they are stored in the page: the script writes them by the same rules."""
+"""Formats of numbers in the page; the script uses the same rules."""
 
 import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
 Kind = Literal["text", "count", "effect", "z", "p", "share"]
-DIGITS = 5  # significant, of what the page stores
+DIGITS = 5  # significant digits of numbers in the page
 
 
 def shown(value: Any, kind: Kind) -> str:
-    """A value as text; nothing where there is no number.
+    """A value as text; empty if it is undefined.
 
     >>> shown(-0.12345, "effect"), shown(12345, "count"), shown(2.57e-244, "p"), shown(float("nan"), "z")
     ('−0.123', '12,345', '2.57e-244', '')
@@ -28,7 +28,7 @@ def shown(value: Any, kind: Kind) -> str:
 
 
 def signed(text: str, *, plus: bool = True) -> str:
-    """A written number with a true minus, a plus on request, and no sign where only zeros are left.
+    """A formatted number with a true minus sign, a plus sign on request, and no sign if all its digits are zero.
 
     >>> signed("-0.00"), signed("-1.5"), signed("1.5")
     ('0.00', '−1.5', '+1.5')
@@ -40,5 +40,5 @@ def signed(text: str, *, plus: bool = True) -> str:
 
 
 def packed(values: Iterable[float], digits: int = DIGITS) -> str:
-    """Numbers as a compact JSON list; what is not finite is null."""
+    """Numbers as a compact JSON list; values that are not finite are null."""
     return "[" + ",".join(f"{v:.{digits}g}" if math.isfinite(v) else "null" for v in values) + "]"

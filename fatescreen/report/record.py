@@ -1,59 +1,69 @@
-"""The parts of a page that come from the run's record: warnings, settings, versions, files."""
+"""Parts of a page that come from the record of the run: warnings, settings, versions, files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fatescreen.report.blocks import Block, PlainTable, Prose, Section
 
+FOOTER = "Numbers on this page have five significant digits; the files in its folder have ten."
 
-def warnings_of(record: Mapping[str, Any], *more: str) -> list[str]:
-    """The run's warnings and further ones, each once."""
-    return list(dict.fromkeys([*map(str, record.get("warnings") or ()), *more]))
+
+def warnings_of(record: Mapping[str, Any]) -> list[str]:
+    """Warnings of the run, without repeats."""
+    return list(dict.fromkeys(map(str, record.get("warnings") or ())))
 
 
 def settings_section(record: Mapping[str, Any], *, fingerprint: str, files: Mapping[str, str], also: Mapping[str, Any] | None = None) -> Section:
-    """Settings, versions, how to cite the run, and the files beside the page.
+    """Settings, versions, how to cite the run, and the files in the folder of the page.
 
-    `files` are name → what it is, of what such a run writes; where the record names its `files`, those are listed. `also` are settings that the record
-    does not hold.
+    Parameters
+    ----------
+    record
+        Record of the run; if it has `files`, those are listed, else all of `files`.
+    fingerprint
+        Digest of the input.
+    files
+        Description of each file that such a run can write, by name.
+    also
+        Settings that are not in the record's options.
     """
     versions = record.get("versions") or {}
     named = record.get("files")
     listed = {str(name): files.get(str(name), "") for name in named} if named else dict(files)
     options = plain(record.get("options") or {}) | plain(also or {})
     blocks: list[Block] = [
-        PlainTable(caption="Run", head=("what", "value"), rows=[("command", str(record.get("command", ""))), ("input fingerprint", fingerprint)]),
+        PlainTable(caption="Run", head=("item", "value"), rows=[("command", str(record.get("command", ""))), ("input fingerprint", fingerprint)]),
         Prose(
             text=[
                 f"To cite this run, give “fatescreen {versions.get('fatescreen', '')}, input fingerprint {fingerprint[:16]}” and the settings that differ "
-                "from the defaults. The fingerprint is a digest of everything that was read: the same input, seed and settings give the same results."
+                "from the defaults. The fingerprint is a hash of the input: the same input, seed and settings give the same results."
             ]
         ),
         PlainTable(caption="Settings", head=("setting", "value"), rows=[(name, value) for name, value in options.items()]),
         PlainTable(caption="Versions", head=("package", "version"), rows=[(str(k), str(v)) for k, v in versions.items()]),
-        PlainTable(caption="Files beside this page", head=("file", "what it holds"), rows=list(listed.items())),
+        PlainTable(caption="Files in the folder of this page", head=("file", "content"), rows=list(listed.items())),
     ]
     return Section(id="settings", title="Settings, versions and files", blocks=blocks)
 
 
 def own_settings(settings: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that the record's options do not name."""
+    """Settings that are not among the options of the record."""
     options = record.get("options") or {}
     return {name: value for name, value in settings.items() if name not in options}
 
 
 def plain(options: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Settings as text, those within others by dotted names."""
+    """Settings as text, nested ones with dotted names."""
     out: dict[str, str] = {}
     for name, value in options.items():
         if isinstance(value, Mapping) and value:
             out |= plain(value, f"{prefix}{name}.")
         else:
-            out[f"{prefix}{name}"] = _said(value)
+            out[f"{prefix}{name}"] = _text(value)
     return out
 
 
-def _said(value: Any) -> str:
+def _text(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, bool):

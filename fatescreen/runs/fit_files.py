@@ -1,4 +1,4 @@
-"""The files of a run, each written whole or not at all."""
+"""Files of a fit: effects, checks, posterior draws, record."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,23 +12,24 @@ import torch
 
 from data_prep.errors import InputError
 from data_prep.files import atomic
-from fatescreen.figures.fit import fit_figure
+from fatescreen.figures import fit_figure
+from fatescreen.figures.style import own_style
 from hierarchy.effects import DaywiseEffects
 from hierarchy.fitting import Fit
 from hierarchy.predictive_checks import Checks
 
 
 def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> list[Path]:
-    """Write the tables of one free fate and the summaries of all, each file whole or not at all.
+    """Write the tables of one non-reference fate and the summaries of all of them; a file is complete or absent.
 
     Parameters
     ----------
     effects
-        Of `summarise`.
+        Result of `summarise`.
     out
-        The folder; made if need be.
+        Output folder; created if missing.
     contrast_fate
-        The fate of the tables.
+        Non-reference fate of the tables.
 
     Returns
     -------
@@ -39,7 +40,7 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> 
     Raises
     ------
     InputError
-        Where the fate is not a free fate.
+        When `contrast_fate` is not a non-reference fate.
 
     Examples
     --------
@@ -77,16 +78,16 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> 
 
 
 def write_checks(fit: Fit, checks: Checks, out: Path) -> None:
-    """Write the predictive checks, the scales, the family's fit and the figure of a fit.
+    """Write the predictive checks, the scale parameters, the check of the Gaussian posterior and the figure of a fit.
 
     Parameters
     ----------
     fit
-        Of `hierarchy.fit`.
+        Result of `hierarchy.fit`.
     checks
-        Of `check_fit`.
+        Result of `check_fit`.
     out
-        The folder; made if need be. It gets check_composition.csv, check_top_genes.csv, scales.csv, check_family_by_gene.csv (with "gene_block")
+        Output folder; created if missing. It receives check_composition.csv, check_top_genes.csv, scales.csv, check_family_by_gene.csv (with "gene_block")
         and fit.png.
 
     Examples
@@ -108,18 +109,18 @@ def write_checks(fit: Fit, checks: Checks, out: Path) -> None:
     write_table(checks.scales, out / "scales.csv")
     if checks.family is not None:
         write_table(checks.family, out / "check_family_by_gene.csv")
-    with atomic(out / "fit.png") as temporary:
+    with atomic(out / "fit.png") as temporary, own_style():
         fit_figure(fit, checks).savefig(temporary, dpi=110)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """A CSV with ten significant digits."""
+    """Write a CSV with ten significant digits."""
     with atomic(path) as temporary:
         table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def require_arviz() -> None:
-    """Raise unless ArviZ, which posterior.nc needs, is installed."""
+    """Raise an `InputError` unless ArviZ, which posterior.nc needs, is installed."""
     if find_spec("arviz") is None:
         raise InputError("posterior.nc needs ArviZ: pip install 'fatescreen[arviz]'.")
 
@@ -130,16 +131,16 @@ def write_posterior(fit: Fit, path: Path, *, n_draws: int) -> None:
     Parameters
     ----------
     fit
-        Of `hierarchy.fit`.
+        Result of `hierarchy.fit`.
     path
-        The file, `posterior.nc`.
+        Path of the file, for example `posterior.nc`.
     n_draws
-        How many draws.
+        Number of draws.
 
     Raises
     ------
     InputError
-        Where ArviZ is not installed (`pip install 'fatescreen[arviz]'`).
+        When ArviZ is not installed (`pip install 'fatescreen[arviz]'`).
 
     Examples
     --------
@@ -155,32 +156,29 @@ def write_posterior(fit: Fit, path: Path, *, n_draws: int) -> None:
     True
     """
     require_arviz()
+    found = _posterior_dataset(fit, n_draws)
+    for group in found.groups():
+        found[group].attrs.pop("created_at", None)  # the same draws give the same bytes
+    with atomic(path) as temporary:
+        found.to_netcdf(str(temporary))
+
+
+def _posterior_dataset(fit: Fit, n_draws: int) -> Any:
+    """Draws of every parameter as an `arviz.InferenceData` of one chain."""
     import arviz
 
     data, draws = fit.model.data, fit.draws(n_draws)
-    f, d = data.n_free, data.n_days
-    values = {
-        "theta": draws.theta,
-        "delta": draws.delta,
-        "tau": draws.scales[..., 0],
-        "sigma_time": draws.scales[..., 1:d],
-        "sigma_guide": draws.scales[..., d],
-        "alpha": draws.nuisance[..., :d],
-        "b": draws.nuisance[..., d:-1],
-        "gamma": draws.nuisance[..., -1],
+    d = data.n_days
+    parameters = {
+        "theta": (draws.theta, ["gene", "fate", "day"]),
+        "delta": (draws.delta, ["guide", "fate"]),
+        "tau": (draws.scales[..., 0], ["fate"]),
+        "sigma_time": (draws.scales[..., 1:d], ["fate", "step"]),
+        "sigma_guide": (draws.scales[..., d], ["fate"]),
+        "alpha": (draws.nuisance[..., :d], ["fate", "day"]),
+        "b": (draws.nuisance[..., d:-1], ["fate", "rep"]),
+        "gamma": (draws.nuisance[..., -1], ["fate"]),
     }
-    dims = {
-        "theta": ["gene", "fate", "day"],
-        "delta": ["guide", "fate"],
-        "tau": ["fate"],
-        "sigma_time": ["fate", "step"],
-        "sigma_guide": ["fate"],
-        "alpha": ["fate", "day"],
-        "b": ["fate", "rep"],
-        "gamma": ["fate"],
-    }
-    if d == 1:
-        del values["sigma_time"], dims["sigma_time"]
     coords = {
         "gene": list(data.genes),
         "guide": list(data.guides),
@@ -189,19 +187,14 @@ def write_posterior(fit: Fit, path: Path, *, n_draws: int) -> None:
         "step": list(data.days[1:]),
         "rep": list(data.reps),
     }
-    used = {name for own in dims.values() for name in own}
-    found = arviz.from_dict(
-        posterior={k: v.unsqueeze(0).cpu().numpy() for k, v in values.items()}, dims=dims, coords={k: v for k, v in coords.items() if k in used}
-    )
-    assert f == len(coords["fate"])
-    for group in found.groups():
-        found[group].attrs.pop("created_at", None)  # the same draws, the same bytes
-    with atomic(path) as temporary:
-        found.to_netcdf(str(temporary))
+    if d == 1:
+        del parameters["sigma_time"], coords["step"]
+    values = {name: value.unsqueeze(0).cpu().numpy() for name, (value, _) in parameters.items()}
+    return arviz.from_dict(posterior=values, dims={name: dims for name, (_, dims) in parameters.items()}, coords=coords)
 
 
 def fit_record(fit: Fit, *, contrast_fate: str, dropped: Mapping[str, object]) -> dict[str, Any]:
-    """What `run.json` says of a fit; nothing in it varies between two runs of one input, seed and settings."""
+    """Record of a fit for `run.json`, the same for two runs of the same input, seed and settings."""
     data = fit.model.data
     return {
         "settings": dataclasses.asdict(fit.settings),

@@ -1,32 +1,34 @@
-"""The diagnostics as files and as text."""
+"""Files of null diagnostics: tables, summary, QQ plots."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from crt.null.diagnostics import LEVELS, NullDiagnostics
 from data_prep.files import atomic, write_text
-from fatescreen.figures.qq import qq_plot, qq_plot_ntc_pvals
+from fatescreen.figures import null_qq_plot, propensity_qq_plot
+from fatescreen.figures.null import defined
+from fatescreen.figures.style import own_style
 
 
 def write_diagnostics(out: Path, found: NullDiagnostics, *, null: Any | None = None) -> None:
-    """Write the tables, the summary (JSON and text) and the QQ figures of a null diagnosis; each file is whole or not there.
+    """Write the tables, the summary (JSON and text) and the QQ plots of null diagnostics; a file is complete or absent.
 
-    Two runs write the same bytes. Where no gene or no group has a defined p there is nothing to draw, and figures of an earlier run are removed.
+    The same diagnostics give the same bytes. Without a defined p-value for any gene or any NTC group there are no QQ plots, and those of an earlier run are
+    removed.
 
     Parameters
     ----------
     out
-        The folder; made if need be.
+        Output folder; created if missing.
     found
-        Of `diagnose_null`.
+        Result of `diagnose_null`.
     null
-        p-values of resamples against one another, of `compute_ntc_group_null_pvals_parallel`, for a third curve of the QQ figure.
+        p-values of resamples against one another, of `compute_ntc_group_null_pvals_parallel`, for one more curve of the QQ plot.
 
     Examples
     --------
@@ -55,21 +57,16 @@ def write_diagnostics(out: Path, found: NullDiagnostics, *, null: Any | None = N
             frame.to_csv(path, index=name.startswith("pvals"), float_format="%.10g")
     write_text(out / "diagnostics_summary.json", json.dumps(found.summary, indent=1) + "\n")
     write_text(out / "diagnostics_summary.txt", "\n".join(text_lines(found)) + "\n")
-    members = [rows.to_numpy() for _, rows in found.ntc_raw.groupby(level="ensemble")]
     for name in ("qq_null.png", "qq_ntc_fit_vs_oracle.png"):
         (out / name).unlink(missing_ok=True)
-    floor = 1 / (found.summary["settings"]["n_resamples"] + 1)
-    genes = found.real_raw.to_numpy()
-    if np.isfinite(genes).any() and np.isfinite(found.ntc_raw.to_numpy()).any():
-        axes = qq_plot_ntc_pvals(genes, found.ntc_raw, found.ntc_skew, null, ensemble=members, title="Genes and NTC groups", floor=floor)
-        _figure(out / "qq_null.png", axes)
-        both = {"NTC groups, fitted propensity": found.ntc_raw, "NTC groups, constant propensity": found.oracle_raw}
-        n = int(np.isfinite(members[0]).sum()) or None
-        _figure(out / "qq_ntc_fit_vs_oracle.png", qq_plot(both, band_n=n, title="Empirical p-values of NTC groups", floor=floor))
+    if defined(found.real_raw) and defined(found.ntc_raw):
+        with own_style():
+            _save(null_qq_plot(found, null, title="Genes and NTC groups"), out / "qq_null.png")
+            _save(propensity_qq_plot(found, title="Empirical p-values of NTC groups"), out / "qq_ntc_fit_vs_oracle.png")
 
 
 def text_lines(found: NullDiagnostics) -> list[str]:
-    """The readable summary; the verdict comes last."""
+    """Lines of the text summary; the verdict comes last."""
     out = [f"seed {found.summary['seed_base']}, {found.summary['settings']['n_resamples']} resamples, groups of {found.summary['group_size']} NTC guides", ""]
     for kind, facts in found.summary["units"].items():
         out.append(f"{kind}: {facts['count']} units")
@@ -81,9 +78,9 @@ def text_lines(found: NullDiagnostics) -> list[str]:
         if curve["tests"]:
             rates = "".join("   {rate:.4f} [{low:.4f}, {high:.4f}]      ".format(**curve[f"p<={level:g}"]) for level in LEVELS)
             out.append(f"{name:<14} {curve['tests']:>7,}   {curve['ks_distance']:.4f}     {rates}".rstrip())
-    out += ["  (intervals as if tests were independent: exact for one curve of independent tests, too narrow for an ensemble)", ""]
+    out += ["  (95 % confidence intervals for independent tests: too narrow for an ensemble)", ""]
     with pd.option_context("display.width", 160):
-        out += ["skew-normal checks, program by program at random:", *found.checks.to_string(index=False, float_format="%.4g").split("\n"), ""]
+        out += ["skew-normal checks of randomly chosen tests:", *found.checks.to_string(index=False, float_format="%.4g").split("\n"), ""]
     return [line.rstrip() for line in out] + found.verdict.lines()
 
 
@@ -91,7 +88,7 @@ def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.4g}"
 
 
-def _figure(path: Path, axes: Axes) -> None:
+def _save(axes: Axes, path: Path) -> None:
     assert isinstance(axes.figure, Figure)
     with atomic(path) as temporary:
         axes.figure.savefig(temporary, dpi=150, metadata={"Software": None})

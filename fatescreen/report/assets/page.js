@@ -105,7 +105,7 @@
     const name = (i) => plot.names.map((key) => strings[table.data[key][i]]).join(" · ");
     let points = [], here = -1;
 
-    const say = (at) => {
+    const pick = (at) => {
       if (here >= 0) points[here].node.classList.remove("here");
       here = at;
       if (at < 0) return;
@@ -138,7 +138,7 @@
       for (const i of rows) {
         const x = px(xs[i]), y = py(ys[i]), flag = flagged(i), hit = wanted(i), spot = `${Math.round(x / 2)},${Math.round(y / 2)}`;
         hits += hit; strong += flag;
-        if (taken.has(spot) && !hit) continue; // a point under another one is not seen
+        if (taken.has(spot) && !hit) continue; // hidden by another point
         taken.add(spot);
         const node = make("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: hit ? 5 : flag ? 3.6 : 2.4, class: `pt${flag ? " flag" : ""}${hit ? " found" : ""}`, "data-at": points.length });
         points.push({ row: i, x: xs[i], y: ys[i], node });
@@ -154,14 +154,14 @@
       svg.append(layer, labels);
       canvas.textContent = "";
       canvas.append(svg);
-      readout.textContent = words ? `${many(hits, "point")} of ${rows.length.toLocaleString("en-GB")} found` : `${many(rows.length, "point")}, ${strong.toLocaleString("en-GB")} ${plot.flagLabel}. Point at one, or step through them with the arrow keys.`;
+      readout.textContent = words ? `${many(hits, "point")} of ${rows.length.toLocaleString("en-GB")} found` : `${many(rows.length, "point")}, ${strong.toLocaleString("en-GB")} ${plot.flagLabel}. Hover over a point, or use the arrow keys.`;
     };
-    canvas.addEventListener("pointermove", (event) => { const at = event.target.dataset.at; if (at !== undefined) say(Number(at)); });
+    canvas.addEventListener("pointermove", (event) => { const at = event.target.dataset.at; if (at !== undefined) pick(Number(at)); });
     canvas.addEventListener("keydown", (event) => {
       const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
       if (step === undefined || !points.length) return;
       event.preventDefault();
-      say(here < 0 ? 0 : Math.min(points.length - 1, Math.max(0, here + step)));
+      pick(here < 0 ? 0 : Math.min(points.length - 1, Math.max(0, here + step)));
     });
     select.addEventListener("change", draw);
     search.addEventListener("input", draw);

@@ -1,4 +1,4 @@
-"""The sections of the reports, one file for each subject.
+"""Sections of the reports, one file for each subject: what is shown, and the text around it.
 
-A section chooses what to show and says what it means; how it is drawn is in `fatescreen.report` and `fatescreen.figures`.
+The page's parts are in `fatescreen.report`, and figures are drawn in `fatescreen.figures`.
 """

@@ -1,4 +1,4 @@
-"""The part of a fit's report that shows the effects: ranked table, heat map, volcano, forest plots."""
+"""Results section of the report on a fit: ranked table, volcano plot, heat map, forest plots."""
 
 from dataclasses import dataclass
 
@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import log_ndtr, ndtr
 
-from fatescreen.figures.forest import Estimate, forest
-from fatescreen.report import Block, Cell, Choice, Figure, Figures, Heading, Heat, More, Prose, Section, Table, Volcano
-from fatescreen.report.blocks import Column
+from fatescreen.figures import Estimate, forest_plot
+from fatescreen.report.blocks import Block, Cell, Choice, Column, Figure, Figures, Heading, Heat, More, Prose, Section, Table, Volcano
+from fatescreen.report.inline_svg import panel
 from fatescreen.report.numbers import signed
 from hierarchy.effects import DaywiseEffects
 
@@ -18,7 +18,23 @@ Z95 = 1.96
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Contrast:
-    """The effects on one fate against the reference: genes × days."""
+    """Effects on the log-odds of one fate against the reference fate.
+
+    Attributes
+    ----------
+    fate
+        Name of the non-reference fate.
+    reference
+        Name of the reference fate.
+    genes
+        Names of the genes.
+    days
+        Labels of the days.
+    mean
+        Posterior mean of θ, genes × days.
+    sd
+        Posterior standard deviation of θ, genes × days.
+    """
 
     fate: str
     reference: str
@@ -29,38 +45,38 @@ class Contrast:
 
     @classmethod
     def of(cls, effects: DaywiseEffects, fate: str, reference: str) -> "Contrast":
-        """Those of a free fate."""
+        """The effects on a non-reference fate."""
         f = effects.fate_index(fate)
         return cls(fate=fate, reference=reference, genes=effects.genes, days=effects.days, mean=effects.theta_mean[:, f], sd=effects.theta_sd[:, f])
 
     @property
     def z(self) -> np.ndarray:
-        """θ over its SD."""
+        """z-scores of θ, genes × days."""
         return self.mean / self.sd
 
     @property
     def ranked(self) -> np.ndarray:
-        """Positions of the genes, the largest |z| on any day first."""
+        """Positions of the genes in order of their largest |z| over days."""
         return np.argsort(-np.abs(self.z).max(1), kind="stable")
 
 
 def results_section(contrast: Contrast, effects: DaywiseEffects) -> Section:
-    """Ranked table, heat map, volcano and forest plots."""
+    """Ranked table, volcano plot, heat map and forest plots."""
     forests = top_forests(contrast, effects)
     intro = (
-        f"Effects θ are log-odds of {contrast.fate} against {contrast.reference} for a cell that carries a guide of the gene: +0.69 doubles the odds. "
-        "SE is the posterior SD."
+        f"Effects θ are differences in the log-odds of {contrast.fate} against {contrast.reference} in cells that carry a guide of the gene: +0.69 doubles the "
+        "odds. SE is the standard error (posterior SD)."
     )
     blocks: list[Block] = [
         _table(contrast),
         _volcano(contrast),
         Heading(text="Heat map"),
         _heat(contrast),
-        Heading(text="The strongest genes and their guides"),
+        Heading(text="Forest plots of the strongest genes"),
         Prose(
             text=[
-                f"The {len(forests)} genes of largest |z|. Diamonds are the gene’s effect θ on each day, dots beneath are its guides’ β = θ + δ; thick bars "
-                "are 90 % intervals, thin ones 95 %. Guides that disagree in sign speak against the gene."
+                f"The {len(forests)} genes with the largest |z|. Diamonds show the effect θ of the gene on each day, dots the effects β = θ + δ of its guides; "
+                "thick bars are 90 % intervals, thin bars 95 % intervals. Guides with opposite signs indicate an off-target or inefficient guide."
             ]
         ),
         Figures(items=forests[:OPEN_FORESTS]),
@@ -70,7 +86,7 @@ def results_section(contrast: Contrast, effects: DaywiseEffects) -> Section:
 
 
 def ranked_frame(contrast: Contrast) -> pd.DataFrame:
-    """One row a gene, best first: gene, day, z, lfsr, and for each day effect, SE and −log10 of the two-sided p."""
+    """One row for each gene, in order of |z|: gene, day, z, lfsr, and for each day the effect, its SE and −log10 of the two-sided p-value."""
     order, z = contrast.ranked, contrast.z
     best = np.abs(z).argmax(1)
     strongest = z[np.arange(len(z)), best]
@@ -88,22 +104,22 @@ def ranked_frame(contrast: Contrast) -> pd.DataFrame:
 def _table(contrast: Contrast) -> Table:
     columns = [
         Column(key="gene", label="gene"),
-        Column(key="day", label="strongest day", help="the day of largest |z|"),
-        Column(key="z", label="z", kind="z", help="θ over its SE on the strongest day"),
-        Column(key="lfsr", label="lfsr", kind="p", help="local false sign rate on the strongest day: how probable it is that θ has the other sign, by the fit"),
+        Column(key="day", label="strongest day", help="day with the largest |z|"),
+        Column(key="z", label="z", kind="z", help="θ divided by its SE on the strongest day"),
+        Column(key="lfsr", label="lfsr", kind="p", help="local false sign rate on the strongest day: posterior probability that θ has the opposite sign"),
     ]
     for d, day in enumerate(contrast.days):
         columns += [Column(key=f"effect_{d}", label=f"θ {day}", kind="effect"), Column(key=f"se_{d}", label=f"SE {day}", kind="effect")]
     frame = ranked_frame(contrast)
-    caption = f"Genes by their largest |z| on any day; θ is the effect on {contrast.fate} against {contrast.reference}."
+    caption = f"Genes in order of their largest |z| over days; θ is the effect on {contrast.fate} against {contrast.reference}."
     return Table(id="genes", caption=caption, columns=columns, frame=frame, total=len(frame), full="gene_daywise_for_mash.csv")
 
 
 def _volcano(contrast: Contrast) -> Volcano:
     return Volcano(
         id="volcano",
-        title="Effect against its p, by day",
-        caption=f"Each point is a gene; those with |z| > {Z95} on the day chosen stand out. “Find” marks genes by name.",
+        title="Volcano plot by day",
+        caption=f"Each point is a gene; those with |z| > {Z95} on the chosen day are coloured. “Find” marks genes by name.",
         table="genes",
         names=("gene",),
         chooser="Day",
@@ -126,7 +142,7 @@ def _heat(contrast: Contrast) -> Heat:
             for m, s in zip(contrast.mean[g], contrast.sd[g], strict=True)
         ]
         rows.append((str(contrast.genes[g]), cells))
-    caption = f"θ ± SE by day: the {len(top)} of {len(contrast.genes):,} genes with the largest |z| on any day. Framed: |z| > {Z95}."
+    caption = f"θ ± SE by day: the {len(top)} of {len(contrast.genes):,} genes with the largest |z| over days. Framed: |z| > {Z95}."
     return Heat(
         caption=caption,
         corner="gene",
@@ -150,13 +166,14 @@ def _forest(contrast: Contrast, effects: DaywiseEffects, f: int, g: int) -> Figu
     with_guides = set(days) if len(days) * (1 + shown.size) <= FOREST_ROWS else {best}
     groups = []
     for d in days:
-        rows = [Estimate(name=contrast.days[d], mean=float(contrast.mean[g, d]), sd=float(contrast.sd[g, d]), own=True)]
+        rows = [Estimate(name=contrast.days[d], mean=float(contrast.mean[g, d]), sd=float(contrast.sd[g, d]), main=True)]
         if d in with_guides:
             rows += [
-                Estimate(name=str(effects.guides[i]), mean=float(effects.beta_mean[i, f, d]), sd=float(effects.beta_sd[i, f, d]), own=False) for i in shown
+                Estimate(name=str(effects.guides[i]), mean=float(effects.beta_mean[i, f, d]), sd=float(effects.beta_sd[i, f, d]), main=False) for i in shown
             ]
         groups.append(rows)
-    said = f"Its first {shown.size} of {own.size} guides are shown." if shown.size < own.size else ""
+    caption = f"The first {shown.size} of {own.size} guides." if shown.size < own.size else ""
     if len(with_guides) < len(days):
-        said += f" Guides are shown on the strongest day, {contrast.days[best]}."
-    return forest(str(contrast.genes[g]), groups, x_label="log-odds", caption=said.strip())
+        caption += f" Guides are shown on the strongest day only, {contrast.days[best]}."
+    axes = forest_plot(groups, x_label="log-odds", ax=panel(60 + 15 * sum(map(len, groups)) + 7 * len(groups)))
+    return Figure(axes=axes, title=str(contrast.genes[g]), caption=caption.strip())

@@ -1,6 +1,4 @@
-"""QQ figures: points where they belong, few of them, and every curve told apart without colour."""
-
-import time
+"""QQ plots: points at their places, few of them, and curves that differ without colour."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,7 +7,9 @@ from scipy import stats
 
 from crt import qq_plot, qq_plot_ntc_pvals
 from data_prep.errors import InputError
-from fatescreen.figures.qq import STYLES, beta_band, ensemble_range, log_ranks, thinned
+from fatescreen.figures.qq import ensemble_range
+from fatescreen.figures.quantiles import beta_band, thinned
+from fatescreen.figures.style import SERIES
 
 
 def lines(axes):
@@ -26,24 +26,16 @@ def test_points_are_sorted_p_against_expected():
     np.testing.assert_allclose(lines(axes)["a (4)"].get_xydata(), np.column_stack([curve.expected, curve.observed]))
 
 
-def test_a_million_points_are_few_and_quick():
+def test_a_million_points_are_drawn_as_few():
     p = np.random.default_rng(0).random(1_000_000)
-    start = time.process_time()
     axes = qq_plot({"a": p, "b": p**0.9, "c": p**1.1})
     axes.figure.savefig("/dev/null", format="png")
-    assert time.process_time() - start < 20  # a scatter of them takes minutes; speed itself is a benchmark
     for line in axes.get_lines():
         assert len(line.get_xdata()) <= 300
     curve = thinned(p)
     ordered = np.sort(p)
     np.testing.assert_allclose(curve.observed[:5], -np.log10(ordered[np.round(10 ** -curve.expected[:5] * 1_000_001).astype(int) - 1]))
     assert curve.expected[0] == pytest.approx(np.log10(1_000_001))
-
-
-def test_ranks_hold_the_ends():
-    for n in (1, 2, 299, 300, 10**6):
-        ranks = log_ranks(n, 300)
-        assert ranks[0] == 1 and ranks[-1] == n and (np.diff(ranks) > 0).all() and ranks.size <= 300
 
 
 def test_band_is_that_of_order_statistics():
@@ -54,13 +46,12 @@ def test_band_is_that_of_order_statistics():
 
 
 def test_curves_differ_without_colour():
-    assert len({marker for _, marker, _ in STYLES}) == len({str(line) for _, _, line in STYLES}) == len(STYLES)
-    axes = qq_plot({str(i): np.random.default_rng(i).random(50) for i in range(len(STYLES))})
+    axes = qq_plot({str(i): np.random.default_rng(i).random(50) for i in range(len(SERIES))})
     seen = {(line.get_marker(), str(line.get_linestyle())) for label, line in lines(axes).items() if "(50)" in label}
-    assert len(seen) == len(STYLES)
+    assert len(seen) == len(SERIES)
 
 
-def test_far_points_are_capped_and_said():
+def test_far_points_are_capped():
     p = np.r_[np.random.default_rng(0).random(100), 1e-200]
     axes = qq_plot({"a": p})
     assert axes.get_ylim()[1] < 8
@@ -73,15 +64,15 @@ def test_axes_are_labelled_and_never_shown(monkeypatch):
     axes = qq_plot_ntc_pvals([0.5, 0.1], [0.2, 0.7], [0.3, 0.8], np.linspace(0.01, 1, 100), ensemble=[[0.2], [0.7]], title="t", floor=0.01)
     texts = [text.get_text() for text in axes.get_legend().get_texts()]
     assert [t.split(" (")[0] for t in texts] == [
-        "95 % band",
+        "95 % band of uniform p",
         "genes",
         "NTC groups, empirical",
         "NTC groups, skew-normal",
         "resamples",
-        "smallest empirical p",
-        "quartiles over the ensemble",
+        "smallest possible empirical p",
+        "interquartile range over the ensemble",
     ]
-    assert texts[0] == "95 % band (1 tests)" and "log10 p" in axes.get_xlabel() and "log10 p" in axes.get_ylabel() and axes.get_title() == "t"
+    assert texts[0] == "95 % band of uniform p (1 tests)" and "log10 p" in axes.get_xlabel() and "log10 p" in axes.get_ylabel() and axes.get_title() == "t"
     assert plt.get_fignums() == []
     figure, own = plt.subplots()
     assert qq_plot({"a": [0.5]}, ax=own) is own
@@ -93,7 +84,7 @@ def test_quartiles_over_members():
     _, low, high = ensemble_range(members)
     np.testing.assert_allclose(low, -np.log10(0.4))
     np.testing.assert_allclose(high, -np.log10(0.2))
-    uneven = [np.arange(1, 10) / 10, np.arange(1, 20) / 20]  # the same law at two sizes
+    uneven = [np.arange(1, 10) / 10, np.arange(1, 20) / 20]  # the same distribution at two sizes
     _, low, high = ensemble_range(uneven)
     np.testing.assert_allclose(low, high)
 
@@ -105,3 +96,8 @@ def test_what_cannot_be_drawn():
         qq_plot({})
     with pytest.raises(InputError, match="between 0.5 and 1.5"):
         qq_plot({"a": [0.5, 1.5]})
+
+
+def test_the_description_has_the_smallest_p():
+    axes = qq_plot({"a": np.random.default_rng(0).random(1000), "c": np.array([1e-40, 0.5])}, floor=0.001)
+    assert "c: smallest p 1e−40, expected 1e−0.477" in axes.get_label()

@@ -10,6 +10,8 @@ from fatescreen.figures.quantiles import beta_band, log_ranks, thinned
 def test_ranks_are_all_of_the_smallest_and_few_of_the_rest():
     ranks = log_ranks(1_000_000, 300)
     assert ranks[0] == 1 and ranks[-1] == 1_000_000 and len(ranks) <= 300 and (np.diff(ranks) > 0).all() and list(ranks[:5]) == [1, 2, 3, 4, 5]
+    for n in (1, 2, 299, 300):
+        assert log_ranks(n, 300)[0] == 1 and log_ranks(n, 300)[-1] == n
     assert list(log_ranks(3, 300)) == [1, 2, 3] and log_ranks(0, 300).size == 0
 
 
@@ -21,7 +23,7 @@ def test_the_band_holds_95_percent_of_each_order_statistic():
     np.testing.assert_allclose(((p >= low) & (p <= high)).mean(0), 0.95, atol=0.01)
 
 
-def test_values_that_are_no_probabilities():
+def test_values_outside_0_to_1():
     with pytest.raises(InputError, match="between -0.5 and 2"):
         thinned([2.0, -0.5, np.nan])
     assert thinned([np.nan]).n == 0

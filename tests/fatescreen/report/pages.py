@@ -1,4 +1,4 @@
-"""Reports of all three kinds from small screens with names that mean harm."""
+"""Reports of all three kinds from small screens with hostile names."""
 
 from crt import CRTInputs, make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
 from crt.engine import UnitSettings

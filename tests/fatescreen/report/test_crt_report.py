@@ -15,7 +15,8 @@ from crt.null.ensemble import compute_ntc_group_null_pvals_parallel
 from crt.null.groups import make_ntc_groups_ensemble
 from crt.results import strongest_first
 from crt.resume import inputs_digest
-from fatescreen.report.crt_report import control_words, crt_report, null_report
+from fatescreen.report.crt_report import control_text, crt_report
+from fatescreen.report.null_report import null_report
 
 RECORD = {"command": "run-crt", "options": {"n_resamples": 199}, "versions": {"fatescreen": "9.9"}, "warnings": ["mind the gap"]}
 
@@ -61,7 +62,7 @@ def test_the_table_holds_the_tests_smallest_p_first(result, page):
 def test_the_summary(inputs, result, page):
     words = words_of(page)
     found = int((result.table["p_adj"] < 0.1).sum())
-    assert found > 0 and f"{found} discoveries at a 10 % false discovery rate" in words and "40 tests were made of 8 targets on 5 programs" in words
+    assert found > 0 and f"{found} discoveries at a 10 % false discovery rate" in words and "40 tests of 8 targets on 5 programs" in words
     smallest = result.table[result.table["log10_p"] == result.table["log10_p"].min()]
     best = smallest.loc[smallest["z"].abs().idxmax()]
     assert f"The strongest is {best['target']} on {best['program']}" in words and "no guide of the target" in words
@@ -79,6 +80,20 @@ def test_of_equal_p_the_strongest_has_the_largest_z(inputs):
     assert f"The strongest is {best['target']} on {best['program']}: " in words_of(crt_report(inputs=inputs, result=result, record=RECORD))
     ranked = strongest_first(result.table)
     assert ranked.index[0] == best.name and (ranked["log10_p"].diff().dropna() >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "scale"),
+    [
+        ({"transform": "clr"}, "in centred log-ratio of usage"),
+        ({"transform": "none"}, "on the outcome’s own scale"),
+        ({}, "on the scale of the tested outcome"),
+    ],
+)
+def test_the_scale_of_beta_is_that_of_the_transform(inputs, result, options, scale):
+    page = crt_report(inputs=inputs, result=result, record=RECORD | {"options": options})
+    assert f"β is the difference {scale} between treated and control cells" in words_of(page)
+    assert page.count(scale) == 3  # in the summary, and in the help of the column
 
 
 def test_treated_cells_of_each_gene(inputs, page):
@@ -107,13 +122,13 @@ def test_nothing_found_and_nothing_defined(inputs, result):
     table = result.table.assign(**dict.fromkeys(("beta", "z", "p_raw", "p_skew", "p_adj", "log10_p"), np.nan), reason="singular")
     bare = dataclasses.replace(result, table=table, treated_df=result.treated_df.assign(reason="singular", n_resamples=0))
     words = words_of(crt_report(inputs=inputs, result=bare, record={}))
-    assert "0 discoveries" in words and "treatment is a function of the covariates" in words and "nan" not in words
+    assert "0 discoveries" in words and "treatment is determined by the covariates" in words and "nan" not in words
 
 
-def test_control_group_in_words(inputs):
+def test_control_group_in_text(inputs):
     low = dataclasses.replace(inputs, control_group="complement", guides=inputs.guides[:, :5])
-    assert "use --control-group ntc_cells" in control_words(low) and "--control-group" not in control_words(inputs)
-    assert f"the {inputs.ntc_cells.size:,} cells whose guides are all NTC" in control_words(dataclasses.replace(inputs, control_group="ntc_cells"))
+    assert "use --control-group ntc_cells" in control_text(low) and "--control-group" not in control_text(inputs)
+    assert f"the {inputs.ntc_cells.size:,} cells that carry NTC guides only" in control_text(dataclasses.replace(inputs, control_group="ntc_cells"))
 
 
 def test_a_calibrated_null(sound):
@@ -122,7 +137,7 @@ def test_a_calibrated_null(sound):
     null = compute_ntc_group_null_pvals_parallel(inputs, groups, group_size=3, B=199)
     page = null_report(inputs=inputs, found=found, null=null, record=RECORD)
     words = words_of(page)
-    assert "Calibrated" in words and f"have a rate of {found.verdict.figures['raw_rate_0.05']:.3g}" in words
+    assert "Calibrated" in words and f"among the tests of NTC groups: {found.verdict.figures['raw_rate_0.05']:.3g}" in words
     assert f"resamples (null) ({np.isfinite(null).sum():,})" in words and "resamples (null)" not in null_report(
         inputs=inputs, found=found, null=None, record={}
     )

@@ -11,9 +11,10 @@ from scipy import stats
 
 from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
 from data_prep.errors import InputError
-from fatescreen.report.fit_report import fit_report, weight_words
+from fatescreen.report.fit_report import fit_report
 from fatescreen.report.sections.effects import Contrast, ranked_frame
-from fatescreen.report.sections.fit_reading import cells_per_gene, left_out
+from fatescreen.report.sections.fit_input import cells_per_gene, excluded
+from fatescreen.report.sections.fit_summary import weight_text
 from hierarchy import FitSettings, fit, summarise
 from hierarchy.inference.base import Outcome
 from hierarchy.predictive_checks import check_fit
@@ -89,10 +90,10 @@ def test_the_summary_says_what_the_numbers_say(plain, page):
     assert (
         f"{int((z > 1.96).any(1).sum())} of {len(z)} genes have an effect with |z| &gt; 1.96 on at least one day ({int((z > 1.96).sum())} gene-days)" in words
     )
-    assert f"about {stats.norm.sf(z[z > 1.96]).sum():.1f} of those gene-days have the wrong sign" in words
+    assert f"about {stats.norm.sf(z[z > 1.96]).sum():.1f} of these gene-days are expected to have the wrong sign" in words
     assert f"The fit converged in {plain['fit'].steps} steps" in words and "mind the gap" in words and plain["fit"].model.data.fingerprint in words
     assert f"{plain['screen'].dropped['cells_over_max_guides']}" in words and "fatescreen 9.9" in words and "max_guides_per_cell" in words
-    assert words.index("mind the gap") < words.index("What was read")
+    assert words.index("mind the gap") < words.index("Excluded")
 
 
 def test_mean_fates_far_from_the_prediction(plain):
@@ -103,8 +104,8 @@ def test_mean_fates_far_from_the_prediction(plain):
     ]
     words = [words_of(fit_report(**(plain | {"checks": dataclasses.replace(c, genes=c.genes.assign(z=0.0))}))) for c in far]
     n, m = len(checks.composition), len(checks.genes)
-    assert "None of the mean fates is more than three SDs from what the fit predicts." in words[0]
-    assert f"1 mean fate is more than three SDs from what the fit predicts (1 of {n} by day and replicate, 0 of {m} by top gene)." in words[1]
+    assert "None of the mean fates is more than three SDs from its prediction." in words[0]
+    assert f"1 mean fate is more than three SDs from the prediction (1 of {n} by day and replicate, 0 of {m} by top gene)." in words[1]
     assert "2 mean fates are more than three SDs" in words[2]
 
 
@@ -114,22 +115,22 @@ def test_no_effect_has_no_wrong_sign(plain):
     assert f"0 of {len(effects.genes)} genes have an effect with |z| &gt; 1.96 on at least one day. The strongest" in words and "gene-days have" not in words
 
 
-def test_weight_words():
-    assert "as much as about 46 cells" in weight_words(46.0, fixed=False) and "φ = 1/w = 0.0217" in weight_words(46.0, fixed=False)
-    assert "was set by hand to 0.5" in weight_words(0.5, fixed=True) and "only 0.5 times as much" in weight_words(0.5, fixed=True)
+def test_weight_text():
+    assert "as informative as about 46 cells" in weight_text(46.0, fixed=False) and "φ = 1/w = 0.0217" in weight_text(46.0, fixed=False)
+    assert "was set to 0.5" in weight_text(0.5, fixed=True) and "only 0.5 times as informative" in weight_text(0.5, fixed=True)
 
 
-def test_what_was_left_out():
-    rows = dict(left_out({"cells_over_max_guides": 1234, "genes_without_cells": ["A", "B"], "something_new": "x"}))
-    assert rows["genes none of whose guides a cell carries"] == "2: A, B" and rows["something new"] == "x" and "1,234" in rows.values()
-    assert left_out({}) == [("nothing", "0")]
+def test_excluded_data():
+    rows = dict(excluded({"cells_over_max_guides": 1234, "genes_without_cells": ["A", "B"], "something_new": "x"}))
+    assert rows["genes without any cell that carries one of their guides"] == "2: A, B" and rows["something new"] == "x" and "1,234" in rows.values()
+    assert excluded({}) == [("nothing", "0")]
 
 
 def test_forests_hold_the_guides(plain, page):
     effects = plain["effects"]
     best = Contrast.of(effects, "MES", "EC").ranked[0]
     own = effects.guides[effects.gene_of_guide == effects.genes[best]]
-    assert page.count('aria-label="GENE') == 12 and all(f"<title>{g}</title>" in page for g in own)
+    assert page.count('aria-label="GENE') == 12 and all(f">{g}</text>" in page for g in own)
     assert "6 more genes" in page
 
 
@@ -137,7 +138,11 @@ def test_a_fit_that_did_not_converge_says_so_first(plain):
     bad = dataclasses.replace(plain["fit"], outcome=Outcome.of("step_limit", 60))
     family = plain["checks"].family.assign(effective_fraction=0.1)
     words = words_of(fit_report(**(plain | {"fit": bad, "checks": dataclasses.replace(plain["checks"], family=family)})))
-    assert words.index("did NOT converge") < 60 and "Mistrust 15 genes" in words and "15 genes have an effective fraction below 0.5" in words
+    assert (
+        words.index("did NOT converge") < 60
+        and "Interpret 15 genes with caution" in words
+        and "15 genes have an effective sample size ratio below 0.5" in words
+    )
 
 
 def test_the_other_fate_and_an_unknown_one(plain):

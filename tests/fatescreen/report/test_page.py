@@ -1,4 +1,4 @@
-"""The page toolkit: numbers, data, drawings, and that nothing in a name runs or breaks out."""
+"""Parts of a page: numbers, data, structure, and that nothing in a name is executed."""
 
 import base64
 import hashlib
@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fatescreen.figures.charts import counts_histogram, normal_qq, p_histogram, qq_figure, trace
-from fatescreen.figures.forest import Estimate, forest
-from fatescreen.figures.svg import Axis, Plot, num, tag
-from fatescreen.report import Choice, Column, Figures, Heading, Notice, Page, PlainTable, Prose, Section, Table, Volcano, render
-from fatescreen.report.blocks import MAX_ROWS
+from fatescreen.figures import Estimate, forest_plot, normal_qq_plot
+from fatescreen.report.blocks import MAX_ROWS, Choice, Column, Figure, Figures, Heading, Notice, Page, PlainTable, Prose, Section, Table, Volcano
 from fatescreen.report.data import Strings, page_json
+from fatescreen.report.inline_svg import page_style, panel
 from fatescreen.report.numbers import packed, shown, signed
 from fatescreen.report.record import plain, settings_section, warnings_of
+from fatescreen.report.render import render
 from tests import ROOT
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -119,18 +118,20 @@ def test_rows_beyond_the_limit_stay_out_and_the_page_says_so():
     long = "x" * 400
     big = make_table(MAX_ROWS + 5, names=[f"{long}{i}" for i in range(MAX_ROWS + 5)])
     text = render(make_page(big))
-    held = int(re.search(r"The page holds the first ([\d,]+) of 30,005 rows; all are in all\.csv", text)[1].replace(",", ""))
+    held = int(re.search(r"This page has the first ([\d,]+) of 30,005 rows; all are in all\.csv", text)[1].replace(",", ""))
     assert len(text.encode()) < 5_000_000 and held == json.loads(Tags(text).scripts[0])["tables"]["own"]["rows"] < MAX_ROWS
 
 
 def test_names_are_text_everywhere():
-    figure = forest(HOSTILE, [[Estimate(name=HOSTILE, mean=0.1, sd=0.2, own=True)]], x_label=HOSTILE, caption=HOSTILE)
+    with page_style():
+        forest = forest_plot([[Estimate(name=HOSTILE, mean=0.1, sd=0.2, main=True)]], x_label=HOSTILE, ax=panel())
+        residuals = normal_qq_plot({'"><b onclick="x">': np.array([1.0, 2.0]), "<b>\x00": np.array([0.0])}, ax=panel())
+    figures = [Figure(axes=forest, title=HOSTILE, caption=HOSTILE), Figure(axes=residuals, title='"><b onclick="x">')]
     volcano = Volcano(
         id="v", title=HOSTILE, caption=HOSTILE, table="own", names=("gene",), chooser="Day", choices=[Choice(label=HOSTILE, x="z", y="y")],
         x_label=HOSTILE, y_label="y", flag=("", 1.0), flag_label=HOSTILE,
     )  # fmt: skip
-    quoted = trace([1.0, 2.0], title='"><b onclick="x">', y_label="y")
-    blocks = [make_table(names=[HOSTILE, '"><b>', "c"]), Figures(items=[figure, quoted]), Heading(text=HOSTILE), Prose(text=[HOSTILE]), volcano]
+    blocks = [make_table(names=[HOSTILE, '"><b>', "c"]), Figures(items=figures), Heading(text=HOSTILE), Prose(text=[HOSTILE]), volcano]
     blocks.append(PlainTable(caption=HOSTILE, head=(HOSTILE, "b"), rows=[(HOSTILE, HOSTILE)]))
     tags = Tags(render(make_page(*blocks, warnings=[HOSTILE] * 7, title=HOSTILE)))
     names = [name for name, _ in tags.found]
@@ -177,64 +178,10 @@ def test_the_same_page_is_the_same_bytes_in_a_fresh_process():
     assert runs == {hashlib.sha256(render(make_page(make_table(9), warnings=["a", "b"])).encode()).hexdigest()}
 
 
-def test_places_in_a_plot():
-    plot = Plot(Axis(low=0, high=10, label="x", ticks=()), Axis(low=0, high=1, label="y", ticks=()), width=110, height=70, left=0, bottom=10)
-    plot.line([0, 10], [0, 1], "line")
-    assert 'd="M0 60 100 10"' in plot.parts[0] and num(-0.04) == "0" and num(2.25) in ("2.2", "2.3")
-    assert tag("text", "a<b", class_="x", stroke_width=2) == '<text class="x" stroke-width="2">a&lt;b</text>'
-
-
-def test_axis_ticks_are_round_and_inside():
-    axis = Axis.over([0.013, 0.47], "x")
-    assert [t for t, _ in axis.ticks] == pytest.approx([0.0, 0.2, 0.4]) and axis.low < 0.013 and axis.high > 0.47
-    assert all(float(t).is_integer() for t, _ in Axis.over([0, 3], "n", whole=True).ticks)
-    assert Axis.over([np.nan], "x").high > Axis.over([np.nan], "x").low and Axis.over([2, 2], "x").high > 2
-
-
-def bar_heights(svg: str) -> list[float]:
-    path = re.search(r'd="([^"]*)" class="bar"', svg)[1]
-    return [float(floor) - float(top) for floor, top in re.findall(r"M[\d.]+ ([\d.]+)V([\d.]+)", path)]
-
-
-def test_histograms_have_bars_of_the_right_heights():
-    p = np.concatenate([np.full(30, 0.01), np.full(10, 0.99), [np.nan]])
-    heights = bar_heights(p_histogram(p, title="p").svg)
-    assert len(heights) == 2 and heights[0] / heights[1] == pytest.approx(3, rel=0.01)
-    heights = bar_heights(counts_histogram(np.array([0, 0, 0, 0, 2, 2]), title="n", x_label="x").svg)
-    assert len(heights) == 2 and heights[0] / heights[1] == pytest.approx(2, rel=0.01)
-    wide = counts_histogram(np.arange(1000), title="n", x_label="x")
-    assert 30 < len(bar_heights(wide.svg)) <= 40 and "mean 500" in wide.svg
-
-
-def test_qq_says_what_it_shows():
-    rng = np.random.default_rng(0)
-    figure = qq_figure({"a": rng.random(1000), "b": np.full(5, np.nan), "c": np.array([1e-40, 0.5])}, title="QQ", floor=0.001)
-    assert [label for label, _ in figure.legend] == ["a (1,000)", "c (2)", "95 % band of uniform p", "smallest empirical p, 0.001"]
-    assert "up to 40" in figure.caption and "c: smallest p 1e−40" in figure.svg and len(figure.svg) < 30_000
-    assert "No p-value" in qq_figure({"a": np.full(3, np.nan)}, title="QQ").caption
-
-
-def test_other_figures_survive_odd_input():
-    assert "from 5 to 5 in 1 steps" in trace([5.0], title="t", y_label="y").svg
-    assert "20000 steps" in (svg := trace(np.linspace(-9e5, -1, 20_000), title="t", y_label="y").svg) and len(svg) < 12_000
-    assert "1e−3" in trace([1.0, 1e-3], title="t", y_label="y", log=True).svg
-    assert "2 residuals, SD 1" in normal_qq({"a": np.array([-1.0, 1.0, np.nan]), "none": np.array([])}, title="q", caption="").svg
-
-
-def test_forest_rows():
-    rows = [Estimate(name="d0", mean=1.0, sd=0.5, own=True), Estimate(name="a very long guide name", mean=-1.0, sd=0.1, own=False)]
-    svg = forest("G", [rows, rows], x_label="x").svg
-    assert svg.count('class="dot own"') == svg.count('class="dot guide"') == 2 and svg.count("ci90") == svg.count("ci95") == 4
-    ends = [[float(x) for x in re.findall(r"[\d.]+", d)] for d in re.findall(r'd="([^"]*)" class="ci95 own"', svg)]
-    inner = [[float(x) for x in re.findall(r"[\d.]+", d)] for d in re.findall(r'd="([^"]*)" class="ci90 own"', svg)]
-    assert (ends[0][2] - ends[0][0]) / (inner[0][2] - inner[0][0]) == pytest.approx(1.96 / 1.645, rel=0.01)
-    assert "a very long g…" in svg and "<title>a very long guide name</title>" in svg
-
-
 def test_record_parts():
-    assert warnings_of({"warnings": ["a", "b", "a"]}, "b", "c") == ["a", "b", "c"] and warnings_of({}) == []
+    assert warnings_of({"warnings": ["a", "b", "a"]}) == ["a", "b"] and warnings_of({}) == []
     assert plain({"a": {"b": 1, "c": {}}, "d": None, "e": [1, 2], "f": True}) == {"a.b": "1", "a.c": "{}", "d": "none", "e": "1, 2", "f": "yes"}
     section = settings_section({"command": "go", "versions": {"fatescreen": "9"}, "files": ["x.csv", "y"]}, fingerprint="f" * 64, files={"x.csv": "rows"})
     tables = {block.caption: block.rows for block in section.blocks if isinstance(block, PlainTable)}
-    assert tables["Files beside this page"] == [("x.csv", "rows"), ("y", "")] and tables["Versions"] == [("fatescreen", "9")]
+    assert tables["Files in the folder of this page"] == [("x.csv", "rows"), ("y", "")] and tables["Versions"] == [("fatescreen", "9")]
     assert "fatescreen 9, input fingerprint ffffffffffffffff”" in section.blocks[1].text[0]

@@ -1,4 +1,4 @@
-"""The reports in a real browser: nothing is requested, nothing runs but our script, and all can be done by keyboard, at any width, in light and dark.
+"""The reports in a real browser: no requests, no other script, everything by keyboard, at any width, in light and dark mode.
 
 Where there is no Chromium the tests are skipped; with FATESCREEN_BROWSER=required, or in CI, its absence is a failure.
 """
@@ -21,13 +21,13 @@ PROBES = Path(__file__).with_name("report_probes.js").read_text(encoding="utf-8"
 
 
 def probe(page, call: str):
-    """What a probe of report_probes.js says of the page."""
+    """The result of a probe of report_probes.js on the page."""
     return page.evaluate(f"({PROBES.strip()}).{call}")
 
 
-def missing(said: str) -> None:
+def missing(message: str) -> None:
     """Skip the tests, or fail where they must run."""
-    (pytest.fail if os.environ.get("CI") or os.environ.get("FATESCREEN_BROWSER") == "required" else pytest.skip)(said)
+    (pytest.fail if os.environ.get("CI") or os.environ.get("FATESCREEN_BROWSER") == "required" else pytest.skip)(message)
 
 
 def chromium() -> str:
@@ -189,14 +189,14 @@ def test_the_chooser_changes_the_volcano(opened, kind, total):
 def test_the_volcano_by_keyboard_and_pointer(opened):
     page = opened("fit")
     page.locator("#volcano .canvas").focus()
-    said = set()
+    shown = set()
     for _ in range(3):
         page.keyboard.press("ArrowRight")
-        said.add(page.locator("#volcano .readout").text_content())
+        shown.add(page.locator("#volcano .readout").text_content())
         assert page.locator("#volcano .here").count() == 1
-    values = [number(text.rsplit("−log10 p ", 1)[1]) for text in said]
+    values = [number(text.rsplit("−log10 p ", 1)[1]) for text in shown]
     day = page.locator("#volcano select").input_value()
-    assert len(said) == 3 and max(values) == pytest.approx(probe(page, f"highest('y_{day}')"), abs=0.006)
+    assert len(shown) == 3 and max(values) == pytest.approx(probe(page, f"highest('y_{day}')"), abs=0.006)
     point = page.locator("#volcano circle").last
     point.hover(force=True)
     assert "log-odds of MES" in page.locator("#volcano .readout").text_content()

@@ -1,11 +1,14 @@
-"""The part of the test's report that shows its results: ranked table, heat map, volcano."""
+"""Results section of the report on conditional randomization tests: ranked table, volcano plot, heat map."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from crt.results import CRTResult, strongest_first
-from fatescreen.report import Block, Cell, Choice, Heading, Heat, Section, Table, Volcano
-from fatescreen.report.blocks import MAX_ROWS, Column
+from fatescreen.report.blocks import MAX_ROWS, Block, Cell, Choice, Column, Heading, Heat, Section, Table, Volcano
 from fatescreen.report.numbers import signed
 
 FDR = 0.1
@@ -13,26 +16,36 @@ HEAT_TARGETS, HEAT_PROGRAMS = 30, 20
 COLUMNS = (
     Column(key="target", label="target"),
     Column(key="program", label="program"),
-    Column(key="beta", label="β", kind="effect", help="difference of treated cells on the outcome’s scale, given the covariates"),
-    Column(key="z", label="z", kind="z", help="β less the null’s mean, over the null’s SD"),
-    Column(key="p_raw", label="p_raw", kind="p", help="empirical p"),
-    Column(key="p_skew", label="p_skew", kind="p", help="p by the skew-normal law fitted to the null; empty where it was not asked for"),
-    Column(key="p_adj", label="p_adj", kind="p", help="p adjusted for the false discovery rate over all tests"),
+    Column(key="beta", label="β", kind="effect"),
+    Column(key="z", label="z", kind="z", help="β minus the mean of the null distribution, divided by its SD"),
+    Column(key="p_raw", label="p_raw", kind="p", help="empirical p-value"),
+    Column(key="p_skew", label="p_skew", kind="p", help="p-value from a skew-normal fit to the null distribution; empty if not requested"),
+    Column(key="p_adj", label="p_adj", kind="p", help="p-value adjusted for the false discovery rate over all tests"),
     Column(key="n_treated", label="treated", kind="count", help="cells that carry any guide of the target"),
-    Column(key="reason", label="undefined because", help="why a test has no p"),
+    Column(key="reason", label="reason undefined", help="why a test has no p-value"),
 )
 
 
-def results_section(result: CRTResult) -> Section:
-    """Ranked table, volcano and heat map."""
+def results_section(result: CRTResult, record: Mapping[str, Any]) -> Section:
+    """Ranked table, volcano plot and heat map."""
     frame = ranked_frame(result.table)
-    table = Table(id="tests", caption="Tests by p, the smallest first.", columns=COLUMNS, frame=frame.iloc[:MAX_ROWS], total=len(frame), full="crt_results.csv")
+    columns = [dataclasses.replace(column, help=beta_meaning(record)) if column.key == "beta" else column for column in COLUMNS]
+    table = Table(
+        id="tests", caption="Tests in order of p-value, smallest first.", columns=columns, frame=frame.iloc[:MAX_ROWS], total=len(frame), full="crt_results.csv"
+    )
     blocks: list[Block] = [table, _volcano(table, result), Heading(text="Heat map"), heat(result)]
     return Section(id="results", title="Results", blocks=blocks)
 
 
+def beta_meaning(record: Mapping[str, Any]) -> str:
+    """What β is, which depends on the run's transform of the outcome."""
+    transform = (record.get("options") or {}).get("transform")
+    scale = {"clr": "in centred log-ratio of usage", "none": "on the outcome’s own scale"}.get(str(transform), "on the scale of the tested outcome")
+    return f"difference {scale} between treated and control cells, adjusted for the covariates"
+
+
 def ranked_frame(tests: pd.DataFrame) -> pd.DataFrame:
-    """The tests, smallest p first and then by |z|, undefined ones last; `y` is −log10 p."""
+    """The tests in order of p-value and then of |z|, undefined ones last; `y` is −log10 p."""
     ranked = strongest_first(tests)
     frame = ranked[[c.key for c in COLUMNS]]
     return frame.assign(reason=frame["reason"].replace("", "–"), y=-ranked["log10_p"].to_numpy(float))
@@ -43,8 +56,8 @@ def _volcano(table: Table, result: CRTResult) -> Volcano:
     programs = [str(name) for name in result.pvals_df.columns if name in kept]
     return Volcano(
         id="volcano",
-        title="Effect against its p, by program",
-        caption="Each point is a target; those found at a 10 % false discovery rate stand out. “Find” marks targets by name.",
+        title="Volcano plot by program",
+        caption="Each point is a target; discoveries at a 10 % false discovery rate are coloured. “Find” marks targets by name.",
         table=table.id,
         names=("target",),
         chooser="Program",
@@ -52,13 +65,13 @@ def _volcano(table: Table, result: CRTResult) -> Volcano:
         x_label="β",
         y_label="−log10 p",
         flag=("p_adj", FDR),
-        flag_label="found at a 10 % false discovery rate",
+        flag_label="at a 10 % false discovery rate",
         first=programs.index(str(table.frame["program"].iloc[0])) if programs else 0,
     )
 
 
 def heat(result: CRTResult) -> Heat:
-    """z of the targets and programs with the smallest p."""
+    """Heat map of z for the targets and programs with the smallest p-values."""
     tests = result.table
     targets, programs = list(result.pvals_df.index), list(result.pvals_df.columns)
     shape = (len(targets), len(programs))
@@ -69,8 +82,8 @@ def heat(result: CRTResult) -> Heat:
     limit = max(3.0, float(np.nanquantile(np.abs(part), 0.95))) if np.isfinite(part).any() else 3.0
     cells = [(str(targets[r]), [_cell(z[r, c], adjusted[r, c], limit) for c in columns]) for r in rows]
     caption = (
-        f"z of {len(rows)} of {len(targets):,} targets on {len(columns)} of {len(programs):,} programs, those with the smallest p. "
-        "Framed: found at a 10 % false discovery rate."
+        f"z-scores of the {len(rows)} of {len(targets):,} targets and {len(columns)} of {len(programs):,} programs with the smallest p-values. "
+        "Framed: discoveries at a 10 % false discovery rate."
     )
     return Heat(caption=caption, corner="target", head=[str(programs[c]) for c in columns], rows=cells, ends=(f"z ≤ −{limit:.2g}", f"z ≥ +{limit:.2g}"))
 

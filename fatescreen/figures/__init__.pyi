@@ -1,0 +1,13 @@
+from fatescreen.figures.fit import agreement_plot as agreement_plot
+from fatescreen.figures.fit import bound_plot as bound_plot
+from fatescreen.figures.fit import fit_figure as fit_figure
+from fatescreen.figures.fit import movement_plot as movement_plot
+from fatescreen.figures.forest import Estimate as Estimate
+from fatescreen.figures.forest import forest_plot as forest_plot
+from fatescreen.figures.histograms import count_histogram as count_histogram
+from fatescreen.figures.histograms import p_histogram as p_histogram
+from fatescreen.figures.null import null_qq_plot as null_qq_plot
+from fatescreen.figures.null import propensity_qq_plot as propensity_qq_plot
+from fatescreen.figures.qq import qq_plot as qq_plot
+from fatescreen.figures.qq import qq_plot_ntc_pvals as qq_plot_ntc_pvals
+from fatescreen.figures.residuals import normal_qq_plot as normal_qq_plot
