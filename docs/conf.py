@@ -42,7 +42,7 @@ myst_heading_anchors = 3
 
 nitpick_ignore_regex = [
     ("py:class", r"(crt|hierarchy|data_prep)(\.\w+)+"),  # private parts of our own modules; see also docstring_roles
-    ("py:class", r"jaxtyping\.\w+|ndarray|Tensor|'.*'"),  # shapes of arrays: Float[ndarray, 'cells programs']
+    ("py:class", r"jaxtyping\.\w+|ndarray|Tensor|'.*"),  # shapes of arrays: Float[ndarray, 'cells programs']
 ]
 
 html_theme = "furo"
