@@ -1,4 +1,4 @@
-"""What the benchmarks of the hierarchy share: simulate, fit, hold against the truth."""
+"""Shared by the benchmarks of the hierarchy: simulate a screen, fit it, compare with the truth."""
 
 import os
 import warnings
@@ -13,7 +13,7 @@ from hierarchy import Fit, FitSettings, fit
 
 @dataclass(frozen=True)
 class Trial:
-    """A fit and the truth of its screen; θ is (L, F*, D)."""
+    """A fit and the truth of its screen. θ has shape (genes, non-reference fates, days)."""
 
     fitted: Fit
     theta: np.ndarray
@@ -45,7 +45,7 @@ class Trial:
 
 
 def trial(design=None, seed=0, **settings):
-    """Simulate a screen, fit it, and keep the truth of the genes that were fitted."""
+    """Simulate a screen, fit it, and return the fit with the truth of the fitted genes."""
     design = design or ScreenDesign()
     screen = simulate_fate_screen(design, seed=seed)
     with warnings.catch_warnings():
@@ -60,6 +60,6 @@ def trial(design=None, seed=0, **settings):
 
 
 def quiet():
-    """Two threads, no warnings of torch's sparse beta."""
+    """Use at most two threads and ignore the warning that torch's sparse matrices are in beta."""
     warnings.filterwarnings("ignore", category=UserWarning)
     torch.set_num_threads(min(int(os.environ.get("OMP_NUM_THREADS", 2)), torch.get_num_threads()))

@@ -2,10 +2,10 @@
 
     python benchmarks/crt_calibration.py [screens=20]
 
-Each screen: 5,000 cells, 10 programs, 100 genes of 4 guides, B = 1023, without effects: the independent `screen.py`, where guide frequencies
-differ between batches (a measured covariate), and `make_sceptre_style_synth`, where they follow an overdispersed burden and usage is a curve in it.
-Intervals are over screens (the standard error of their mean), as programs of one screen are correlated. "KS" is the share of (screen, program) pairs
-whose 100 genes fail a Kolmogorov–Smirnov test of uniformity at 0.05, expected 0.05.
+Each screen has 5,000 cells, 10 programs and 100 genes with 4 guides, and no effects; B = 1023. In the screens of `screen.py`, guide frequencies differ
+between batches, a measured covariate. In those of `make_sceptre_style_synth`, they depend on an overdispersed burden, and usage is a nonlinear function of it.
+Intervals are 1.96 standard errors of the mean over screens, because the programs of one screen are correlated. "KS" is the fraction of (screen, program)
+pairs whose 100 p-values fail a Kolmogorov–Smirnov test of uniformity at 0.05; its expected value is 0.05.
 """
 
 import sys
@@ -16,8 +16,8 @@ from scipy.stats import kstest
 from screen import clr, design, make_screen
 
 from crt import make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
-from crt.burden import BURDEN_KEY
 
+BURDEN_KEY = "log1p_non_ntc_guides_per_cell"
 SAMPLERS = (
     ("bernoulli_index", "bernoulli_index", {}),
     ("stratified_perm", "stratified_perm", {}),
@@ -27,7 +27,7 @@ LEVELS = (0.05, 0.01, 0.001)
 
 
 def by_batch(strength, seed):
-    """Inputs of an independent null screen whose guide frequencies are tilted by batch."""
+    """Inputs of a null screen whose guide frequencies depend on the batch."""
     s = make_screen(n_cells=5000, n_genes=100, guides_per_gene=4, n_ntc=40, n_programs=10, confounding=strength, seed=1000 + seed)
     return crt_common.inputs_of(s, design(s.covariates), clr(s.usage))
 
@@ -48,7 +48,7 @@ KINDS = (
 
 
 def main(screens: int) -> None:
-    """One row for each confounding, sampler and kind of p."""
+    """Print one row for each kind of confounding, sampler and kind of p-value."""
     rows = []
     for confounding, make, strength in KINDS:
         inputs = [make(strength, seed) for seed in range(screens)]

@@ -1,4 +1,4 @@
-"""What the benchmarks of the randomization test share: one thread, the package on the path, inputs from the independent screen."""
+"""Shared by the benchmarks of the randomization test: one thread, the repository on the path, inputs from `screen.make_screen`."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import numpy as np
 
 from crt.inputs import CRTInputs, make_inputs
-from data_prep.read.guide_map import GuideMap
+from data_prep import GuideMap
 
 
 def inputs_of(screen, C, Y) -> CRTInputs:
-    """`screen.make_screen`'s screen with its design and outcomes, as inputs."""
+    """Inputs of the test from a screen of `screen.make_screen`, its design and its outcomes."""
     gene = np.array([f"G{g:05d}" if g >= 0 else "non-targeting" for g in screen.guide_to_gene], dtype=object)
     names = np.array([f"guide{i}" for i in range(gene.size)], dtype=object)
     return make_inputs(

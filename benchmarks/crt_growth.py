@@ -1,6 +1,6 @@
-"""How time grows with cells, programs, resamples, targets and workers; and a million cells.
+"""Run time of the test as a function of cells, programs, resamples, targets and workers, and for a million cells.
 
-python benchmarks/crt_growth.py             growth, CPU ms per target
+python benchmarks/crt_growth.py             CPU milliseconds per target
 python benchmarks/crt_growth.py million     1,000,000 cells × 60 programs × 200 targets, two workers: wall time and memory
 """
 
@@ -13,14 +13,14 @@ import crt_common
 import numpy as np
 from screen import clr, design, make_screen
 
-from crt.engine import UnitSettings, run_units
+from crt import BernoulliIndex, StratifiedPermutation, UnitSettings
+from crt.engine import run_units
 from crt.inputs import make_inputs
-from crt.sampling.samplers import BernoulliIndex, StratifiedPermutation
-from data_prep.read.guide_map import GuideMap
+from data_prep import GuideMap
 
 
 def per_target(inputs, n_targets, n_resamples, sampler) -> float:
-    """CPU milliseconds per target, the better of two runs."""
+    """CPU milliseconds per target, the minimum of three runs."""
     settings = UnitSettings(n_resamples=n_resamples, sampler=sampler)
     genes = list(inputs.genes)[:n_targets]
     took = []
@@ -32,7 +32,7 @@ def per_target(inputs, n_targets, n_resamples, sampler) -> float:
 
 
 def growth() -> None:
-    """One thing varied at a time around 50,000 cells × 70 programs, B = 1023, 16 targets."""
+    """Vary one parameter at a time around 50,000 cells × 70 programs, B = 1023, 16 targets."""
     rows = []
     at = {"cells": 50_000, "programs": 70, "B": 1023, "targets": 16}
     for name, values in (("cells", (12_500, 50_000, 200_000)), ("programs", (16, 70, 140)), ("B", (255, 1023, 4092)), ("targets", (4, 16, 64))):
@@ -47,7 +47,7 @@ def growth() -> None:
 
 
 def workers() -> None:
-    """Wall time of 64 targets with one and two workers, by turns."""
+    """Wall time of 64 targets with one and two workers, alternating."""
     s = make_screen(n_cells=50_000, n_programs=70)
     inputs = crt_common.inputs_of(s, design(s.covariates), clr(s.usage))
     genes = list(inputs.genes)[:64]
@@ -62,7 +62,7 @@ def workers() -> None:
                 times[n_jobs].append(time.perf_counter() - start)
         one, two = min(times[1]), min(times[2])
         rows.append([label, f"{one:.3f}", f"{two:.3f}", f"{one / two:.2f}×"])
-    crt_common.table("64 targets, wall seconds (least of 5)", ["", "1 worker", "2 workers", "gain"], rows)
+    crt_common.table("64 targets, wall seconds (minimum of 5)", ["", "1 worker", "2 workers", "gain"], rows)
 
 
 def peak() -> float:
@@ -71,13 +71,13 @@ def peak() -> float:
 
 
 def resident() -> float:
-    """Resident memory now, GiB."""
+    """Current resident memory, GiB."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize() / 2**30
 
 
 def million(n=1_000_000, K=60, n_genes=200, treated_each=4_000) -> None:
-    """Outcomes drawn in float32; each gene's guides in about 4,000 cells."""
+    """Time and memory with random float32 outcomes; the guide of each gene is in 4,000 cells."""
     rng = np.random.default_rng(0)
     Y = rng.standard_normal((n, K), dtype=np.float32)
     C = np.column_stack([np.ones(n, np.float32), rng.standard_normal((n, 8), dtype=np.float32)])
@@ -116,7 +116,7 @@ def million(n=1_000_000, K=60, n_genes=200, treated_each=4_000) -> None:
         rows.append([label, f"{wall:.1f}", f"{used:.1f}", f"{held:.2f}", f"{(most[0] - before) * 1024:.0f}"])
     crt_common.table(
         f"{n:,} cells × {K} programs × {n_genes} targets, {treated_each:,} treated each, B = 1023, skew-normal, 2 workers",
-        ["sampler", "wall s", "CPU s", "inputs in float32, GiB", "more while running, MiB"],
+        ["sampler", "wall s", "CPU s", "inputs in float32, GiB", "additional memory of the run, MiB"],
         rows,
     )
 

@@ -1,10 +1,10 @@
-"""Power at a 10 % false discovery rate, with and without confounding: this package, the baseline's p-values, a t-test and Wilcoxon for each program.
+"""Power at a 10 % false discovery rate, with and without confounding: `crt`, the baseline, and a t-test and a Wilcoxon test for each program.
 
     python benchmarks/crt_power.py [screens=3] [cells=20000]
 
-Screens of `screen.make_screen` with effects: 60 genes, 20 programs, a fifth of the genes active. `confounding` tilts guide frequency by batch; there
-the programs that depend on batch shift with it. Direct effects are the truth; CLR spreads an effect thinly over all programs, so a found program that is
-not directly shifted, of an active gene, is counted apart ("spread") and only those of inactive genes are false.
+The screens of `screen.make_screen` have 60 genes and 20 programs; a fifth of the genes have effects. With `confounding`, guide frequencies depend on the
+batch, and programs that depend on the batch shift with them. The true effects are the directly shifted programs. Because the CLR distributes a small part
+of an effect over all programs, discoveries in other programs of active genes are counted separately ("indirect"). Discoveries of inactive genes are false.
 """
 
 import sys
@@ -15,14 +15,14 @@ from crt_baseline import Baseline
 from scipy.stats import false_discovery_control, mannwhitneyu, ttest_ind
 from screen import clr, design, make_screen
 
-from crt.engine import STAGES, UnitSettings, run_units
-from crt.sampling.samplers import BernoulliIndex, StratifiedPermutation
+from crt import BernoulliIndex, StratifiedPermutation, UnitSettings
+from crt.engine import STAGES, run_units
 
 B, EFFECT = 1023, 0.6
 
 
 def ours(inputs, **options) -> np.ndarray:
-    """p of every gene and program: the skew-normal one if calibrated."""
+    """P-values of all genes and programs: skew-normal ones if requested."""
     settings = UnitSettings(n_resamples=B, **options)
     units = [u for batch in run_units(inputs.genes, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings, n_jobs=2) for u in batch]
     by_name = {u.name: u for u in units}
@@ -30,7 +30,7 @@ def ours(inputs, **options) -> np.ndarray:
 
 
 def main(screens: int, cells: int) -> None:
-    """Sums over screens of true, spread and false discoveries."""
+    """Print the numbers of true, indirect and false discoveries over all screens."""
     found: dict[tuple[float, str], list[np.ndarray]] = {}
     direct = 0
     for confounding in (0.0, 1.0):
@@ -61,9 +61,9 @@ def main(screens: int, cells: int) -> None:
                 found.setdefault((confounding, name), []).append(np.array([(hit & truth).sum(), (hit & ~truth & active).sum(), (hit & ~active).sum()]))
     rows = []
     for (confounding, name), counts in found.items():
-        true, spread, false = np.sum(counts, axis=0)
-        rows.append([confounding, name, f"{true} of {direct}", int(spread), int(false), f"{false / max(1, true + spread + false):.3f}"])
-    header = ["confounding", "method", "true", "spread", "false", "false share"]
+        true, indirect, false = np.sum(counts, axis=0)
+        rows.append([confounding, name, f"{true} of {direct}", int(indirect), int(false), f"{false / max(1, true + indirect + false):.3f}"])
+    header = ["confounding", "method", "true", "indirect", "false", "false discovery proportion"]
     crt_common.table(f"{screens} screens of {cells:,} cells, effect {EFFECT}, B = {B}, 10 % false discovery rate", header, rows)
 
 

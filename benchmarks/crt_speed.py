@@ -1,8 +1,8 @@
-"""CPU time per target against `crt_baseline.py`, in one process, alternating; median of the rounds. One thread.
+"""CPU time per target, compared with `crt_baseline.py`: alternating in one process, median of the rounds, one thread.
 
     python benchmarks/crt_speed.py [cells=50000] [programs=70] [targets=4] [rounds=3]
 
-Then where the time goes, and how far each part is from its floor: the memory it must move, or the numbers it must draw.
+Also the time of each part, and a lower bound for it: the memory that must be read or the random numbers that must be drawn.
 """
 
 import sys
@@ -13,11 +13,12 @@ import numpy as np
 from crt_baseline import Baseline
 from screen import clr, design, make_screen
 
-from crt.engine import UnitSettings, run_units
+from crt import BernoulliIndex, StratifiedPermutation, UnitSettings
+from crt.engine import run_units
 from crt.kernels import kernels as _kernels
 from crt.propensity import fit_logistic, probability
 from crt.pvalues import empirical_pvalues
-from crt.sampling.samplers import BernoulliIndex, StratifiedPermutation, Unit
+from crt.sampling.samplers import Unit
 from crt.statistic import Projection, null_statistics
 from crt.tails.skew_normal import skew_normal_pvalues
 
@@ -37,7 +38,7 @@ def cpu(work) -> float:
 
 
 def ratios(base, inputs, targets, rounds) -> None:
-    """Baseline and project by turns. Ours takes a batch of 16 targets, of which the baseline does the first few: times are per target and per treated cell."""
+    """Time the baseline and `crt` alternately. `crt` runs 16 targets, the baseline the first few of them; times are per target."""
     ours = list(inputs.genes)[:16]
     treated = {g: inputs.treated(inputs.gene_to_cols[g]) for g in ours}
     theirs = ours[:targets]
@@ -58,20 +59,20 @@ def ratios(base, inputs, targets, rounds) -> None:
         ratio = np.median([a / b for a, b, _ in pairs])
         spread = f"{min(a / b for a, b, _ in pairs):.0f}–{max(a / b for a, b, _ in pairs):.0f}"
         rows.append([label, f"{slow * 1e3:.0f}", f"{same * 1e3:.2f}", f"{ratio:.0f}×", spread, f"{full * 1e3:.2f}"])
-    header = ["", "baseline, ms/target", "project, same targets", "ratio", "range", "project, 16 targets"]
+    header = ["", "baseline, ms/target", "crt, same targets", "ratio", "range", "crt, 16 targets"]
     mean = np.mean([v.sum() for v in vectors])
     n, p, K = inputs.all_cells.size, len(inputs.covar_names), len(inputs.program_names)
     crt_common.table(f"{n:,} cells, {K} programs, p = {p}, {mean:.0f} treated, B = {B}", header, rows)
 
 
 def best(work, n=7) -> float:
-    """Milliseconds, the least of several calls."""
+    """Milliseconds, the minimum of several calls."""
     work()
     return min(cpu(work) for _ in range(n)) * 1e3
 
 
 def breakdown(inputs) -> None:
-    """Where a target's time goes."""
+    """Time of each part of the test of one target."""
     genes = list(inputs.genes)[:16]
     sets = [inputs.treated(inputs.gene_to_cols[g]) for g in genes]
     n, width = inputs.rows.shape
@@ -104,15 +105,15 @@ def breakdown(inputs) -> None:
     rows = [
         ["propensity", fitting, f"{stream * (passes + 1):.2f}", f"reading the design {passes:.0f} + 1 times"],
         ["sampling (bernoulli)", best(lambda: _kernels.bernoulli_counts(hazard, counts, state)), f"{floor_draw:.2f}", f"{drawn:,} exponentials"],
-        ["sampling and sums, fused (bernoulli)", fused, f"{floor_draw + floor_add:.2f}", f"and {drawn:,} rows of {width} from the first-level cache"],
+        ["sampling and sums, fused (bernoulli)", fused, f"{floor_draw + floor_add:.2f}", f"the exponentials, and {drawn:,} rows of {width} from the L1 cache"],
         ["strata", best(lambda: stratified.strata(unit)), "", ""],
         ["sampling (stratified)", best(lambda: _kernels.stratified_sums(one, strata.cells.copy(), strata.offsets, strata.n_treated, single, state)), "", ""],
-        ["sampling and sums, fused (stratified)", both, f"{floor_add:.2f}", "rows from the first-level cache"],
+        ["sampling and sums, fused (stratified)", both, f"{floor_add:.2f}", "rows from the L1 cache"],
         ["statistic", best(lambda: null_statistics(sums, projection, K)), f"{best(lambda: null.copy()):.2f}", "copying the result"],
         ["raw p", best(lambda: empirical_pvalues(observed, null.T)), f"{best(lambda: null.max()):.2f}", "reading the null once"],
         ["skew-normal", best(lambda: skew_normal_pvalues(observed, null.T, raw=raw)), f"{best(lambda: np.sort(null, axis=1)):.2f}", "sorting the null"],
     ]
-    crt_common.table("One target, ms of CPU", ["part", "takes", "floor", "the floor is"], rows)
+    crt_common.table("One target, ms of CPU", ["part", "time", "lower bound", "the lower bound is the time of"], rows)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Are the errors what they say? Coverage, false calls and errors of the daywise effects on simulated screens of many kinds.
+"""Calibration of the standard errors: coverage, false calls and RMSE of the daywise effects on many kinds of simulated screens.
 
-python benchmarks/hierarchy_calibration.py [seeds]   prints medians over the seeds; 20,000 cells, 100 genes × 6 guides, 4 days, 3 fates, MOI 5.5 unless said
+python benchmarks/hierarchy_calibration.py [seeds]   medians over the seeds; by default 20,000 cells, 100 genes × 6 guides, 4 days, 3 fates, MOI 5.5
 """
 
 import sys
@@ -11,8 +11,8 @@ from common import quiet, trial
 from data_prep import ScreenDesign
 
 KINDS = {
-    "the model's own data": {"effects": "model"},
-    "the model's own data, one-hot": {"effects": "model", "concentration": None},
+    "drawn from the model": {"effects": "model"},
+    "drawn from the model, one-hot": {"effects": "model", "concentration": None},
     "day-local, precision 5": {"concentration": 5.0},
     "day-local, precision 50": {},
     "day-local, precision 500": {"concentration": 500.0},
@@ -30,7 +30,7 @@ KINDS = {
 
 
 def main(n_seeds):
-    """One row for each kind of screen."""
+    """Print one row for each kind of screen."""
     quiet()
     print("| screen | coverage of 90 %, all | nulls | nulls with abs(z) > 1.96 | RMSE | median SE | SE last / first day | w | seconds |")
     print("|---|---|---|---|---|---|---|---|---|")

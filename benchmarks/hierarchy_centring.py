@@ -1,4 +1,4 @@
-"""What centring mends: the centred model against the uncentred one, three day-local screens, both posterior families.
+"""Effect of centring: the centred and the uncentred model on three screens with effects on single days, for both posterior families.
 
 python benchmarks/hierarchy_centring.py [seeds]
 """

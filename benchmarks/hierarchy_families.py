@@ -1,8 +1,8 @@
-"""The posterior families beside NUTS on small screens of the model's own data, and simulation-based calibration.
+"""The posterior families compared with NUTS on small screens drawn from the model, and simulation-based calibration.
 
-python benchmarks/hierarchy_families.py table [seeds]      20 genes, 3,000 cells: gene_block, mean_field, NUTS (minutes a seed)
-python benchmarks/hierarchy_families.py laplace [seeds]    8,000 cells, 40 genes, day-local: against the exact dense Laplace answer at the same scales and weight
-python benchmarks/hierarchy_families.py sbc [screens]      ranks of the true θ among posterior draws; a figure in benchmarks/figures/sbc.png
+python benchmarks/hierarchy_families.py table [seeds]      20 genes, 3,000 cells: gene_block, mean_field, NUTS (minutes per seed)
+python benchmarks/hierarchy_families.py laplace [seeds]    8,000 cells, 40 genes, effects on single days: compared with a dense Laplace approximation at the same scales and weight
+python benchmarks/hierarchy_families.py sbc [screens]      ranks of the true θ among posterior draws; writes benchmarks/figures/sbc.png
 """
 
 import sys
@@ -18,7 +18,7 @@ from pyro.infer.autoguide.initialization import init_to_value
 from pyro.poutine import trace
 from scipy.stats import chisquare
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for the tests' oracles
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for tests.oracles
 
 from data_prep import ScreenDesign
 from hierarchy.model import HierarchyModel
@@ -28,7 +28,7 @@ SMALL = {"n_cells": 3000, "n_genes": 20, "effects": "model", "frac_null": 0.0}
 
 
 def nuts(fitted, seed, samples=500, warmup=300):
-    """θ draws (S, L, F*, D) of the same model at the same weight, from the posterior's own draw as the start."""
+    """Draw θ, shape (draws, genes, non-reference fates, days), from the same model at the same weight, starting from a posterior draw."""
     model: HierarchyModel = fitted.model
     pyro.set_rng_seed(seed)
     sites = {k: v["value"] for k, v in trace(fitted.posterior).get_trace().nodes.items() if v["type"] == "sample" and not k.startswith("_")}
@@ -40,7 +40,7 @@ def nuts(fitted, seed, samples=500, warmup=300):
 
 
 def table(n_seeds=3):
-    """RMSE against the truth, coverage, and closeness to NUTS."""
+    """Print RMSE, coverage and the differences from NUTS."""
     print("| seed | family | RMSE to truth | relative to NUTS | coverage of 90 % | RMS (mean − NUTS) / SD | median SD / NUTS | SE last / first day | seconds |")
     print("|---|---|---|---|---|---|---|---|---|")
     for seed in range(n_seeds):
@@ -62,7 +62,7 @@ def table(n_seeds=3):
 
 
 def laplace(n_seeds=3):
-    """Means and SEs against a dense Newton mode and its inverse Hessian."""
+    """Compare means and standard errors with a dense Newton mode and its inverse Hessian."""
     from hierarchy import Priors
     from tests.oracles import DenseLaplace
 
@@ -78,7 +78,7 @@ def laplace(n_seeds=3):
 
 
 def sbc(n_screens=400, n_draws=99, n_bins=20):
-    """Ranks of θ of two random gene-days of each of many screens whose scales are drawn anew."""
+    """Ranks of θ for two random gene-days of each of many screens, with new scales drawn for each screen."""
     rng = np.random.default_rng(0)
     ranks = []
     for i in range(n_screens):

@@ -1,4 +1,4 @@
-"""Sandwich errors beside the posterior's: where the model is right, and where cells come as clones that share fate noise.
+"""Sandwich and posterior standard errors: if the model is correct, and if cells form clones that share fate noise.
 
 python benchmarks/hierarchy_sandwich.py [seeds]
 """
@@ -14,7 +14,7 @@ from hierarchy import FitSettings, fit
 
 
 def clones(seed, n_founders=4000, copies=5):
-    """Coverage of 90 % intervals by both errors; cells carry their founder's guides and fate, with noise of their own."""
+    """Coverage of 90 % intervals with both kinds of standard errors; cells have the guides and fate of their founder, with additional noise."""
     screen = simulate_fate_screen(ScreenDesign(n_cells=n_founders, n_genes=40, effects="model"), seed=seed)
     ids = np.repeat(np.arange(n_founders), copies)
     adata = screen.adata[ids].copy()
@@ -31,7 +31,7 @@ def clones(seed, n_founders=4000, copies=5):
 
 
 def main(n_seeds):
-    """Two tables."""
+    """Print two tables."""
     print("| screen, one seed a row | coverage, posterior | coverage, sandwich | median SE ratio | 5–95 % |\n|---|---|---|---|---|")
     for name, options in (("precision 50", {}), ("precision 500", {"concentration": 500.0}), ("one-hot", {"concentration": None})):
         for seed in range(n_seeds):

@@ -1,8 +1,8 @@
-"""How fast is a converged fit, and how do time and memory grow?
+"""Run time and memory of a converged fit.
 
-python benchmarks/hierarchy_speed.py ratio [rounds]    against 5,000 steps of svi_baseline.py (a few steps timed, in turn with the fit)
-python benchmarks/hierarchy_speed.py growth            10⁴–10⁶ cells × 300–20,000 genes, a process each
-python benchmarks/hierarchy_speed.py longer [seeds]    against a fit with ten times the steps, probes and nodes
+python benchmarks/hierarchy_speed.py ratio [rounds]    compared with 5,000 steps of svi_baseline.py (a few steps are timed, alternating with the fit)
+python benchmarks/hierarchy_speed.py growth            10⁴–10⁶ cells × 300–20,000 genes, each in its own process
+python benchmarks/hierarchy_speed.py longer [seeds]    compared with a fit with ten times the steps, probes and integration points
 """
 
 import resource
@@ -19,13 +19,13 @@ from hierarchy.inference import natural as natural_module
 
 
 def screen_of(n_cells, n_genes, guides_per_gene=6, seed=0) -> FateData:
-    """A day-local screen's tensors."""
+    """The tensors of a screen with effects on single days."""
     design = ScreenDesign(n_cells=n_cells, n_genes=n_genes, guides_per_gene=guides_per_gene, n_ntc_guides=max(30, n_genes // 10))
     return build_fate_data(read_screen(simulate_fate_screen(design, seed=seed).adata), ref_fate="EC")
 
 
 def ratio(rounds=3):
-    """Time to a converged fit, with its table, against the baseline's 5,000 steps."""
+    """Time of a converged fit and its table, compared with 5,000 steps of the baseline."""
     import pyro
     from pyro.infer import SVI, Trace_ELBO
     from pyro.infer.autoguide import AutoNormal
@@ -57,7 +57,7 @@ def ratio(rounds=3):
 
 
 def one(n_cells, n_genes, guides_per_gene):
-    """One size, in this process: seconds of the fit and its table, and the peak over what was there before."""
+    """Print seconds of the fit and its table, peak memory, and peak memory before the fit, for one size in this process."""
     data = screen_of(n_cells, n_genes, guides_per_gene)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
@@ -73,7 +73,7 @@ def one(n_cells, n_genes, guides_per_gene):
 
 
 def growth():
-    """A table of sizes, each in a process of its own."""
+    """Print a table of sizes, each measured in its own process."""
     print("| cells | genes | guides | steps | fit, s | fit and table, s | peak GiB | of which reading GiB |\n|---|---|---|---|---|---|---|---|", flush=True)
     for n_cells in (10_000, 100_000, 1_000_000):
         for n_genes, guides in ((300, 6), (3_000, 6), (3_334, 6), (20_000, 1)):
@@ -83,7 +83,7 @@ def growth():
 
 
 def longer(seeds=3):
-    """Means in SEs, and SEs, against a ten times longer fit."""
+    """Compare means and standard errors with a ten times longer fit."""
     print("| seed | RMS of mean differences / SE | largest | median SE ratio | SE ratio, 5–95 % |\n|---|---|---|---|---|")
     default = {name: getattr(natural_module, name) for name in ("STEP_TOLERANCE", "SCALE_TOLERANCE", "WEIGHT_TOLERANCE")}
     for seed in range(seeds):

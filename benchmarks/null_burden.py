@@ -1,10 +1,10 @@
-"""What burden bins do: NTC calibration at 0.01 where treatment depends on the burden within batches and propensity bins.
+"""Effect of burden bins: calibration of NTC groups if treatment depends on the burden within batches and propensity bins.
 
     python benchmarks/null_burden.py [seeds=10] [figure]
 
-Each screen: 6,000 cells, 10 programs, 40 genes of 3 guides, 60 NTC guides (20 groups of 3 in 4 partitions), MOI 6, B = 999. NTC guides are more frequent in cells
-of unusual burden, low or high, and outcomes depend on the same curve of the burden. The burden is a covariate, so the linear part is in the propensity
-and in the regression; the curve is in neither. The interval is over screens.
+Each screen has 6,000 cells, 10 programs, 40 genes with 3 guides, 60 NTC guides (20 groups of 3 in each of 4 partitions) and MOI 6; B = 999. NTC guides are
+more frequent in cells with low or high burden, and outcomes depend on the same nonlinear function of the burden. The burden is a covariate, so its linear
+part is in the propensity and in the regression; the nonlinear part is in neither. Intervals are over screens.
 """
 
 import sys
@@ -15,8 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from null_screens import BURDEN, Plan, bent, make
 
-from crt import crt_pvals_for_ntc_groups_ensemble, make_ntc_groups_ensemble
-from fatescreen.figures.qq import qq_plot
+from crt import crt_pvals_for_ntc_groups_ensemble, make_ntc_groups_ensemble, qq_plot
 
 BINS = {"n_bins": 4, "burden_key": BURDEN, "n_burden_bins": 16, "burden_bin_method": "uniform"}
 RUNS = (
@@ -37,7 +36,7 @@ PLAN = Plan(
 
 
 def main(seeds: int, figure: Path) -> None:
-    """One row a sampler."""
+    """Print one row per sampler and write the figure."""
     found: dict[str, list[np.ndarray]] = {label: [] for label, _, _ in RUNS}
     for seed in range(seeds):
         inputs = make(PLAN, seed)
@@ -54,7 +53,7 @@ def main(seeds: int, figure: Path) -> None:
         rows.append([label, *cells, f"{np.quantile(np.concatenate(p), 0.01):.4f}"])
     crt_common.table(f"NTC groups, {seeds} screens, {found[RUNS[0][0]][0].size:,} tests each", ["sampler", "p ≤ 0.05", "p ≤ 0.01", "1 % quantile of p"], rows)
     axes = Figure(figsize=(5.5, 5.5), layout="constrained").subplots()
-    qq_plot({label: np.concatenate(p) for label, p in found.items()}, ax=axes, title="NTC groups, treatment follows the burden", floor=1 / 1000)
+    qq_plot({label: np.concatenate(p) for label, p in found.items()}, ax=axes, title="NTC groups, treatment depends on the burden", floor=1 / 1000)
     axes.figure.savefig(figure, dpi=110, metadata={"Software": None})
 
 

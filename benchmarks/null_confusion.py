@@ -1,8 +1,8 @@
-"""How often the verdict of the null diagnostics is right, on screens built to show each cause and on calibrated ones.
+"""Accuracy of the verdict of the null diagnostics, on screens with a known cause of miscalibration and on calibrated ones.
 
     python benchmarks/null_confusion.py [seeds=20] [first seed=0]
 
-Each screen: 3,000 cells, 8 programs, 20 genes of 3 guides, 4 partitions of the NTC guides, B = 499. A verdict is right if it names the cause and no other.
+Each screen has 3,000 cells, 8 programs and 20 genes with 3 guides; 4 partitions of the NTC guides, B = 499. A verdict is correct if it names the cause and no other.
 """
 
 import sys
@@ -12,13 +12,13 @@ from collections import Counter
 import crt_common
 from null_screens import KINDS, make
 
-from crt.null.diagnostics import diagnose_null
+from crt import diagnose_null
 
 LABELS = ("calibrated", "A", "B", "C", "D", "unexplained", "several")
 
 
 def main(seeds: int, first: int) -> None:
-    """One row a kind of screen, one column a verdict."""
+    """Print one row per kind of screen and one column per verdict."""
     rows, start, right, total = [], time.process_time(), 0, 0
     for name, kind in KINDS.items():
         got: Counter[str] = Counter()
@@ -28,7 +28,9 @@ def main(seeds: int, first: int) -> None:
         right, total = right + got[kind.truth], total + seeds
         rows.append([name, kind.truth, *(got[label] or "" for label in LABELS), f"{100 * got[kind.truth] / seeds:.0f} %"])
     crt_common.table(
-        f"verdicts over {seeds} seeds from {first} ({right} of {total} right; {time.process_time() - start:.0f} s)", ["screen", "truth", *LABELS, "right"], rows
+        f"verdicts over {seeds} seeds from {first} ({right} of {total} correct; {time.process_time() - start:.0f} s)",
+        ["screen", "truth", *LABELS, "correct"],
+        rows,
     )
 
 

@@ -1,4 +1,4 @@
-"""The figures of the README: both real screens, and a million p-values.
+"""QQ plots of the measurements page: two real screens, and a million p-values.
 
 python benchmarks/null_figures.py FOLDER_OF_SCREENS [out=benchmarks/figures]
 """
@@ -11,15 +11,14 @@ import crt_common
 import numpy as np
 from matplotlib.figure import Figure
 
-from crt import diagnose_null, prepare_crt_inputs, qq_plot, qq_plot_ntc_pvals
-from crt.engine import UnitSettings
+from crt import UnitSettings, diagnose_null, prepare_crt_inputs, qq_plot, qq_plot_ntc_pvals
 from fatescreen.runs.null_files import text_lines
 
 SCREENS = (("papalexi", "papalexi2021_eccite_thp1"), ("schraivogel", "schraivogel2020_tapseq_k562"))
 
 
 def main(folder: Path, out: Path) -> None:
-    """One figure a screen, with the lines of its curves and its verdict; then the million."""
+    """Write one figure per screen, print its rates and verdict, then plot a million p-values."""
     for short, name in SCREENS:
         inputs = prepare_crt_inputs(folder / f"{name}.h5ad", control_group="ntc_cells")
         found = diagnose_null(inputs, UnitSettings(seed=0), group_size=4)

@@ -1,4 +1,4 @@
-"""Screens without effects whose null is known to be right, or wrong for a known cause: what the verdict of the diagnostics is tested on."""
+"""Screens without effects, either calibrated or with a known cause of miscalibration, on which the verdict of the diagnostics is tested."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,20 +7,20 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from crt.engine import UnitSettings
-from crt.inputs import CRTInputs, make_inputs
-from crt.sampling.samplers import Sampler, StratifiedPermutation
-from data_prep.read.guide_map import GuideMap
+from crt import CRTInputs, StratifiedPermutation, UnitSettings
+from crt.inputs import make_inputs
+from data_prep import GuideMap
 
 BURDEN = "burden"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A screen: sizes, who is treated, and what outcomes are.
+    """The design of a screen: sizes, guide assignment and outcomes.
 
-    `tilt` multiplies a cell's expected guides, from its traits z (N, 3), of which the covariates show two, its batch and burden trait; `ntc_tilt` those of the NTC guides only, guide by guide;
-    `curve` is what outcomes depend on beside the covariates.
+    Each cell has three traits z, shape (N, 3), of which the first two are covariates. `tilt(z, batch)` multiplies the expected number of guides of each cell.
+    `ntc_tilt(z, batch, burden, j)` is the relative frequency of NTC guide j in each cell. `curve(z, batch, burden)` is added to the outcomes; `noise` draws
+    their residuals.
     """
 
     cells: int = 3000
@@ -41,12 +41,12 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A kind of screen, its verdict, and how it is run."""
+    """A kind of screen: its correct verdict, its design, and the settings of the run."""
 
     truth: str
     plan: Plan
     group_size: int = 3
-    sampler: Sampler | None = None
+    sampler: StratifiedPermutation | None = None
     options: dict[str, object] = field(default_factory=dict)
 
     def settings(self, seed: int, B: int = 499) -> UnitSettings:
@@ -106,7 +106,7 @@ def _guides(plan: Plan, rng: np.random.Generator, z: np.ndarray, batch: np.ndarr
         for j in range(n_real, n_guides):
             tilt = plan.ntc_tilt(z, batch, burden, j - n_real)
             there[:, j] = rng.random(n) < np.minimum(0.98, odds[:, j].mean() * tilt / tilt.mean())
-    for j in range(plan.fill_batches):  # an NTC guide in every cell of a batch
+    for j in range(plan.fill_batches):  # an NTC guide that is in every cell of a batch
         there[batch == j % plan.batches, n_real + j] = True
     return sp.csc_matrix(there)
 
@@ -116,22 +116,22 @@ def _mild(z: np.ndarray, batch: np.ndarray) -> np.ndarray:
 
 
 def _stepwise(z: np.ndarray, batch: np.ndarray, burden: np.ndarray, j: int) -> np.ndarray:
-    """Guides found almost only beyond a threshold of a covariate."""
+    """Guides that occur almost only above a threshold of a covariate."""
     return np.where(z[:, 0] > 1.9, 1.0, 1e-5)
 
 
 def _curved(z: np.ndarray, batch: np.ndarray, burden: np.ndarray, j: int) -> np.ndarray:
-    """Guides more frequent at both ends of a covariate than the logistic model allows."""
+    """Guides that are more frequent at both ends of a covariate, unlike in a logistic model."""
     return np.exp(1.2 * (np.abs(z[:, 0]) - 0.8))
 
 
 def _burden_curve(z: np.ndarray, batch: np.ndarray, burden: np.ndarray, j: int) -> np.ndarray:
-    """Guides more frequent where the burden is unusual, low or high."""
+    """Guides that are more frequent in cells with low or high burden."""
     return np.exp(1.2 * bent(burden))
 
 
 def bent(burden: np.ndarray) -> np.ndarray:
-    """A curve in the burden without a slope, of unit SD."""
+    """A nonlinear function of the burden without linear part, with unit SD."""
     x = (burden - burden.mean()) / burden.std()
     curve = np.minimum(x * x, 4.0)
     curve = curve - np.polyval(np.polyfit(x, curve, 1), x)
@@ -139,7 +139,7 @@ def bent(burden: np.ndarray) -> np.ndarray:
 
 
 def _heavy(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Outcomes of which 2 % of the cells are eight times as spread."""
+    """Outcomes with an eight times larger SD in 2 % of the cells."""
     return rng.normal(size=shape) * np.where(rng.random(shape) < 0.02, 8.0, 1.0)
 
 

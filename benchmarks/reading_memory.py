@@ -1,10 +1,10 @@
-"""Memory and time to read a million cells: each file is written once, and each reading is a process of its own.
+"""Memory and time of reading a million cells. Each file is written once and read in its own process.
 
 python benchmarks/reading_memory.py                     1,000,000 cells × 60 programs, 10 covariates, 1,000 guides at MOI 5.5; about 10 GB under TMPDIR
 python benchmarks/reading_memory.py 100000 h5ad text    another number of cells; only these kinds of input
 
-The peak is the process's own (VmHWM of /proc, so Linux only), the packages' share of it is in a column of its own. "result" is what is kept: rows, columns and
-guides of `CRTInputs`, or the tensors of `FateData`, with the cells' names and the covariate table.
+The peak is that of the reading process (VmHWM in /proc, Linux only); a separate column gives the part due to imported packages. "result" is the memory of
+the arrays that are returned: rows, columns and guides of `CRTInputs`, or the tensors of `FateData`, with cell names and the covariate table.
 """
 
 import json
@@ -26,7 +26,7 @@ BLOCK = 50_000
 
 
 def memory(what: str) -> float:
-    """Of /proc/self/status, GiB: VmHWM the peak, VmRSS now. getrusage would count the parent before exec."""
+    """An entry of /proc/self/status in GiB: VmHWM is the peak, VmRSS the current value. getrusage would include the parent process before exec."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(what):
             return int(line.split()[1]) / 2**20
@@ -34,7 +34,7 @@ def memory(what: str) -> float:
 
 
 def parts(n: int, n_guides: int, dtype):
-    """A screen without X, for both commands."""
+    """A screen without X that both commands can read."""
     import anndata as ad
     import numpy as np
     import pandas as pd
@@ -120,7 +120,7 @@ def write(kind: str, n: int, folder: Path) -> None:
 
 
 def read(kind: str, command: str, folder: Path) -> None:
-    """Read in this process, and print what it took."""
+    """Read in this process and print time and memory."""
     from crt import prepare_crt_inputs
     from data_prep import ScreenKeys, build_fate_data, read_screen
 
@@ -159,7 +159,7 @@ def main(n: int, kinds: list[str]) -> None:
                 above = took["peak"] - took["before"]
                 values = (took["seconds"], size, took["before"], took["peak"], took["size"], above / took["size"])
                 rows.append([kind, command, f"{values[0]:.1f}", *(f"{v:.2f}" for v in values[1:])])
-    header = ["input", "command", "seconds", "files, GiB", "packages, GiB", "peak, GiB", "result, GiB", "peak above the packages, results"]
+    header = ["input", "command", "seconds", "files, GiB", "packages, GiB", "peak, GiB", "result, GiB", "(peak − packages) / result"]
     title = f"{n:,} cells, {PROGRAMS} programs, {COVARIATES} covariates, {GUIDES} guides ({DENSE_GUIDES} in dense), X of {GENES} genes"
     crt_common.table(title, header, rows)
 

@@ -1,4 +1,4 @@
-"""Every benchmark, one after the other, as `make bench` runs them; name some to run only those: python benchmarks/run_all.py hierarchy_speed crt_speed"""
+"""Run all benchmarks (`make bench`), or those named: python benchmarks/run_all.py hierarchy_speed crt_speed"""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ COMMANDS = (
 
 
 def main(chosen):
-    """Run the chosen benchmarks, or all; exit with the first failure's code."""
+    """Run the chosen benchmarks, or all; exit with the code of the first failure."""
     for name, *args in COMMANDS:
         if chosen and name not in chosen:
             continue

@@ -1,4 +1,4 @@
-"""The documentation site: `make docs` builds it, without a network and without a warning."""
+"""Configuration of the documentation, which `make docs` builds without network access and without warnings."""
 
 import sys
 import tomllib
@@ -40,7 +40,10 @@ napoleon_custom_sections = [("Warns", "notes_style")]
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 
-nitpick_ignore_regex = [("py:class", r"(crt|hierarchy|data_prep)\.\w+\.\w+")]  # the insides of our own modules; see also docstring_roles
+nitpick_ignore_regex = [
+    ("py:class", r"(crt|hierarchy|data_prep)(\.\w+)+"),  # private parts of our own modules; see also docstring_roles
+    ("py:class", r"jaxtyping\.\w+|ndarray|Tensor|'.*"),  # shapes of arrays: Float[ndarray, 'cells programs']
+]
 
 html_theme = "furo"
 html_title = f"{project} {version}"

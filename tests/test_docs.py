@@ -1,4 +1,4 @@
-"""README and docs: what they name exists, and their code runs. The build itself is `make docs`."""
+"""README and docs: files, commands and names in them exist, and their code runs. `make docs` builds the site."""
 
 import re
 import shutil
@@ -34,7 +34,7 @@ def blocks(page, *kinds):
 
 
 def anchors(page):
-    """Headings as links to them are written."""
+    """The anchors of the headings of a page."""
     found = re.findall(r"^#+ (.*)$", FENCE.sub("", text_of(page)), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in found}
 
@@ -75,7 +75,7 @@ def test_every_command_has_its_table_and_script():
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
 def test_python_runs(page, tmp_path, monkeypatch):
-    """All blocks of a page in order, as a reader would paste them; other warnings than those about the data are errors."""
+    """Run all blocks of a page in order. Warnings are errors, except those about the data."""
     monkeypatch.chdir(tmp_path)
     matplotlib.use("Agg")
     globs = {}
@@ -98,8 +98,22 @@ def test_the_reference_lists_every_public_name_once(package):
 WRITERS = sorted(p for room in ("cli", "runs") for p in (ROOT / "fatescreen" / room).glob("*.py"))
 
 
+def test_the_architecture_page_lists_every_directory():
+    """The tree on the page is the tree of the packages, with the same depth."""
+    tree = blocks(ROOT / "docs" / "architecture.md", "text")[0]
+    listed, parents = set(), []
+    for line in tree.splitlines():
+        indent, name = re.match(r"( *)(\w+)/", line).groups()
+        parents[len(indent) // 2 :] = [name]
+        listed.add("/".join(parents))
+    packages = ("data_prep", "hierarchy", "crt", "fatescreen")
+    actual = {str(init.parent.relative_to(ROOT)) for package in packages for init in (ROOT / package).rglob("__init__.py")}
+    assert {path for path in listed if path.split("/")[0] in packages} == actual
+    assert all((ROOT / path).is_dir() for path in listed)
+
+
 def test_every_output_is_described():
-    """Names of result files in the code are in the page of outputs."""
+    """The outputs page contains the names of all result files in the code."""
     page = text_of(ROOT / "docs" / "outputs.md")
     code = "".join(text_of(path) for path in WRITERS)
     named = set(re.findall(r"[\"/ ]([a-z]\w+\.(?:csv|npz|png|nc|json|html|h5ad))\"", code))
@@ -108,9 +122,9 @@ def test_every_output_is_described():
 
 
 def test_quoted_messages_are_in_the_code():
-    """Each message of the troubleshooting page, with its … for what varies, is one that the code can say."""
+    """Each message of the troubleshooting page is in the code, apart from the parts that vary (…)."""
     code = "".join(text_of(p) for package in ("data_prep", "hierarchy", "crt", "fatescreen") for p in (ROOT / package).rglob("*.py"))
-    code = re.sub(r"\"\s*\n\s*f?r?\"", "", code)  # strings that go on in the next line
+    code = re.sub(r"\"\s*\n\s*f?r?\"", "", code)  # strings that continue on the next line
     rows = re.findall(r"^\| (.*?) \| .* \| .* \|$", text_of(ROOT / "docs" / "troubleshooting.md"), re.MULTILINE)
     quoted = [message for row in rows for message in re.findall(r"`([^`]+)`", row)]
     assert len(quoted) > 40
@@ -122,7 +136,7 @@ def test_quoted_messages_are_in_the_code():
 
 
 def test_the_r_script_reads_a_table_as_r_does(tmp_path):
-    """Parsed by R where there is one; its first steps, which need no mashr, run on a table."""
+    """If R is installed, the script is parsed, and its first steps, which do not need mashr, run on a table."""
     rscript = shutil.which("Rscript")
     if rscript is None:
         pytest.skip("no Rscript")
