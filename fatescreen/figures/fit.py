@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from fatescreen.figures.style import COLOURS, SERIES, diagonal, legend, new_axes, series_points, short, thin, tidy
-from hierarchy.fitting import Fit
-from hierarchy.inference.adam import WINDOW
+from hierarchy.inference.mean_field import WINDOW
 from hierarchy.predictive_checks import Checks
+from hierarchy.result import Fit
 
 TRACE_POINTS, AGREEMENT_POINTS = 400, 250
 FAR = 3.0  # SDs between predicted and observed that the figure's description counts
