@@ -4,8 +4,10 @@
 """
 
 import contextlib
+import importlib
 import json
 import os
+import pkgutil
 import resource
 import select
 import signal
@@ -127,10 +129,11 @@ def main() -> None:
     """Serve requests until there are none."""
     import numba  # noqa: F401
 
-    import fatescreen.report.crt_report
-    import fatescreen.report.fit_report
-    import fatescreen.report.null_report  # noqa: F401
     import tests.commands  # noqa: F401
+
+    for package in map(importlib.import_module, ("data_prep", "hierarchy", "crt", "fatescreen")):  # commands import what they need later
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
 
     answers = os.fdopen(os.dup(1), "w")
     pipes: dict[int, int] = {}

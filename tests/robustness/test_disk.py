@@ -33,7 +33,7 @@ def test_files_may_not_grow(name, largest, whole, nursery, tmp_path):
     more = {"fit-hierarchy": ["--seed", 5], "run-crt": ["--no-resume", "--seed", 5], "diagnose-null": ["--seed", 5], "score-daywise": ["--level", 0.8]}
     for out in (desk.out, tmp_path / "new"):
         ended = nursery.run(name, *desk.right(), *more.get(name, []), "--out", out, largest_file=largest)
-        said_once(ended, "or choose another --out")
+        said_once(ended, "or choose another folder with --out")
         assert changed(before, snapshot(tmp_path)) == {}
 
 
@@ -64,7 +64,7 @@ def test_full_disk(name, whole, small_disk):
         before = snapshot(small_disk)
         done = command(name, *whole.words(name), "--out", out)
         assert done.code == 2 and done.err.count("error: ") == 1, done
-        assert "No space left" in done.err and "Free some space" in done.err or "or choose another --out" in done.err.lower(), done
+        assert "No space left" in done.err and "Free some space" in done.err or "or choose another folder with --out" in done.err.lower(), done
         assert out.exists() is any(map(resumable, snapshot(out)))
         assert [path for path in snapshot(out) if not resumable(path)] == []
         shutil.rmtree(out, ignore_errors=True)
