@@ -15,8 +15,8 @@ from fatescreen.report.sections.fit_input import input_section
 from fatescreen.report.sections.fit_quality import fit_section
 from fatescreen.report.sections.fit_summary import summary_blocks
 from hierarchy.effects import DaywiseEffects
-from hierarchy.result import Fit
 from hierarchy.predictive_checks import Checks
+from hierarchy.result import Fit
 
 FILES = {
     "gene_daywise_for_mash.csv": "effect θ and its SE for each gene and day, the input of mashr",

@@ -15,8 +15,8 @@ from data_prep.files import atomic
 from fatescreen.figures import fit_figure
 from fatescreen.figures.style import own_style
 from hierarchy.effects import DaywiseEffects
-from hierarchy.fitting import Fit
 from hierarchy.predictive_checks import Checks
+from hierarchy.result import Fit
 
 
 def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> list[Path]:

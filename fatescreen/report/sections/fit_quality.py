@@ -5,8 +5,8 @@ from fatescreen.figures import agreement_plot, bound_plot, movement_plot
 from fatescreen.report.blocks import Block, Column, Facts, Figure, Figures, Heading, More, Notice, PlainTable, Prose, Section, Table
 from fatescreen.report.inline_svg import panel
 from fatescreen.report.numbers import signed
-from hierarchy.fitting import Fit
 from hierarchy.predictive_checks import BAD_FIT, Checks
+from hierarchy.result import Fit
 
 
 def fit_section(fit: Fit, checks: Checks) -> Section:

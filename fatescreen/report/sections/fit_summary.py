@@ -7,8 +7,8 @@ from data_prep.errors import first_few
 from fatescreen.report.blocks import Block, Notice
 from fatescreen.report.numbers import signed
 from fatescreen.report.sections.effects import Z95, Contrast
-from hierarchy.fitting import Fit
 from hierarchy.predictive_checks import Checks
+from hierarchy.result import Fit
 
 FAR = 3.0  # SDs of a predictive check beyond which it is counted
 
