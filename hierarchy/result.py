@@ -37,6 +37,8 @@ class Fit:
         RMS change of the means in each natural-gradient step, in posterior SDs.
     weights
         w before each natural-gradient step.
+    window
+        Number of steps that each entry of `elbo` covers.
     steps
         Number of steps.
     seconds
@@ -62,12 +64,19 @@ class Fit:
     moved: tuple[float, ...]
     weights: tuple[float, ...]
     steps: int
+    window: int = 1
     seconds: float = 0.0
 
     @property
     def converged(self) -> bool:
         """Whether the fit converged before the maximum number of steps."""
         return self.outcome.status == "converged"
+
+    @property
+    def elbo_over_weight(self) -> tuple[float, ...]:
+        """`elbo` over the likelihood weight in force at each entry: comparable between steps, though natural-gradient steps re-estimate the weight."""
+        weights = self.weights if self.window == 1 else [self.weight] * len(self.elbo)
+        return tuple(bound / weight for bound, weight in zip(self.elbo, weights, strict=True))
 
     def moments(self, *, n_draws: int = 1000) -> Moments:
         """Posterior means and SDs of θ, β and δ, in closed form for `GeneBlock`, else over `n_draws` draws; `FitFailed` without a posterior."""

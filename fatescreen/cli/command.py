@@ -33,6 +33,21 @@ ADVICE = {
 }
 
 
+class NoResult(Exception):
+    """A run that has no result though its input and options are valid, such as a fit that diverged; shown as one message, with exit code 1.
+
+    Attributes
+    ----------
+    arguments
+        Names of the arguments that may help, as in `InputError`.
+    """
+
+    def __init__(self, message: str, *arguments: str):
+        """A message with advice, and the arguments that may help."""
+        super().__init__(message)
+        self.arguments = arguments
+
+
 @dataclass(frozen=True, slots=True)
 class Command(Generic[Opt]):
     """A command: its name, the model of its options, and its work. Calling it reads the command line, does the work, and exits unless all went well.
@@ -45,7 +60,7 @@ class Command(Generic[Opt]):
     work: Callable[[Opt, Console], None]
 
     def __call__(self) -> None:
-        """Run; exit codes are 0 done, 1 internal failure, 2 wrong input or options (one message), 130 interrupted, 143 terminated."""
+        """Run; exit codes are 0 done, 1 no result or internal failure, 2 wrong input or options (one message), 130 interrupted, 143 terminated."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")  # a gene's name may have letters that the terminal cannot show
@@ -61,6 +76,8 @@ class Command(Generic[Opt]):
             console = Console(command=self.name, options=self.options, verbose=verbose, quiet=words.quiet)
             with console.messages():
                 self.work(options, console)
+        except NoResult as error:
+            sys.exit(_failed(with_options(str(error), error.arguments, self.options), 1))
         except (InputError, OSError) as error:  # an OSError is a file that can't be read or written, or a full disk
             if verbose:
                 traceback.print_exc()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import InputError, first_few, warn
-from fatescreen.cli.command import Command
+from fatescreen.cli.command import Command, NoResult
 from fatescreen.cli.console import Console
 from fatescreen.options.fit_hierarchy import FitOptions
 from fatescreen.runs.folder import run_folder
@@ -40,10 +41,11 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
             checkpoint.unlink(missing_ok=True)
         with console.step("fitting"):
             fitted = fit(data.to(device), settings=options.settings(), checkpoint=checkpoint, progress=console.progress)
-        effects = summarise(fitted, n_draws=options.draws)
-        check_centred(effects, simulated=screen.simulated, centred=options.center_guides)
-        with console.step("checking"):
-            checks = check_fit(fitted)
+        with _numerical_failures(checkpoint):
+            effects = summarise(fitted, n_draws=options.draws)
+            check_centred(effects, simulated=screen.simulated, centred=options.center_guides)
+            with console.step("checking"):
+                checks = check_fit(fitted)
         if checks.badly_fitted:
             genes = f"{len(checks.badly_fitted)} genes ({first_few(checks.badly_fitted)})"
             warn(f"too few cells or fates for a Gaussian posterior in {genes}: interpret them with caution; see check_family_by_gene.csv.")
@@ -64,6 +66,18 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
     end = "converged" if fitted.converged else "NOT converged"
     log.info("%s in %d steps, %.1f s; likelihood weight %.3g", end, fitted.steps, fitted.seconds, fitted.weight)
     log.info("results: %s", options.out / "gene_daywise_for_mash.csv")
+
+
+@contextmanager
+def _numerical_failures(checkpoint: Path) -> Iterator[None]:
+    """A fit without a posterior ends the run with its advice; the checkpoint goes, as resuming from it would only fail again."""
+    from hierarchy.inference.base import FitFailed
+
+    try:
+        yield
+    except FitFailed as error:
+        checkpoint.unlink(missing_ok=True)
+        raise NoResult(str(error), *error.outcome.arguments) from error
 
 
 def _read(options: FitOptions) -> tuple[Screen, FateData]:

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter
 
 from fatescreen.figures.style import COLOURS, SERIES, diagonal, legend, new_axes, series_points, short, thin, tidy
-from hierarchy.inference.mean_field import WINDOW
 from hierarchy.predictive_checks import Checks
 from hierarchy.result import Fit
 
@@ -59,9 +58,7 @@ def bound_plot(fit: Fit, *, ax: Axes | None = None, title: str | None = None) ->
     matplotlib.axes.Axes
         The axes that were drawn on; their label (`get_label`) describes the figure in words.
     """
-    natural = fit.settings.posterior == "gene_block"
-    weights = np.array(fit.weights) if len(fit.weights) == len(fit.elbo) else fit.weight
-    return _trace(np.array(fit.elbo) / weights, "ELBO / w, nats", ax=ax, title=title, every=1 if natural else WINDOW)
+    return _trace(np.array(fit.elbo_over_weight), "ELBO / w, nats", ax=ax, title=title, every=fit.window)
 
 
 def movement_plot(fit: Fit, *, ax: Axes | None = None, title: str | None = None) -> Axes:

@@ -66,7 +66,7 @@ def fit_mean_field(problem: Problem, store: Checkpoint, *, progress: bool) -> Fi
     else:
         check_draws(model, posterior.draws(4, seed=settings.seed))
     usable = None if outcome.failed else posterior
-    return dataclasses.replace(first, model=model, posterior=usable, outcome=outcome, elbo=tuple(state.elbo), steps=state.step)
+    return dataclasses.replace(first, model=model, posterior=usable, outcome=outcome, elbo=tuple(state.elbo), steps=state.step, window=WINDOW)
 
 
 class MeanField(AutoNormal):

@@ -57,6 +57,16 @@ def test_a_mean_field_fit_that_ends_before_its_first_window(simulated, tmp_path)
     assert json.loads((tmp_path / "run.json").read_text())["elbo"]["trace"] == []
 
 
+def test_a_numerical_failure_is_one_message_with_advice_and_exit_1(simulated, tmp_path):
+    words = ("fit-hierarchy", simulated / "screen.h5ad", "--out", tmp_path)
+    assert command(*words, "--max-steps", 20).code == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    failed = command(*words, "--likelihood-weight", 1e300)
+    assert failed.code == 1 and "Traceback" not in failed.err and failed.err.count("error:") == 1, failed
+    assert "is not positive definite" in failed.err and "(1 is the safest choice)" in failed.err and "--likelihood-weight" in failed.err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before  # earlier results are kept
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
