@@ -8,6 +8,8 @@ from crt.null.diagnostics import LEVELS, NullDiagnostics
 from crt.null.verdict import Finding
 from fatescreen.figures import null_qq_plot, p_histogram, propensity_qq_plot
 from fatescreen.figures.null import defined
+from fatescreen.options.arguments import with_options
+from fatescreen.options.diagnose_null import DiagnoseOptions
 from fatescreen.report.blocks import Block, Column, Facts, Figure, Figures, Heading, Notice, PlainTable, Prose, Section, Table
 from fatescreen.report.inline_svg import panel
 from fatescreen.report.numbers import Kind, shown
@@ -81,7 +83,8 @@ def _calibrated(figures: Mapping[str, float]) -> Notice:
 def _cause(finding: Finding) -> Notice:
     values = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in finding.figures.items())
     name = f"Cause {finding.cause}" if len(finding.cause) == 1 else "Unexplained"
-    return Notice(tone="bad", title=f"{name}: {finding.title}.", text=[f"Statistics: {values}.", f"Next step: {finding.next_step}"])
+    next_step = with_options(finding.next_step, getattr(finding, "arguments", ()), DiagnoseOptions)
+    return Notice(tone="bad", title=f"{name}: {finding.title}.", text=[f"Statistics: {values}.", f"Next step: {next_step}"])
 
 
 def curves_section(found: NullDiagnostics, null: np.ndarray | None) -> Section:
