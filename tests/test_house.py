@@ -201,7 +201,7 @@ TWO = '"""One thing, and `another`.\n\nNo `third` one."""'
         (
             house.without_parameters,
             'def f(a, b, c, *d):\n    """F.\n\n    Parameters\n    ----------\n    a, b\n        Two.\n    c\n        One.\n    """',
-            'def f(a, b, c, *d):\n    """F.\n\n    Parameters\n    ----------\n    a, b : int\n        Two.\n    c\n        One.\n    *d\n        More.\n    """',
+            'def f(a, b, c, *d):\n    """F.\n\n    Parameters\n    ----------\n    a, b : int\n        A.\n    c\n        B.\n    *d\n        D.\n    """',
         ),
         (lambda s: house.numbers(s, 1023), "def f(B=1023): pass", "def f(B=1024): '1023'"),
     ],
