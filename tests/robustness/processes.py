@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,28 @@ class Ended:
 
     code: int | None
     said: str
+
+
+@dataclass
+class Moment:
+    """A signal that a process sends itself at its n-th change of the disk (files opened to write, renamed, removed; folders made, removed), before it.
+
+    The same in every run, unlike a time. With n = 0 no signal is sent, and the number of changes is printed at the end.
+    """
+
+    n: int
+    signal: int = signal.SIGKILL
+    count: int = 0
+
+    def watch(self) -> None:
+        """From now on."""
+        sys.addaudithook(self._seen)
+
+    def _seen(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+            self.count += 1
+            if self.count == self.n:
+                os.kill(os.getpid(), self.signal)
 
 
 class Nursery:
@@ -48,12 +71,16 @@ class Nursery:
         return json.loads(line)
 
     def start(self, name: str, *words: object, **how: Any) -> int:
-        """Start a command; its process id. `how`: largest_file in bytes, user id, seconds between checkpoints, memory in bytes."""
+        """Start a command; its process id. `how`: largest_file and memory in bytes, user id, seconds between checkpoints, and `moment` (see `Moment`)."""
         return int(self._ask(start=[name, *map(str, words)], **how))
 
-    def wait(self, pid: int, seconds: float = 120) -> Ended:
+    def wait(self, pid: int, seconds: float = 600) -> Ended:
         """Wait for a command's end; stop it if that takes too long."""
         return Ended(**self._ask(wait=pid, seconds=seconds))
+
+    def wait_until_stopped(self, pid: int) -> None:
+        """Wait until a command has sent itself a SIGSTOP."""
+        assert self._ask(stopped=pid), "it has ended"
 
     def run(self, name: str, *words: object, **how: Any) -> Ended:
         """A whole command."""
@@ -67,7 +94,15 @@ class Nursery:
         self.process.stdout.close()
 
 
-def _child(words: list[str], *, largest_file: int | None = None, user: int | None = None, between: float | None = None, memory: int | None = None) -> int:
+def _child(
+    words: list[str],
+    *,
+    largest_file: int | None = None,
+    user: int | None = None,
+    between: float | None = None,
+    memory: int | None = None,
+    moment: Sequence[int] | None = None,
+) -> int:
     import hierarchy.inference.checkpoint
     from tests.commands import COMMANDS
 
@@ -83,11 +118,17 @@ def _child(words: list[str], *, largest_file: int | None = None, user: int | Non
         hierarchy.inference.checkpoint.SECONDS_BETWEEN = between
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = words
+    watched = Moment(*moment) if moment is not None else None
+    if watched:
+        watched.watch()
+    code = 0
     try:
         COMMANDS[words[0]]()
     except SystemExit as done:
-        return int(done.code or 0)
-    return 0
+        code = int(done.code or 0)
+    if watched and not watched.n:
+        print(f"changes of the disk: {watched.count}")
+    return code
 
 
 def _start(words: list[str], how: dict[str, Any], pipes: dict[int, int]) -> int:
@@ -142,6 +183,8 @@ def main() -> None:
         request = json.loads(line)
         if "start" in request:
             answer: Any = _start(request.pop("start"), request, pipes)
+        elif "stopped" in request:
+            answer = os.WIFSTOPPED(os.waitpid(request["stopped"], os.WUNTRACED)[1])
         else:
             answer = _wait(request["wait"], request["seconds"], pipes.pop(request["wait"]))
         print(json.dumps(answer), file=answers, flush=True)

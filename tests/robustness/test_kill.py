@@ -1,10 +1,9 @@
 """Runs that are killed at any moment, then run again: the same bytes as a run that was left alone."""
 
 import os
-import random
+import re
 import shutil
 import signal
-import time
 
 import pytest
 
@@ -30,42 +29,29 @@ def jobs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def undisturbed(jobs, nursery, tmp_path_factory):
-    """Where each command writes, what it leaves there, and how long it takes."""
+    """Where each command writes, what it leaves there, and how often it changes the disk."""
     found = {}
     for name, words in jobs.items():
         out = tmp_path_factory.mktemp("killed") / name
-        for _ in range(2):  # the first also compiles
-            shutil.rmtree(out, ignore_errors=True)
-            began = time.monotonic()
-            assert nursery.run(*words, "--out", out, between=0).code == 0
-            seconds = time.monotonic() - began
-        found[name] = out, snapshot(out), seconds
+        assert nursery.run(*words, "--out", out, between=0).code == 0  # compiles, whose files would be counted
+        shutil.rmtree(out)
+        ended = nursery.run(*words, "--out", out, between=0, moment=[0])
+        assert ended.code == 0, ended
+        found[name] = out, snapshot(out), int(re.search(r"changes of the disk: (\d+)", ended.said)[1])
     return found
 
 
-def moments(name, chosen):
-    """Shares of a run, one at random in each twentieth; the last twentieth lies beyond its end, as runs differ."""
-    rng = random.Random(name)
-    return [round((i + rng.random()) * 1.05 / MOMENTS, 3) for i in range(MOMENTS) if i in chosen]
+FEW = {"fit-hierarchy": (0, 9, 18, 20), "run-crt": (1, 8, 19, 20)}
+TRIALS = [pytest.param(name, i, marks=() if i in FEW[name] else pytest.mark.slow, id=f"{name} at {i} of {MOMENTS}") for name in FEW for i in range(MOMENTS + 1)]
 
 
-FEW = {"fit-hierarchy": (4, 10, 14, 18), "run-crt": (5, 9, 15, 18)}
-TRIALS = [
-    pytest.param(name, share, marks=() if i in FEW[name] else pytest.mark.slow, id=f"{name} at {share}")
-    for name in FEW
-    for i, share in zip(range(MOMENTS), moments(name, range(MOMENTS)), strict=True)
-]
-
-
-@pytest.mark.parametrize(("name", "share"), TRIALS)
-def test_killed_and_resumed(name, share, jobs, undisturbed, nursery):
-    out, whole, seconds = undisturbed[name]
+@pytest.mark.parametrize(("name", "i"), TRIALS)
+def test_killed_and_resumed(name, i, jobs, undisturbed, nursery):
+    """At the first change of the disk, at some in between, and at the last but one twentieth; `MOMENTS` is after the last."""
+    out, whole, changes = undisturbed[name]
     shutil.rmtree(out, ignore_errors=True)
-    pid = nursery.start(*jobs[name], "--out", out, between=0)
-    time.sleep(share * seconds)
-    os.kill(pid, signal.SIGKILL)
-    killed = nursery.wait(pid)
-    assert killed.code in (-signal.SIGKILL, 0), killed
+    killed = nursery.run(*jobs[name], "--out", out, between=0, moment=[1 + i * changes // MOMENTS])
+    assert changes > 2 * MOMENTS and killed.code == (-signal.SIGKILL if i < MOMENTS else 0), killed
     again = nursery.run(*jobs[name], "--out", out, between=0)
     assert again.code == 0, again
     assert changed(whole, snapshot(out)) == {}
@@ -75,15 +61,12 @@ def test_killed_and_resumed(name, share, jobs, undisturbed, nursery):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_asked_to_stop(name, number, code, jobs, undisturbed, nursery):
     """Nothing partial stays, and it goes on from there."""
-    out, whole, seconds = undisturbed[name]
+    out, whole, changes = undisturbed[name]
     shutil.rmtree(out, ignore_errors=True)
-    pid = nursery.start(*jobs[name], "--out", out, between=0)
-    while not (out / "checkpoint.pt").exists() and not list(out.glob("finished/[!.]*.npz")):
-        time.sleep(0.005)
-    os.kill(pid, number)
-    stopped = nursery.wait(pid)
+    stopped = nursery.run(*jobs[name], "--out", out, between=0, moment=[changes // 2, number])
     assert stopped.code == code and "Traceback" not in stopped.said, stopped
-    assert [path for path in snapshot(out) if not resumable(path)] == []
+    kept = snapshot(out)
+    assert kept and [path for path in kept if not resumable(path)] == []
     assert nursery.run(*jobs[name], "--out", out, between=0).code == 0
     assert changed(whole, snapshot(out)) == {}
 
@@ -94,13 +77,9 @@ def test_asked_to_stop(name, number, code, jobs, undisturbed, nursery):
 )
 def test_what_a_killed_run_kept_is_damaged(name, kept, mend, jobs, undisturbed, nursery):
     """It is said, and after the mend the answer is the same."""
-    out, whole, seconds = undisturbed[name]
+    out, whole, changes = undisturbed[name]
     shutil.rmtree(out, ignore_errors=True)
-    pid = nursery.start(*jobs[name], "--out", out, between=0)
-    while not list(out.glob(kept)):
-        time.sleep(0.005)
-    os.kill(pid, signal.SIGKILL)
-    nursery.wait(pid)
+    nursery.run(*jobs[name], "--out", out, between=0, moment=[changes // 2])
     path = sorted(out.glob(kept))[0]
     path.write_bytes(flipped(path.read_bytes()))
     again = nursery.run(*jobs[name], "--out", out, between=0)
@@ -112,13 +91,13 @@ def test_what_a_killed_run_kept_is_damaged(name, kept, mend, jobs, undisturbed, 
 
 @pytest.mark.parametrize("name", FEW)
 def test_two_runs_into_one_folder(name, jobs, undisturbed, nursery):
-    """The second is refused; the first does not notice."""
-    out, whole, _ = undisturbed[name]
+    """The second is refused; the first, which is made to wait for it, does not notice."""
+    out, whole, changes = undisturbed[name]
     shutil.rmtree(out, ignore_errors=True)
-    first = nursery.start(*jobs[name], "--out", out, between=0)
-    while not (out / ".lock").exists():
-        time.sleep(0.002)
+    first = nursery.start(*jobs[name], "--out", out, between=0, moment=[changes // 2, signal.SIGSTOP])
+    nursery.wait_until_stopped(first)
     second = nursery.run(*jobs[name], "--out", out, between=0)
+    os.kill(first, signal.SIGCONT)
     assert second.code == 2 and f"another run is writing in {out}" in second.said and "Wait until it ends" in second.said, second
     assert nursery.wait(first).code == 0
     assert changed(whole, snapshot(out)) == {}
