@@ -27,7 +27,6 @@ autosummary_generate = True
 autosummary_imported_members = True
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_use_type_comments = False
 python_maximum_signature_line_length = 88
