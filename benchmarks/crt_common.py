@@ -11,7 +11,15 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import numpy as np
 
 from crt.inputs import CRTInputs, make_inputs
+from crt.layout import empty_rows
 from data_prep import GuideMap
+
+
+def rows_of(C, Y) -> np.ndarray:
+    """Design and outcomes as rows of the inputs."""
+    rows = empty_rows(*C.shape, Y.shape[1])
+    rows[:, : C.shape[1]], rows[:, C.shape[1] :][:, : Y.shape[1]] = C, Y
+    return rows
 
 
 def inputs_of(screen, C, Y) -> CRTInputs:
@@ -19,8 +27,7 @@ def inputs_of(screen, C, Y) -> CRTInputs:
     gene = np.array([f"G{g:05d}" if g >= 0 else "non-targeting" for g in screen.guide_to_gene], dtype=object)
     names = np.array([f"guide{i}" for i in range(gene.size)], dtype=object)
     return make_inputs(
-        C=C,
-        Y=Y,
+        rows_of(C, Y),
         guides=screen.guides,
         guide_map=GuideMap(guide=names, gene=gene, is_ntc=screen.guide_to_gene < 0),
         program_names=[f"program_{k}" for k in range(Y.shape[1])],

@@ -14,7 +14,7 @@ import numpy as np
 from screen import clr, design, make_screen
 
 from crt import BernoulliIndex, StratifiedPermutation, UnitSettings
-from crt.engine import run_units
+from crt.engine import all_units
 from crt.inputs import make_inputs
 from data_prep import GuideMap
 
@@ -22,11 +22,11 @@ from data_prep import GuideMap
 def per_target(inputs, n_targets, n_resamples, sampler) -> float:
     """CPU milliseconds per target, the minimum of three runs."""
     settings = UnitSettings(n_resamples=n_resamples, sampler=sampler)
-    genes = list(inputs.genes)[:n_targets]
+    genes = {gene: inputs.gene_to_cols[gene] for gene in inputs.genes[:n_targets]}
     took = []
     for _ in range(3):
         start = time.process_time()
-        list(run_units(genes, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings))
+        all_units(genes, inputs, settings, keep=lambda unit: unit.result)
         took.append((time.process_time() - start) / n_targets * 1e3)
     return min(took)
 
@@ -50,7 +50,7 @@ def workers() -> None:
     """Wall time of 64 targets with one and two workers, alternating."""
     s = make_screen(n_cells=50_000, n_programs=70)
     inputs = crt_common.inputs_of(s, design(s.covariates), clr(s.usage))
-    genes = list(inputs.genes)[:64]
+    genes = {gene: inputs.gene_to_cols[gene] for gene in inputs.genes[:64]}
     rows = []
     for label, skew in (("raw", False), ("skew-normal", True)):
         settings = UnitSettings(skew_normal=skew)
@@ -58,7 +58,7 @@ def workers() -> None:
         for _ in range(5):
             for n_jobs in (1, 2):
                 start = time.perf_counter()
-                list(run_units(genes, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings, n_jobs=n_jobs))
+                all_units(genes, inputs, settings, keep=lambda unit: unit.result, n_jobs=n_jobs)
                 times[n_jobs].append(time.perf_counter() - start)
         one, two = min(times[1]), min(times[2])
         rows.append([label, f"{one:.3f}", f"{two:.3f}", f"{one / two:.2f}×"])
@@ -87,8 +87,7 @@ def million(n=1_000_000, K=60, n_genes=200, treated_each=4_000) -> None:
     guides = csc_matrix((np.ones(indices.size, np.float32), indices, np.arange(n_genes + 1) * treated_each), shape=(n, n_genes))
     names = np.array([f"G{g:03d}" for g in range(n_genes)], dtype=object)
     inputs = make_inputs(
-        C=C,
-        Y=Y,
+        crt_common.rows_of(C, Y),
         guides=guides,
         guide_map=GuideMap(guide=names, gene=names, is_ntc=np.zeros(n_genes, bool)),
         program_names=[f"program_{k}" for k in range(K)],
@@ -109,7 +108,7 @@ def million(n=1_000_000, K=60, n_genes=200, treated_each=4_000) -> None:
         watcher = threading.Thread(target=watch)
         watcher.start()
         start, cpu = time.perf_counter(), time.process_time()
-        list(run_units(inputs.genes, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, UnitSettings(sampler=sampler, skew_normal=True), n_jobs=2))
+        all_units(inputs.gene_to_cols, inputs, UnitSettings(sampler=sampler, skew_normal=True), keep=lambda unit: unit.result, n_jobs=2)
         wall, used = time.perf_counter() - start, time.process_time() - cpu
         stop.set()
         watcher.join()

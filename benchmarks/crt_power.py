@@ -16,7 +16,8 @@ from scipy.stats import false_discovery_control, mannwhitneyu, ttest_ind
 from screen import clr, design, make_screen
 
 from crt import BernoulliIndex, StratifiedPermutation, UnitSettings
-from crt.engine import STAGES, run_units
+from crt.engine import all_units
+from crt.settings import STAGES
 
 B, EFFECT = 1023, 0.6
 
@@ -24,9 +25,8 @@ B, EFFECT = 1023, 0.6
 def ours(inputs, **options) -> np.ndarray:
     """P-values of all genes and programs: skew-normal ones if requested."""
     settings = UnitSettings(n_resamples=B, **options)
-    units = [u for batch in run_units(inputs.genes, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings, n_jobs=2) for u in batch]
-    by_name = {u.name: u for u in units}
-    return np.array([by_name[g].p_skew if settings.skew_normal else by_name[g].p_raw for g in inputs.genes])
+    units = all_units(inputs.gene_to_cols, inputs, settings, keep=lambda unit: unit.result, n_jobs=2)
+    return np.array([u.p_skew if settings.skew_normal else u.p_raw for u in units])
 
 
 def main(screens: int, cells: int) -> None:

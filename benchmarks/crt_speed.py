@@ -9,16 +9,19 @@ import sys
 import time
 
 import crt_common
+import numba as nb
 import numpy as np
 from crt_baseline import Baseline
 from screen import clr, design, make_screen
 
 from crt import BernoulliIndex, StratifiedPermutation, UnitSettings
-from crt.engine import run_units
-from crt.kernels import kernels as _kernels
+from crt.engine import all_units
+from crt.kernels import random as _random
+from crt.kernels import sums as _sums
+from crt.kernels.sums import _add_rows
 from crt.propensity import fit_logistic, probability
 from crt.pvalues import empirical_pvalues
-from crt.sampling.samplers import Unit
+from crt.sampling.base import Unit
 from crt.statistic import Projection, null_statistics
 from crt.tails.skew_normal import skew_normal_pvalues
 
@@ -28,6 +31,13 @@ CASES = (
     ("bernoulli skew-normal", BernoulliIndex(), True, {"skew_normal": True}),
     ("stratified raw", StratifiedPermutation(stratify_by_batch=False), False, {"sampler": "stratified_perm"}),
 )
+
+
+@nb.njit
+def repeated_sums(Z, cells, sums):
+    """Sums of the same rows for every resample."""
+    for b in range(sums.shape[0]):
+        _add_rows(sums[b], Z, cells, cells.size, Z.shape[1])
 
 
 def cpu(work) -> float:
@@ -46,7 +56,7 @@ def ratios(base, inputs, targets, rounds) -> None:
     rows = []
     for label, sampler, skew, options in CASES:
         settings = UnitSettings(n_resamples=B, sampler=sampler, skew_normal=skew)
-        run = lambda names, s=settings: list(run_units(names, treated.__getitem__, inputs, s))  # noqa: E731
+        run = lambda names, s=settings: all_units({g: inputs.gene_to_cols[g] for g in names}, inputs, s, keep=lambda u: u.result)  # noqa: E731
         run(ours)
         base.test(vectors[0], 15, **options)
         pairs = []
@@ -89,12 +99,12 @@ def breakdown(inputs) -> None:
     raw = empirical_pvalues(observed, null.T)
     hazard, counts = -np.log1p(-p), np.zeros(B, np.int64)
     state = np.uint64(1)
-    out, value = np.empty(_kernels.BLOCK), np.empty(_kernels.BLOCK)
+    out, value = np.empty(_random.BLOCK), np.empty(_random.BLOCK)
     drawn = t.size * B
-    blocks = drawn // _kernels.BLOCK
-    floor_draw = best(lambda: [_kernels.fill_exponentials(out, value, value.view(np.int64), state) for _ in range(blocks)])
+    blocks = drawn // _random.BLOCK
+    floor_draw = best(lambda: [_random.fill_exponentials(out, value, state) for _ in range(blocks)])
     line = np.ones((16, width), np.float32)
-    floor_add = best(lambda: _kernels.gather_sums(line, np.arange(B + 1) * t.size, np.zeros(drawn, np.int32), sums.copy()))
+    floor_add = best(lambda: repeated_sums(line, np.zeros(t.size, np.int32), sums.copy()))
     passes = float(fit.n_iter.mean())
     stream = best(lambda: inputs.columns.sum())
     strata = stratified.strata(unit)
@@ -104,10 +114,15 @@ def breakdown(inputs) -> None:
     fused, both = best(lambda: bernoulli.sums(unit, inputs.rows, B, 1)), best(lambda: stratified.sums(unit, inputs.rows, B, 1))
     rows = [
         ["propensity", fitting, f"{stream * (passes + 1):.2f}", f"reading the design {passes:.0f} + 1 times"],
-        ["sampling (bernoulli)", best(lambda: _kernels.bernoulli_counts(hazard, counts, state)), f"{floor_draw:.2f}", f"{drawn:,} exponentials"],
+        [
+            "sampling (bernoulli)",
+            best(lambda: _sums.bernoulli_indices(hazard, counts, np.empty(0, np.int32), state)),
+            f"{floor_draw:.2f}",
+            f"{drawn:,} exponentials",
+        ],
         ["sampling and sums, fused (bernoulli)", fused, f"{floor_draw + floor_add:.2f}", f"the exponentials, and {drawn:,} rows of {width} from the L1 cache"],
         ["strata", best(lambda: stratified.strata(unit)), "", ""],
-        ["sampling (stratified)", best(lambda: _kernels.stratified_sums(one, strata.cells.copy(), strata.offsets, strata.n_treated, single, state)), "", ""],
+        ["sampling (stratified)", best(lambda: _sums.stratified_sums(one, strata.cells.copy(), strata.offsets, strata.n_treated, single, state)), "", ""],
         ["sampling and sums, fused (stratified)", both, f"{floor_add:.2f}", "rows from the L1 cache"],
         ["statistic", best(lambda: null_statistics(sums, projection, K)), f"{best(lambda: null.copy()):.2f}", "copying the result"],
         ["raw p", best(lambda: empirical_pvalues(observed, null.T)), f"{best(lambda: null.max()):.2f}", "reading the null once"],

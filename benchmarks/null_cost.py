@@ -43,7 +43,7 @@ def main(n_groups: int) -> None:
         "NTC groups, raw": lambda: crt_pvals_for_ntc_groups_ensemble(inputs, ensemble),
         "genes, skew-normal": lambda: run_all_genes_union_crt(inputs, genes, calibrate_skew_normal=True),
         "NTC groups, skew-normal": lambda: crt_pvals_for_ntc_groups_ensemble_skew(inputs, ensemble),
-        "NTC groups, skew-normal, with diagnostics": lambda: ntc_group_results(UnitProbe.of(inputs), inputs, ensemble, settings, group_size=6),
+        "NTC groups, skew-normal, with diagnostics": lambda: ntc_group_results(inputs, ensemble, settings, group_size=6, keep=UnitProbe.of(inputs, settings)),
     }
     for work in works.values():
         work()

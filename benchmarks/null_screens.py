@@ -1,7 +1,7 @@
 """Screens without effects, either calibrated or with a known cause of miscalibration, on which the verdict of the diagnostics is tested."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,7 @@ import scipy.sparse as sp
 
 from crt import CRTInputs, StratifiedPermutation, UnitSettings
 from crt.inputs import make_inputs
+from crt.layout import empty_rows
 from data_prep import GuideMap
 
 BURDEN = "burden"
@@ -74,18 +75,18 @@ def make(plan: Plan, seed: int) -> CRTInputs:
         Y += plan.curve(z, batch, burden)[:, None] * rng.choice([-1.0, 1.0], plan.programs)
     mix = np.eye(plan.programs) + 0.3 * rng.normal(size=(plan.programs, plan.programs)) / np.sqrt(plan.programs)
     Y += (plan.noise(rng, (n, plan.programs)) if plan.noise else rng.normal(size=(n, plan.programs))) @ mix
-    return make_inputs(
-        C=C,
-        Y=Y,
+    rows = empty_rows(*C.shape, Y.shape[1])
+    rows[:, : C.shape[1]], rows[:, C.shape[1] :][:, : Y.shape[1]] = C, Y
+    inputs = make_inputs(
+        rows,
         guides=guides,
         guide_map=GuideMap(guide=np.array([f"g{i:04d}" for i in range(gene.size)], dtype=object), gene=gene, is_ntc=np.arange(gene.size) >= n_real),
         program_names=[f"p{k}" for k in range(plan.programs)],
         covar_names=names,
         cells=np.array([f"c{i}" for i in range(n)], dtype=object),
-        covar_df_raw=raw,
-        batch_raw=raw["batch"],
         control_group="ntc_cells" if plan.one_guide else "complement",
     )
+    return replace(inputs, covar_df_raw=raw, batch_raw=raw["batch"])
 
 
 def _guides(plan: Plan, rng: np.random.Generator, z: np.ndarray, batch: np.ndarray) -> sp.csc_matrix:

@@ -1,6 +1,5 @@
 from crt.burden import add_burden_covariate as add_burden_covariate
 from crt.engine import UnitResult as UnitResult
-from crt.engine import UnitSettings as UnitSettings
 from crt.inputs import CRTInputs as CRTInputs
 from crt.inputs import prepare_crt_inputs as prepare_crt_inputs
 from crt.null.diagnostics import NullDiagnostics as NullDiagnostics
@@ -20,13 +19,14 @@ from crt.results import CRTResult as CRTResult
 from crt.results import store_results_in_adata as store_results_in_adata
 from crt.run import run_all_genes_union_crt as run_all_genes_union_crt
 from crt.run import run_one_gene_union_crt as run_one_gene_union_crt
-from crt.sampling.samplers import SAMPLERS as SAMPLERS
-from crt.sampling.samplers import BernoulliIndex as BernoulliIndex
-from crt.sampling.samplers import Resamples as Resamples
-from crt.sampling.samplers import StratifiedPermutation as StratifiedPermutation
-from crt.sampling.samplers import bernoulli_index_sampler as bernoulli_index_sampler
-from crt.sampling.samplers import stratified_permutation_sampler as stratified_permutation_sampler
+from crt.sampling.base import Resamples as Resamples
+from crt.sampling.bernoulli import BernoulliIndex as BernoulliIndex
+from crt.sampling.bernoulli import bernoulli_index_sampler as bernoulli_index_sampler
+from crt.sampling.methods import SAMPLERS as SAMPLERS
 from crt.sampling.strata import compute_bins as compute_bins
+from crt.sampling.stratified import StratifiedPermutation as StratifiedPermutation
+from crt.sampling.stratified import stratified_permutation_sampler as stratified_permutation_sampler
+from crt.settings import UnitSettings as UnitSettings
 from crt.statistic import NullDraws as NullDraws
 from crt.statistic import draws as draws
 from data_prep.simulate.usage import make_sceptre_style_synth as make_sceptre_style_synth

@@ -1,4 +1,4 @@
-"""Burden: how many guides a cell carries, as a covariate."""
+"""Burden: the number of guides in a cell, as a covariate."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,40 +33,40 @@ def add_burden_covariate(
 ) -> pd.Series:
     """Add log(1 + guides in the cell) to `adata.obsm[covar_key]` as a column, or to `adata.obs` if `covar_key` is None, and return it.
 
-    The table is replaced by a copy with the column, so a table shared with another object stays as it is.
+    The table is replaced by a copy with the column, so that a table shared with another object does not change.
 
     Parameters
     ----------
     adata
-        AnnData or MuData; it is changed.
+        AnnData or MuData; it is modified.
     name
-        Of the column; an existing column of that name is replaced.
+        Name of the column; an existing column of that name is replaced.
     count
-        "non_ntc" guides, or "all".
+        Guides that are counted: "non_ntc" or "all".
     guides
-        A table of the guides in cells in place of `guide_assignment_key`, as in `prepare_crt_inputs`.
+        Table of the guides of each cell in place of `guide_assignment_key`, as in `prepare_crt_inputs`.
     guide_map
-        The guide → gene map in place of `guide2gene_key`, as in `prepare_crt_inputs`.
+        Guide → gene map in place of `guide2gene_key`, as in `prepare_crt_inputs`.
     covar_key
-        The covariates, a DataFrame in `obsm`; None where they are columns of `obs`.
+        Key of the covariates in `obsm`, a DataFrame; None where they are columns of `obs`.
     guide_assignment_key
-        The guides, as in `prepare_crt_inputs`.
+        Key of the guides of each cell, as in `prepare_crt_inputs`.
     guide2gene_key
-        The guide → gene map, as in `prepare_crt_inputs`.
+        Key of the guide → gene map, as in `prepare_crt_inputs`.
     guide_names_key
-        The guides' names, as in `prepare_crt_inputs`.
+        Key of the names of the guides, as in `prepare_crt_inputs`.
     ntc_labels
-        Genes that mark NTC guides.
+        Genes that mark NTC guides, in any case.
 
     Returns
     -------
     pandas.Series
-        The column, one value a cell.
+        The column, one value per cell.
 
     Raises
     ------
     InputError
-        Where the covariates are not a DataFrame, or the guides can't be read.
+        Where the covariates are not a DataFrame, or the guides cannot be read.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def add_burden_covariate(
     ('log1p_guides', 1.65)
     """
     if count not in ("non_ntc", "all"):
-        raise InputError(f"count is {count!r}; choose 'non_ntc' or 'all'.")
+        raise InputError(f"count is {count!r}; choose 'non_ntc' or 'all'.", "count")
     table = adata.obs if covar_key is None else _table(adata, covar_key)
     with open_view(adata) as view:
         matrix, names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides)
@@ -95,8 +95,8 @@ def add_burden_covariate(
 
 def _table(adata: Any, key: str) -> pd.DataFrame:
     if key not in adata.obsm:
-        raise missing_key("obsm", key, adata.obsm.keys(), "The burden is a column of the covariate table, or with covar_key=None of obs.")
+        raise missing_key("obsm", key, adata.obsm.keys(), "The burden is added to the covariate table, or to obs if covar_key is None.")
     table = adata.obsm[key]
     if not isinstance(table, pd.DataFrame):
-        raise InputError(f"obsm[{key!r}] is a {type(table).__name__}; the burden is a named column, so store the covariates as a DataFrame.")
+        raise InputError(f"obsm[{key!r}] is a {type(table).__name__}; the burden is a named column, so store the covariates as a DataFrame.", "covar_key")
     return table

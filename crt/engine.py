@@ -1,129 +1,76 @@
-"""Units in, unit results out: one path for genes, NTC groups and diagnostic units, with workers, stages and a folder to resume from."""
+"""Units in, results out: one path for genes, NTC groups and their diagnostics, with stages and worker threads."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
+from jaxtyping import Bool, Float64, Int
 from tqdm import tqdm
 
 from crt.inputs import CRTInputs
-from crt.propensity import MODES, Coefficients, LogisticSettings, Propensity, fit_logistic
-from crt.pvalues import SIDES, Side, empirical_pvalues, standardised
-from crt.sampling.samplers import BernoulliIndex, Drawer, Sampler
-from crt.sampling.streams import checked_seed, unit_seed
-from crt.statistic import NullDraws, Projection, draws
+from crt.propensity import Coefficients, fit_logistic
+from crt.pvalues import empirical_pvalues, standardised
+from crt.sampling.base import Drawer
+from crt.sampling.streams import unit_seed
+from crt.settings import UnitSettings
+from crt.statistic import NullDraws, Projection, observe, resample
 from crt.tails.skew_normal import skew_normal_pvalues
-from data_prep.errors import InputError, whole_number
+from data_prep.errors import whole_number
 
-STAGES = (4_999, 24_999)  # what adaptive runs draw after the first B
-FEW = 5  # a program with at most this many resamples as extreme as it (itself counted) sends its unit to the next stage
+FEW = 5  # a unit goes to the next stage where at most this many resamples, the observed value included, are as extreme in some program
 BATCH = 16  # units whose propensities are fitted together
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitSettings:
-    """How units (genes, and groups of NTC guides) are tested.
-
-    Attributes
-    ----------
-    n_resamples
-        B, of the first stage.
-    sampler
-        `BernoulliIndex` or `StratifiedPermutation`.
-    seed
-        Of the run; a unit's stream comes from it and the unit's name.
-    side
-        "both", "left" or "right".
-    skew_normal
-        Whether skew-normal p-values are computed.
-    propensity_mode
-        "fit"; "oracle_const", the share treated for every cell; or a function of (treated, C) that gives one probability a cell.
-    logistic
-        How the propensity is fitted.
-    stages
-        Further numbers of resamples for units with a small p, drawn anew; () for none, (4999, 24999) for what `adaptive=True` does.
-
-    Raises
-    ------
-    InputError
-        On a number, side, mode or seed that can't be.
-
-    Examples
-    --------
-    >>> from crt import StratifiedPermutation, UnitSettings
-    >>> settings = UnitSettings(n_resamples=4999, sampler=StratifiedPermutation(n_bins=10), seed=7)
-    >>> settings.sampler.n_bins, settings.side
-    (10, 'both')
-    """
-
-    n_resamples: int = 1023
-    sampler: Sampler = BernoulliIndex()
-    seed: int = 123
-    side: Side = "both"
-    skew_normal: bool = False
-    propensity_mode: Propensity = "fit"
-    logistic: LogisticSettings = LogisticSettings()
-    stages: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        whole_number("the number of resamples", self.n_resamples)
-        if self.side not in SIDES:
-            raise InputError(f"side is {self.side!r}; choose {', '.join(map(repr, SIDES))}.")
-        if not callable(self.propensity_mode) and self.propensity_mode not in MODES:
-            raise InputError(f"propensity_mode is {self.propensity_mode!r}; choose {' or '.join(map(repr, MODES))}, or give a function.")
-        checked_seed(self.seed)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UnitResult:
-    """What is known of one unit after its test. Arrays are (K,), float64, NaN where undefined.
+    """The result of one unit. Arrays are (programs,), float64, NaN where undefined.
 
     Attributes
     ----------
     name
-        Of the unit.
+        Name of the unit.
     beta
-        The observed coefficients.
+        Observed coefficients.
     z
-        They, less the null's mean, over its SD.
+        z scores: coefficients minus the mean of their null distributions, over its SD.
     p_raw
         Empirical p-values.
     p_skew
-        Skew-normal p-values (NaN without the calibration).
+        Skew-normal p-values; NaN without the calibration.
     log10_p
-        log10 of the skew-normal p, of the empirical p without it.
+        log10 of the skew-normal p-values, or of the empirical ones without the calibration.
     xi
-        Location of the skew-normal laws.
+        Location parameters of the fitted skew-normal distributions.
     omega
-        Their scale.
+        Scale parameters of the fitted skew-normal distributions.
     alpha
-        Their shape.
+        Shape parameters of the fitted skew-normal distributions.
     fallback
-        Where the law was not trusted and the empirical p stands, bool (K,).
+        Whether the skew-normal fit was rejected, so that the empirical p-value is used, bool (programs,).
     n_treated
-        Treated cells.
+        Number of treated cells.
     n_control
-        Cells that they are compared with.
+        Number of control cells.
     n_resamples
-        Resamples of the last stage.
+        Number of resamples in the last stage.
     n_stages
-        How many stages were drawn.
+        Number of stages that were drawn.
     n_undefined
-        Resamples without a statistic.
+        Number of resamples without a statistic.
     propensity_min
-        The smallest propensity of a cell.
+        Minimum of the propensity over cells.
     propensity_mean
-        The mean.
+        Mean of the propensity over cells.
     propensity_max
-        The largest.
+        Maximum of the propensity over cells.
     propensity_converged
-        Whether the propensity's solver reached its tolerance.
+        Whether the fit of the propensity reached its tolerance.
     propensity_separated
-        Whether the covariates tell treated from untreated cells without error.
+        Whether the covariates separate treated from untreated cells without error.
     reason
         Why the unit is undefined ("no_treated", "all_treated", "singular", "nonfinite"), or "".
 
@@ -138,15 +85,15 @@ class UnitResult:
     """
 
     name: str
-    beta: np.ndarray
-    z: np.ndarray
-    p_raw: np.ndarray
-    p_skew: np.ndarray
-    log10_p: np.ndarray
-    xi: np.ndarray
-    omega: np.ndarray
-    alpha: np.ndarray
-    fallback: np.ndarray
+    beta: Float64[np.ndarray, " programs"]
+    z: Float64[np.ndarray, " programs"]
+    p_raw: Float64[np.ndarray, " programs"]
+    p_skew: Float64[np.ndarray, " programs"]
+    log10_p: Float64[np.ndarray, " programs"]
+    xi: Float64[np.ndarray, " programs"]
+    omega: Float64[np.ndarray, " programs"]
+    alpha: Float64[np.ndarray, " programs"]
+    fallback: Bool[np.ndarray, " programs"]
     n_treated: int
     n_control: int
     n_resamples: int
@@ -160,69 +107,71 @@ class UnitResult:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TestedUnit:
+    """A unit after its test.
+
+    Attributes
+    ----------
+    treated
+        The treated cells, int32, ascending.
+    result
+        The result of the test.
+    draws
+        The statistics that the result is computed from, those of the last stage.
+    """
+
+    treated: Int[np.ndarray, " treated"]
+    result: UnitResult
+    draws: NullDraws
+
+
 def run_unit(
     name: str,
-    treated: np.ndarray,
+    treated: Int[np.ndarray, " treated"],
     inputs: CRTInputs,
     settings: UnitSettings,
     *,
     drawer: Drawer | None = None,
-    beta: Coefficients | None = None,
+    fit: Coefficients | None = None,
     projection: Projection | None = None,
-    look: Callable[[NullDraws], None] | None = None,
-) -> UnitResult:
-    """Test one unit; `drawer`, `beta` and `projection` are what a run has made for all its units, `look` is shown the draws it rests on."""
+) -> TestedUnit:
+    """Test one unit.
+
+    Parameters
+    ----------
+    name
+        Name of the unit, which determines its random stream.
+    treated
+        Cells that carry the unit's guides, int32, ascending.
+    inputs
+        Screen.
+    settings
+        Settings of the test.
+    drawer
+        Sampler bound to the screen, where a run has made it for all its units.
+    fit
+        Logistic regression of this unit, where several units were fitted together (complement only).
+    projection
+        Projection of the whole screen, where a run has computed it for all its units (complement only).
+    """
     drawer = drawer or settings.sampler.bind(inputs)
+    seen = observe(treated, inputs, propensity_mode=settings.propensity_mode, logistic=settings.logistic, fit=fit, projection=projection)
     stages = (settings.n_resamples, *(b for b in settings.stages if b > settings.n_resamples))
-    for stage, n_resamples in enumerate(stages):
-        purpose = "resamples" if stage == 0 else f"resamples, stage {stage + 1}"
-        drawn = draws(
-            treated,
-            inputs,
-            sampler=drawer,
-            n_resamples=n_resamples,
-            seed=unit_seed(settings.seed, name, purpose=purpose),
-            propensity_mode=settings.propensity_mode,
-            logistic=settings.logistic,
-            beta=beta,
-            projection=projection,
-        )
-        if drawn.reason:
-            break
+    for stage, n_resamples in enumerate(stages, start=1):
+        purpose = "resamples" if stage == 1 else f"resamples, stage {stage}"
+        drawn = resample(seen, inputs, drawer, n_resamples, unit_seed(settings.seed, name, purpose=purpose))
         p_raw = empirical_pvalues(drawn.observed, drawn.null, side=settings.side)
         if not np.isfinite(p_raw).any() or np.nanmin(p_raw) * (n_resamples + 1) > FEW:
             break
-    if look is not None:
-        look(drawn)
-    return _undefined(name, drawn, settings) if drawn.reason else _result(name, drawn, p_raw, stage + 1, settings)
-
-
-def _undefined(name: str, drawn: NullDraws, settings: UnitSettings) -> UnitResult:
-    nan = np.full(drawn.observed.size, np.nan)
-    arrays = dict.fromkeys(("beta", "z", "p_raw", "p_skew", "log10_p", "xi", "omega", "alpha"), nan)
-    return UnitResult(
-        name=name,
-        **arrays,
-        fallback=np.zeros(nan.size, bool),
-        n_treated=drawn.n_treated,
-        n_control=drawn.n_control,
-        n_resamples=0,
-        n_stages=0,
-        n_undefined=0,
-        propensity_min=np.nan,
-        propensity_mean=np.nan,
-        propensity_max=np.nan,
-        propensity_converged=True,
-        propensity_separated=False,
-        reason=drawn.reason,
-    )
+    return TestedUnit(treated=treated, result=_result(name, drawn, p_raw, 0 if drawn.reason else stage, settings), draws=drawn)
 
 
 def _result(name: str, drawn: NullDraws, p_raw: np.ndarray, n_stages: int, settings: UnitSettings) -> UnitResult:
     nan = np.full(p_raw.size, np.nan)
     p_skew, log10_p, fallback = nan, np.log10(p_raw), np.zeros(p_raw.size, bool)
     xi = omega = alpha = nan
-    if settings.skew_normal:
+    if settings.skew_normal and not drawn.reason:
         skew = skew_normal_pvalues(drawn.observed, drawn.null, side=settings.side, raw=p_raw)
         p_skew, log10_p, fallback = skew.p, skew.log10_p, skew.fallback
         xi, omega, alpha = skew.fit.xi, skew.fit.omega, skew.fit.alpha
@@ -230,7 +179,7 @@ def _result(name: str, drawn: NullDraws, p_raw: np.ndarray, n_stages: int, setti
     else:
         z = standardised(drawn.observed, drawn.null)
     fitted = drawn.propensity
-    assert fitted is not None
+    p = np.full(1, np.nan) if fitted is None else fitted.p
     return UnitResult(
         name=name,
         beta=drawn.observed,
@@ -247,46 +196,47 @@ def _result(name: str, drawn: NullDraws, p_raw: np.ndarray, n_stages: int, setti
         n_resamples=len(drawn.null),
         n_stages=n_stages,
         n_undefined=drawn.n_undefined,
-        propensity_min=float(fitted.p.min()),
-        propensity_mean=float(fitted.p.mean()),
-        propensity_max=float(fitted.p.max()),
-        propensity_converged=fitted.converged,
-        propensity_separated=fitted.separated,
-        reason="" if np.isfinite(p_raw).all() else "nonfinite",
+        propensity_min=float(p.min()),
+        propensity_mean=float(p.mean()),
+        propensity_max=float(p.max()),
+        propensity_converged=fitted is None or fitted.converged,
+        propensity_separated=fitted is not None and fitted.separated,
+        reason=drawn.reason or ("" if np.isfinite(p_raw).all() else "nonfinite"),
     )
 
 
 def run_units(
-    names: Sequence[str], treated_of: Callable[[str], np.ndarray], inputs: CRTInputs, settings: UnitSettings, *, n_jobs: int = 1
-) -> Iterator[list[UnitResult]]:
-    """Test units, a batch at a time, in threads that share the inputs; batches come as they are finished.
+    units: Mapping[str, Int[np.ndarray, " _"]], inputs: CRTInputs, settings: UnitSettings, *, keep: Callable[[TestedUnit], T], n_jobs: int = 1
+) -> Iterator[dict[str, T]]:
+    """Test units in batches, in threads that share the inputs; each batch is yielded when it is finished.
 
-    A unit's result depends on its name, its cells and the settings only: not on its batch, nor on the number of workers.
+    A result depends on the unit's name and cells and on the settings, not on its batch or the number of workers.
+
+    Parameters
+    ----------
+    units
+        Columns of the guides of each unit, by its name.
+    inputs
+        Screen.
+    settings
+        Settings of the test.
+    keep
+        What to keep of a tested unit; it is called in the worker, so that draws are not held for longer than their test.
+    n_jobs
+        Number of worker threads.
     """
-    return each_unit(run_unit, names, treated_of, inputs, settings, n_jobs=n_jobs)
-
-
-def each_unit(
-    test: Callable[..., T],
-    names: Sequence[str],
-    treated_of: Callable[[str], np.ndarray],
-    inputs: CRTInputs,
-    settings: UnitSettings,
-    *,
-    n_jobs: int = 1,
-) -> Iterator[list[T]]:
-    """`run_units` for any `test` that takes what `run_unit` takes."""
     whole_number("n_jobs", n_jobs)
     drawer = settings.sampler.bind(inputs)
     whole = inputs.control_group == "complement"
     projection = Projection.of(inputs.gram, inputs.cross) if whole else None
+    names = list(units)
     size = max(1, min(BATCH, -(-len(names) // n_jobs)))
     batches = [names[i : i + size] for i in range(0, len(names), size)]
 
-    def work(batch: Sequence[str]) -> list[T]:
-        sets = [treated_of(name) for name in batch]
-        betas = _fit_batch(sets, inputs, settings) if whole else [None] * len(batch)
-        return [test(n, t, inputs, settings, drawer=drawer, beta=b, projection=projection) for n, t, b in zip(batch, sets, betas, strict=True)]
+    def work(batch: Sequence[str]) -> dict[str, T]:
+        sets = [inputs.treated(units[name]) for name in batch]
+        fits = _fit_batch(sets, inputs, settings) if whole else [None] * len(batch)
+        return {n: keep(run_unit(n, t, inputs, settings, drawer=drawer, fit=f, projection=projection)) for n, t, f in zip(batch, sets, fits, strict=True)}
 
     if n_jobs == 1 or len(batches) < 2:
         yield from map(work, batches)
@@ -294,37 +244,61 @@ def each_unit(
     pool = ThreadPoolExecutor(max_workers=n_jobs)
     try:
         waiting = iter(batches)
-        running: set[Future[list[T]]] = {pool.submit(work, batch) for _, batch in zip(range(2 * n_jobs), waiting, strict=False)}
+        running: set[Future[dict[str, T]]] = {pool.submit(work, batch) for batch in islice(waiting, 2 * n_jobs)}
         while running:
             done, running = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 yield future.result()
-            running |= {pool.submit(work, batch) for _, batch in zip(range(len(done)), waiting, strict=False)}
+            running |= {pool.submit(work, batch) for batch in islice(waiting, len(done))}
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def all_units(
-    test: Callable[..., T],
-    names: Sequence[str],
-    treated_of: Callable[[str], np.ndarray],
+    units: Mapping[str, Int[np.ndarray, " _"]],
     inputs: CRTInputs,
     settings: UnitSettings,
     *,
+    keep: Callable[[TestedUnit], T],
     n_jobs: int = 1,
     bar: str = "",
+    finished: Mapping[str, T] | None = None,
+    save: Callable[[Iterable[T]], None] | None = None,
 ) -> list[T]:
-    """`each_unit` to its end, in the order of the names; `bar` names the units of a progress bar, drawn on a terminal."""
-    found: dict[str, T] = {}
-    with tqdm(total=len(names), disable=None if bar else True, unit=f" {bar}") as shown:
-        for batch in each_unit(test, names, treated_of, inputs, settings, n_jobs=n_jobs):
-            found.update({one.name: one for one in batch})  # type: ignore[attr-defined]
-            shown.update(len(batch))
-    return [found[name] for name in names]
+    """What is kept of all units, in their order.
+
+    Parameters
+    ----------
+    units
+        As in `run_units`.
+    inputs
+        Screen.
+    settings
+        Settings of the test.
+    keep
+        As in `run_units`.
+    n_jobs
+        Number of worker threads.
+    bar
+        What the progress bar counts; no bar if empty. It is drawn on a terminal only.
+    finished
+        What was kept of units that are finished already, by name.
+    save
+        Called with what is kept of each batch, when it is finished.
+    """
+    found = {name: one for name, one in (finished or {}).items() if name in units}
+    todo = {name: columns for name, columns in units.items() if name not in found}
+    with tqdm(total=len(units), initial=len(found), disable=None if bar else True, unit=f" {bar}") as progress:
+        for batch in run_units(todo, inputs, settings, keep=keep, n_jobs=n_jobs):
+            if save is not None:
+                save(batch.values())
+            found |= batch
+            progress.update(len(batch))
+    return [found[name] for name in units]
 
 
 def _fit_batch(sets: Sequence[np.ndarray], inputs: CRTInputs, settings: UnitSettings) -> list[Coefficients | None]:
-    """The logistic fits of a batch; None where there is nothing to fit."""
+    """The logistic regressions of a batch; None where there is nothing to fit."""
     n = inputs.all_cells.size
     can = [i for i, treated in enumerate(sets) if 0 < treated.size < n]
     out: list[Coefficients | None] = [None] * len(sets)

@@ -1,11 +1,12 @@
-"""How the inputs lie in memory: rows on cache lines, and what is summed over them once."""
+"""Memory layout of the inputs: rows aligned to cache lines, and sums over them that all units share."""
 
 import numpy as np
 import scipy.sparse as sp
+from jaxtyping import Bool, Float32, Float64, Int32
 
 
-def empty_rows(n: int, n_covariates: int, n_programs: int) -> np.ndarray:
-    """Zeros for covariates and outcomes, float32 (n, width), the width a multiple of 16, so that rows start on 64-byte lines."""
+def empty_rows(n: int, n_covariates: int, n_programs: int) -> Float32[np.ndarray, "{n} width"]:
+    """Zeros for covariates and outcomes. The width is a multiple of 16, so that rows start at cache lines of 64 bytes."""
     shape = (n, -(-(n_covariates + n_programs) // 16) * 16)
     count = shape[0] * shape[1]
     buffer = np.zeros(count + 16, np.float32)
@@ -13,8 +14,10 @@ def empty_rows(n: int, n_covariates: int, n_programs: int) -> np.ndarray:
     return buffer[first : first + count].reshape(shape)
 
 
-def moments(rows: np.ndarray, p: int, n_programs: int) -> tuple[np.ndarray, np.ndarray]:
-    """C'C and C'Y in float64, a block of cells at a time."""
+def moments(
+    rows: Float32[np.ndarray, "cells width"], p: int, n_programs: int
+) -> tuple[Float64[np.ndarray, "covariates covariates"], Float64[np.ndarray, "covariates programs"]]:
+    """C'C and C'Y in float64, by blocks of cells."""
     total = np.zeros((p, p + n_programs))
     for first in range(0, len(rows), 65_536):
         block = rows[first : first + 65_536, : p + n_programs].astype(np.float64)
@@ -22,8 +25,8 @@ def moments(rows: np.ndarray, p: int, n_programs: int) -> tuple[np.ndarray, np.n
     return total[:, :p].copy(), total[:, p:].copy()
 
 
-def ntc_only(guides: sp.csc_matrix, is_ntc: np.ndarray) -> np.ndarray:
-    """The cells all of whose guides, one at least, are NTC."""
+def ntc_only(guides: sp.csc_matrix, is_ntc: Bool[np.ndarray, " guides"]) -> Int32[np.ndarray, " ntc_cells"]:
+    """The cells that carry guides, all of them NTC."""
     ntc, targeting = np.zeros(guides.shape[0], bool), np.zeros(guides.shape[0], bool)
     of_ntc = np.repeat(is_ntc, np.diff(guides.indptr))
     ntc[guides.indices[of_ntc]] = True

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int
 
-from crt.kernels import kernels as _kernels
+from crt.kernels import logistic as _kernels
 from data_prep.errors import InputError
 
 Propensity = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -14,23 +15,24 @@ MODES = ("fit", "oracle_const")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogisticSettings:
-    """How the propensity is fitted.
+    """Settings of the logistic regression that fits the propensity.
 
     Attributes
     ----------
     penalty
-        λ of ½λ‖β‖², the intercept left out; 1.0 is what scikit-learn calls C=1.0. It acts on the design's scale: numeric covariates z-scored, levels 0/1.
+        Ridge penalty λ of ½λ‖β‖², without the intercept; 1.0 is scikit-learn's C=1.0. It acts on the scale of the design: numeric covariates are z-scored,
+        levels are 0/1.
     max_iter
-        Most Newton steps.
+        Maximum number of Newton steps.
     tolerance
-        A fit has converged when a full step moves no coefficient by more; the error left is `stale` times that or less.
+        Convergence criterion: the maximum change of a coefficient in a full step. The remaining error is at most `stale` times as large.
     stale
-        Once a step moves no coefficient by more than this, the last Hessian is used again.
+        Maximum change of a coefficient in a step below which the last Hessian is reused.
 
     Raises
     ------
     InputError
-        On a penalty below zero, or limits that are not positive.
+        On a negative or infinite penalty, or limits that are not positive.
 
     Examples
     --------
@@ -47,58 +49,65 @@ class LogisticSettings:
     def __post_init__(self) -> None:
         """Check the numbers."""
         if not (self.penalty >= 0 and np.isfinite(self.penalty)):
-            raise InputError(f"the propensity penalty is {self.penalty}; it must be zero or more, and finite.")
+            raise InputError(f"penalty is {self.penalty}; it must be finite, and zero or more.", "penalty")
         if self.max_iter < 1 or not self.tolerance > 0:
             raise InputError(f"max_iter is {self.max_iter} and tolerance {self.tolerance}; both must be positive.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Coefficients:
-    """Logistic coefficients of T targets on p design columns, (T, p), and how each fit ended, (T,)."""
+    """Logistic regressions of several targets on one design.
 
-    beta: np.ndarray
-    converged: np.ndarray
-    n_iter: np.ndarray
+    Attributes
+    ----------
+    beta
+        Coefficients, (targets, covariates).
+    converged
+        Whether each fit reached the tolerance, (targets,).
+    n_iter
+        Number of Newton steps of each fit, (targets,).
+    """
+
+    beta: Float64[np.ndarray, "targets covariates"]
+    converged: Bool[np.ndarray, " targets"]
+    n_iter: Int[np.ndarray, " targets"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PropensityFit:
-    """P(treated) of a unit's cells.
+    """The propensity of a unit's cells.
 
     Attributes
     ----------
     p
-        float64 (cells of the unit,).
+        P(treated | covariates) of each cell of the unit, float64 (cells,).
     converged
-        The solver reached its tolerance (true where nothing was fitted).
+        Whether the solver reached its tolerance; true where nothing was fitted.
     separated
-        A threshold on p tells treated from untreated cells without error, so p is set by the penalty, not by the data.
-    n_iter
-        Newton steps.
+        Whether a threshold on p separates treated from untreated cells without error. The penalty, not the data, then determines p.
     """
 
-    p: np.ndarray
+    p: Float64[np.ndarray, " cells"]
     converged: bool = True
     separated: bool = False
-    n_iter: int = 0
 
 
-def fit_logistic(Ct: np.ndarray, treated: Sequence[np.ndarray], *, settings: LogisticSettings | None = None) -> Coefficients:
+def fit_logistic(
+    Ct: Float32[np.ndarray, "covariates cells"], treated: Sequence[Int[np.ndarray, " _"]], *, settings: LogisticSettings | None = None
+) -> Coefficients:
     """Maximise Σ x log π + (1 − x) log(1 − π) − ½λ‖β₋₀‖² by Newton's method, for several targets at once.
 
-    A step whose slope along itself is steeper where it lands than where it began has overshot and is halved; the objective is concave, so this
-    always ends at the one maximum.
+    A step is halved where the slope along it is steeper at its end than at its start, since it then passed the maximum. The objective is concave, so the
+    iteration converges to its only maximum. scikit-learn finds the same maximum for one target at a time; here all targets share each pass over the design.
 
     Parameters
     ----------
     Ct
-        float32 (p, cells), the design transposed, row 0 the intercept.
+        The design, transposed, float32 (covariates, cells); row 0 is the intercept.
     treated
-        For each target the positions of its treated cells; at least one, and not all.
-
-    Returns
-    -------
-    Coefficients
+        Positions of the treated cells of each target; at least one cell, and not all.
+    settings
+        Settings of the regression; the defaults of `LogisticSettings` if None.
     """
     s = settings or LogisticSettings()
     p, n = Ct.shape
@@ -143,9 +152,9 @@ def fit_logistic(Ct: np.ndarray, treated: Sequence[np.ndarray], *, settings: Log
 
 
 def _first_step(Ct: np.ndarray, score: np.ndarray, share: np.ndarray, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The Newton step from the intercept alone, and its slope.
+    """The first Newton step, from the intercept alone, and its slope.
 
-    There π is one number, so C'π and the Hessian are, but for a factor, the same for all targets: one pass at β = 0 gives ½C'1 and ¼C'C.
+    At its start π is the same for all cells, so C'π and the Hessian are the same for all targets up to a factor: one pass at β = 0 gives ½C'1 and ¼C'C.
     """
     p = len(Ct)
     half, quarter = np.empty((1, p)), np.empty((1, p, p))
@@ -156,52 +165,67 @@ def _first_step(Ct: np.ndarray, score: np.ndarray, share: np.ndarray, penalty: n
     return step, np.abs((gradient * step).sum(1))
 
 
-def probability(Ct: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """1/(1 + exp(−C β)), (cells,)."""
+def probability(Ct: Float32[np.ndarray, "covariates cells"], beta: Float64[np.ndarray, " covariates"]) -> Float64[np.ndarray, " cells"]:
+    """1/(1 + exp(−C β)) of every cell."""
     out = np.empty(Ct.shape[1])
     _kernels.logistic_probability(Ct, beta, out)
     return out
 
 
-def separates(p: np.ndarray, treated: np.ndarray) -> bool:
-    """Whether every treated cell has a higher p than every untreated one."""
+def separates(p: Float64[np.ndarray, " cells"], treated: Int[np.ndarray, " treated"]) -> bool:
+    """Whether every treated cell has a higher p than every untreated cell."""
     lowest = p[treated].min()
     others = p.copy()
     others[treated] = -np.inf
     return bool(lowest > others.max())
 
 
+def check_mode(mode: Propensity) -> None:
+    """Raise unless the propensity mode is a known name or a function."""
+    if not callable(mode) and mode not in MODES:
+        raise InputError(f"propensity_mode is {mode!r}; choose {' or '.join(map(repr, MODES))}, or give a function.", "propensity_mode")
+
+
 def propensity(
-    Ct: np.ndarray,
-    treated: np.ndarray,
+    Ct: Float32[np.ndarray, "covariates cells"],
+    treated: Int[np.ndarray, " treated"],
     *,
     mode: Propensity = "fit",
     settings: LogisticSettings | None = None,
-    beta: Coefficients | None = None,
+    fit: Coefficients | None = None,
 ) -> PropensityFit:
-    """P(treated | covariates) of one unit.
+    """P(treated | covariates) of the cells of one unit.
 
     Parameters
     ----------
     Ct
-        float32 (p, cells).
+        The design of the unit's cells, transposed, float32 (covariates, cells).
     treated
         Positions of the treated cells.
     mode
-        "fit"; "oracle_const", the share treated for every cell; or a function of (treated, C) that gives one probability a cell.
-    beta
-        A fit already made (of one target), used with "fit".
+        "fit"; "oracle_const", the treated share for every cell; or a function of (treated, C) that returns one probability per cell.
+    settings
+        Settings of the regression for "fit".
+    fit
+        The regression of this unit, for "fit", where it has been made already.
+
+    Raises
+    ------
+    InputError
+        Where the mode is unknown, or the function does not return one probability per cell.
     """
+    check_mode(mode)
     n = Ct.shape[1]
     if callable(mode):
         p = np.asarray(mode(treated, Ct.T), dtype=np.float64)
         if p.shape != (n,) or not np.isfinite(p).all() or p.min() < 0 or p.max() > 1:
-            raise InputError(f"the propensity function gave an array of shape {p.shape}; it must give {n:,} probabilities in [0, 1], one for each cell.")
+            raise InputError(
+                f"the propensity_mode function returned an array of shape {p.shape}; it must return {n:,} probabilities in [0, 1], one for each cell.",
+                "propensity_mode",
+            )
         return PropensityFit(p=p)
     if mode == "oracle_const":
         return PropensityFit(p=np.full(n, treated.size / n))
-    if mode != "fit":
-        raise InputError(f"propensity_mode is {mode!r}; choose {' or '.join(map(repr, MODES))}, or give a function.")
-    fit = beta or fit_logistic(Ct, [treated], settings=settings)
+    fit = fit or fit_logistic(Ct, [treated], settings=settings)
     p = probability(Ct, fit.beta[0])
-    return PropensityFit(p=p, converged=bool(fit.converged[0]), separated=separates(p, treated), n_iter=int(fit.n_iter[0]))
+    return PropensityFit(p=p, converged=bool(fit.converged[0]), separated=separates(p, treated))

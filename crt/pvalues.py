@@ -1,20 +1,19 @@
-"""Empirical p-values, and false discovery control: pure functions of null statistics."""
+"""Empirical p-values, z scores and adjusted p-values: pure functions of null statistics."""
 
 from typing import Literal
 
 import numpy as np
-from scipy.stats import false_discovery_control
+from jaxtyping import Float, Float64
+from scipy.stats import false_discovery_control, rankdata
 
-from crt.kernels import kernels as _kernels
-from data_prep.errors import InputError
+from crt.kernels import statistics as _kernels
+from crt.settings import Side, check_side
 
-Side = Literal["both", "left", "right"]
-SIDES: dict[str, int] = {"left": -1, "both": 0, "right": 1}
-TIE = 2.0**-16  # of the null's root mean square: closer than this, float32 sums can't tell two statistics apart
+TIE = 2.0**-16  # relative to the null's root mean square: float32 sums do not distinguish two statistics that are closer
 
 
-def defined(null: np.ndarray) -> np.ndarray:
-    """The null by program, (K, B'), without the resamples that have no statistic."""
+def defined(null: Float[np.ndarray, "resamples programs"]) -> Float[np.ndarray, "programs defined"]:
+    """The null statistics by program, without the undefined resamples."""
     by_program = np.ascontiguousarray(null.T)
     if by_program.shape[1] == 0:
         return by_program
@@ -22,29 +21,34 @@ def defined(null: np.ndarray) -> np.ndarray:
     return by_program if ok.all() else np.ascontiguousarray(by_program[:, ok])
 
 
-def empirical_pvalues(observed: np.ndarray, null: np.ndarray, *, side: Side = "both") -> np.ndarray:
-    """(1 + #{resamples at least as extreme}) / (B + 1), for each program.
+def empirical_pvalues(
+    observed: Float[np.ndarray, " programs"], null: Float[np.ndarray, "resamples programs"], *, side: Side = "both"
+) -> Float64[np.ndarray, " programs"]:
+    """Empirical p-values: (1 + number of resamples at least as extreme)/(B + 1).
 
-    Two-sided extremeness is |β_b| ≥ |β_obs|. Undefined resamples are left out of the count and of B. A resample that ties with the observed value to
-    within float32 rounding counts as a tie, as in exact arithmetic: the same cells summed in another order differ in the last digits.
+    Two-sided, a resample is at least as extreme where |β_b| ≥ |β_obs|. Undefined resamples do not count, also not in B. A resample that equals the observed
+    value up to float32 rounding counts as a tie, as in exact arithmetic: sums over the same cells in another order differ in their last digits.
 
     Parameters
     ----------
     observed
-        (K,).
+        Observed statistics, (programs,).
     null
-        (B, K).
+        Statistics of the resamples, (resamples, programs); rows of undefined resamples are NaN.
     side
-        "both", "left" (small values are extreme) or "right".
+        Alternative hypothesis: "both", "left" (small values are extreme) or "right".
 
     Returns
     -------
-    float64 (K,), in [1/(B + 1), 1]; NaN where the observed value is, or where no resample is defined
+    numpy.ndarray
+        float64 (programs,), from 1/(B + 1) to 1; NaN where the observed value is NaN, or no resample is defined.
 
-    Source: Candès et al. 2018, "Panning for gold", §4 (the conditional randomization test); Phipson & Smyth 2010 for the 1 + .
+    Notes
+    -----
+    The test is of Candès et al. 2018, "Panning for gold: model-X knockoffs for high dimensional controlled variable selection", section 4. The 1 + is of
+    Phipson & Smyth 2010, "Permutation p-values should never be zero".
     """
-    if side not in SIDES:
-        raise InputError(f"side is {side!r}; choose {', '.join(map(repr, SIDES))}.")
+    check_side(side)
     values = defined(null)
     K, B = values.shape
     if B == 0:
@@ -58,8 +62,8 @@ def empirical_pvalues(observed: np.ndarray, null: np.ndarray, *, side: Side = "b
     return np.where(np.isfinite(observed), (1.0 + count) / (B + 1.0), np.nan)
 
 
-def standardised(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
-    """z of the observed statistics: less the null's mean, over its SD; NaN where the null is constant."""
+def standardised(observed: Float[np.ndarray, " programs"], null: Float[np.ndarray, "resamples programs"]) -> Float64[np.ndarray, " programs"]:
+    """z scores: (observed − mean of the null)/SD of the null; NaN where the null is constant."""
     values = defined(null)
     if values.shape[1] == 0:
         return np.full(values.shape[0], np.nan)
@@ -68,28 +72,25 @@ def standardised(observed: np.ndarray, null: np.ndarray) -> np.ndarray:
     return (observed - mean) / np.where(sd > 0, sd, np.nan)
 
 
-def leave_one_out_pvalues(null: np.ndarray, *, side: Side = "both") -> np.ndarray:
-    """Each resample's p-value against the others, (B, K): rank from the extreme end over B, ties counted as extreme; NaN for undefined resamples.
+def leave_one_out_pvalues(null: Float[np.ndarray, "resamples programs"], *, side: Side = "both") -> Float64[np.ndarray, "resamples programs"]:
+    """The p-value of each resample against the other resamples: its rank from the extreme end over B, ties counted as extreme; NaN for undefined resamples.
 
-    These are what observed p-values would be if the null held.
+    Observed p-values have this distribution if the null hypothesis holds.
     """
-    if side not in SIDES:
-        raise InputError(f"side is {side!r}; choose {', '.join(map(repr, SIDES))}.")
+    check_side(side)
     out = np.full(null.shape, np.nan)
     ok = np.isfinite(null[:, 0]) if null.size else np.zeros(len(null), bool)
-    values = null[ok].T.astype(np.float64)
-    extreme = np.abs(values) if side == "both" else values if side == "right" else -values
-    order = np.sort(extreme, axis=1)
-    B = values.shape[1]
-    for k in range(len(values)):
-        out[ok, k] = (B - np.searchsorted(order[k], extreme[k], side="left")) / B
+    values = null[ok].astype(np.float64)
+    if len(values):
+        less_extreme = -np.abs(values) if side == "both" else -values if side == "right" else values
+        out[ok] = rankdata(less_extreme, method="max", axis=0) / len(values)
     return out
 
 
-def adjust(p: np.ndarray, *, method: Literal["bh", "by"] = "bh") -> np.ndarray:
-    """False-discovery-adjusted p-values of any shape; undefined (NaN) tests are left out and stay NaN.
+def adjust(p: Float64[np.ndarray, "*tests"], *, method: Literal["bh", "by"] = "bh") -> Float64[np.ndarray, "*tests"]:
+    """Adjusted p-values that control the false discovery rate; undefined (NaN) tests are left out and stay NaN.
 
-    Source: Benjamini & Hochberg 1995, Benjamini & Yekutieli 2001, by `scipy.stats.false_discovery_control`.
+    "bh" is Benjamini & Hochberg 1995, "by" Benjamini & Yekutieli 2001, both by `scipy.stats.false_discovery_control`.
     """
     out = np.full(p.shape, np.nan)
     ok = np.isfinite(p)

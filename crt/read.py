@@ -1,4 +1,4 @@
-"""The parts of a screen that the test needs, found and checked."""
+"""The parts of a screen that the test needs: usage, covariates and guide map."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from jaxtyping import Float
 
 from data_prep.errors import InputError, first_few, warn
 from data_prep.read.container import View
@@ -19,18 +20,18 @@ DEFAULT_MAP = "guide2gene"
 
 
 def slot_of(view: View, key: str) -> str:
-    """Where `key` is: "layers" if only those have it, else "obsm"."""
+    """The slot of `key`: "layers" if only `layers` has it, else "obsm"."""
     return "layers" if view.find("obsm", key) is None and view.find("layers", key) is not None else "obsm"
 
 
 def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cells: np.ndarray) -> tuple[Any, tuple[str, ...], str]:
-    """The outcomes of the table given, else as stored; the programs' names; and what to call it.
+    """The outcomes from the given table, or as stored; the names of the programs; and a description of the source for messages.
 
-    Of those stored, a table's columns name the programs, else `uns["program_names"]`, else numbers.
+    The programs of stored outcomes are named by the columns of a table, else by `uns["program_names"]`, else by numbers.
     """
     if given is not None:
         return read_usage_table(given, cells)
-    found, where = view.need_rows(slot_of(view, key), key, "Name the program usage with usage_key (--usage-key)."), f"obsm[{key!r}]"
+    found, where = view.need_rows(slot_of(view, key), key, "Name the program usage with usage_key."), f"obsm[{key!r}]"
     if isinstance(found, pd.DataFrame):
         same_index(found.index, cells, where)
         return found, tuple(str(c) for c in found.columns), where
@@ -45,15 +46,15 @@ def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cell
 
 
 def covariates_of(view: View, columns: Sequence[str] | None, key: str) -> tuple[pd.DataFrame | np.ndarray, str]:
-    """These columns of `obs` as a table, else `obsm[key]`; and what to call it. A table is the caller's own."""
+    """These columns of `obs` as a table, else `obsm[key]`, and a description of the source for messages. A table is a copy."""
     if columns is None:
-        found = view.need(slot_of(view, key), key, "Name the covariates with covar_key (--covar-key), or columns of obs with covariates (--covariates).")
+        found = view.need(slot_of(view, key), key, "Name the covariates with covar_key, or columns of obs with covariates.")
         return found.copy() if isinstance(found, pd.DataFrame) and not view.on_disk else found, f"obsm[{key!r}]"
     listed = [columns] if isinstance(columns, str) else list(columns)
     if not listed or (repeated := [name for name in listed if listed.count(name) > 1]):
-        said = f"covariates names {first_few(dict.fromkeys(repeated))} twice" if listed else "covariates is empty"
-        raise InputError(f"{said}. Name columns of obs, each once.")
-    series = {name: view.need("obs", name, "Name columns of obs with covariates (--covariates).") for name in listed}
+        problem = f"covariates lists {first_few(dict.fromkeys(repeated))} twice" if listed else "covariates is empty"
+        raise InputError(f"{problem}. Name columns of obs, each once.", "covariates")
+    series = {name: view.need("obs", name, "Name columns of obs with covariates.") for name in listed}
     return pd.DataFrame(series), "obs"
 
 
@@ -70,7 +71,7 @@ def same_index(index: pd.Index, cells: np.ndarray, where: str) -> None:
 
 
 def guide_map_of(view: View, given: GuideMap | pd.DataFrame | str | Path | None, key: str, ntc_labels: Sequence[str]) -> tuple[GuideMap, str]:
-    """The map given, else `uns[key]`, else (for the default key) `uns["guide_map"]`; and what to call it."""
+    """The given map, else `uns[key]`, else (for the default key) `uns["guide_map"]`; and a description of the source for messages."""
     keys = (key, "guide_map") if key == DEFAULT_MAP else (key,)
     mend = "Put the guide → gene map there, as a dict or a table, name it with guide2gene_key, or give it with guide_map."
     return read_guide_map(view, given, keys=keys, ntc_labels=ntc_labels, mend=mend)
@@ -90,11 +91,11 @@ def in_order(mapping: GuideMap, names: np.ndarray, where: str, map_where: str) -
     return GuideMap(guide=mapping.guide[row], gene=mapping.gene[row], is_ntc=mapping.is_ntc[row])
 
 
-def storable(values: np.ndarray, where: str) -> np.ndarray:
-    """Outcomes that float32 can hold: those far from zero are stored less their means, which no coefficient depends on."""
+def storable(values: Float[np.ndarray, "cells programs"], where: str) -> Float[np.ndarray, "cells programs"]:
+    """Outcomes for storage in float32: those far from zero are centred, which changes no coefficient."""
     mean, sd = values.mean(0), values.std(0)
     far = np.abs(mean) > 100 * sd
     if far.any():
-        warn(f"{where}: {int(far.sum())} outcomes lie over 100 SD from zero; Y holds them less their means.")
+        warn(f"{where}: the means of {int(far.sum())} outcomes are more than 100 SD from zero; these outcomes were centred.")
         values = values - np.where(far, mean, 0.0)
     return values

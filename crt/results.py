@@ -1,4 +1,4 @@
-"""What a run returns: tables of p-values and coefficients, and how they are kept in an AnnData."""
+"""Results of a run: tables of p-values and coefficients, and their storage in an AnnData."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,37 +8,36 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from crt.engine import UnitResult, UnitSettings
+from crt.engine import UnitResult
 from crt.pvalues import adjust
 from crt.resume import settings_record
+from crt.settings import UnitSettings
 from data_prep.errors import InputError, warn
-
-TABLE_COLUMNS = ("target", "program", "beta", "z", "p_raw", "p_skew", "p_adj", "n_treated", "reason", "log10_p")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CRTResult:
-    """Results of a run, by attribute or by `result["pvals_df"]`.
+    """Results of a run, as attributes or as `result["pvals_df"]`.
 
     Attributes
     ----------
     pvals_df
-        p-values, genes × programs: the skew-normal ones if the run calibrated, else the empirical ones.
+        p-values, genes × programs: skew-normal ones if the run was calibrated, else empirical ones.
     betas_df
         Coefficients, genes × programs.
     treated_df
-        One row a gene: n_treated, n_control, reason, and what became of its propensity and its resamples.
+        One row per gene: n_treated, n_control, reason, and diagnostics of its propensity and its resamples.
     table
-        One row a test: target, program, beta, z, p_raw, p_skew, p_adj, n_treated, reason, log10_p. Undefined tests have NaN and a reason, and are
-        left out of p_adj.
+        One row per test: target, program, beta, z, p_raw, p_skew, p_adj, n_treated, reason, log10_p. Undefined tests are NaN with a reason, and do not
+        enter the adjustment.
     pvals_raw_df
-        Empirical p-values, genes × programs, on request, else None.
+        Empirical p-values, genes × programs; None if not requested.
     pvals_skew_df
-        Skew-normal p-values, genes × programs, on request, else None.
+        Skew-normal p-values, genes × programs; None if not requested.
     skew_params
-        xi, omega, alpha (on the scale of beta) and fallback for each test, on request, else None.
+        Parameters xi, omega, alpha (on the scale of beta) and fallback of each test; None if not requested.
     settings
-        Of the run, as plain values.
+        Settings of the run, as plain values.
 
     Examples
     --------
@@ -64,7 +63,7 @@ class CRTResult:
     settings: Mapping[str, Any]
 
     def __getitem__(self, name: str) -> Any:
-        """A part by name."""
+        """An attribute by name."""
         if name not in self.__dataclass_fields__:
             raise KeyError(f"{name!r}; a result has: {', '.join(self.__dataclass_fields__)}")
         return getattr(self, name)
@@ -76,11 +75,27 @@ def collect(
     settings: UnitSettings,
     *,
     calibrated: bool,
-    adjust_method: Literal["bh", "by"] = "bh",
-    with_raw: bool = False,
-    with_skew: bool = False,
+    adjust_method: Literal["bh", "by"],
+    with_raw: bool,
+    with_skew: bool,
 ) -> CRTResult:
-    """Tables of unit results, in their order."""
+    """Tables of unit results, in the order of the units.
+
+    Parameters
+    ----------
+    units
+        Results of the units.
+    programs
+        Names of the programs.
+    settings
+        Settings of the test.
+    calibrated
+        Whether the skew-normal p-values are the ones used for inference.
+    adjust_method
+        "bh" or "by", see `adjust`.
+    with_raw, with_skew
+        Whether to return the matrix of empirical p-values; that of skew-normal p-values, with the parameters of the fits.
+    """
     names = pd.Index([u.name for u in units], name="target", dtype=object)
     columns = pd.Index(list(programs), name="program").astype(object)
 
@@ -88,9 +103,7 @@ def collect(
         return np.array([getattr(u, attribute) for u in units]).reshape(len(units), len(columns))
 
     raw, skew = stack("p_raw"), stack("p_skew")
-    p = skew if calibrated else raw
-    test = pd.MultiIndex.from_product([names, columns])
-    n = len(columns)
+    p, n = skew if calibrated else raw, len(columns)
     table = pd.DataFrame(
         {
             "target": np.repeat(names.to_numpy(), n),
@@ -105,14 +118,11 @@ def collect(
             "log10_p": stack("log10_p").ravel(),
         }
     )
-    per_unit = ("n_treated", "n_control", "reason", "n_resamples", "n_stages", "n_undefined", "propensity_min", "propensity_mean", "propensity_max")
-    treated = pd.DataFrame({name: [getattr(u, name) for u in units] for name in (*per_unit, "propensity_converged", "propensity_separated")}, index=names)
-    treated["n_skew_fallback"] = [int(u.fallback.sum()) for u in units]
-    params = pd.DataFrame({name: stack(name).ravel() for name in ("xi", "omega", "alpha", "fallback")}, index=test).reset_index()
+    params = table[["target", "program"]].assign(**{name: stack(name).ravel() for name in ("xi", "omega", "alpha", "fallback")})
     return CRTResult(
         pvals_df=pd.DataFrame(p, names, columns),
         betas_df=pd.DataFrame(stack("beta"), names, columns),
-        treated_df=treated,
+        treated_df=_per_unit(units, names),
         table=table,
         pvals_raw_df=pd.DataFrame(raw, names, columns) if with_raw else None,
         pvals_skew_df=pd.DataFrame(skew, names, columns) if with_skew else None,
@@ -121,31 +131,37 @@ def collect(
     )
 
 
+def _per_unit(units: Sequence[UnitResult], names: pd.Index) -> pd.DataFrame:
+    numbers = ("n_treated", "n_control", "reason", "n_resamples", "n_stages", "n_undefined", "propensity_min", "propensity_mean", "propensity_max")
+    table = pd.DataFrame({name: [getattr(u, name) for u in units] for name in (*numbers, "propensity_converged", "propensity_separated")}, index=names)
+    table["n_skew_fallback"] = [int(u.fallback.sum()) for u in units]
+    return table
+
+
 def strongest_first(table: pd.DataFrame) -> pd.DataFrame:
-    """The tests by p, those of equal p (at the floor of the resamples there are many) by |z|; undefined ones last."""
+    """The tests sorted by p-value, then by |z| (many empirical p-values are equal to 1/(B + 1)); undefined tests last."""
     p, z = table["log10_p"].to_numpy(float), np.abs(table["z"].to_numpy(float))
     return table.iloc[np.lexsort((-np.nan_to_num(z), np.where(np.isfinite(p), p, np.inf)))]
 
 
 def store_results_in_adata(adata: ad.AnnData, result: CRTResult, *, key: str = "crt") -> None:
-    """Put the tables of a result into `adata.uns[key]`, in a form that survives `write_h5ad` and `read_h5ad`.
+    """Store the tables of a result in `adata.uns[key]`, in a form that `write_h5ad` and `read_h5ad` preserve.
 
-    A "/" in a program's name would split it into folders of the file, so the columns of stored matrices have "|" instead, with a warning; `table` keeps
-    the names as they are.
+    HDF5 reads a "/" in a name as a path, so it is stored as "|" in the columns of matrices, with a warning; `table` keeps the names of programs.
 
     Parameters
     ----------
     adata
-        It is changed.
+        AnnData; it is modified.
     result
-        Of `run_all_genes_union_crt`.
+        Result of `run_all_genes_union_crt`.
     key
-        In `uns`.
+        Key in `uns`.
 
     Raises
     ------
     InputError
-        Where the key is empty or has a "/".
+        Where the key is empty or contains "/".
 
     Examples
     --------
@@ -156,9 +172,9 @@ def store_results_in_adata(adata: ad.AnnData, result: CRTResult, *, key: str = "
     ['betas_df', 'pvals_df', 'settings', 'table', 'treated_df']
     """
     if not key or "/" in key:
-        raise InputError(f"the key is {key!r}; give a name without '/'.")
+        raise InputError(f"key is {key!r}. Give a name without '/'.", "key")
     tables = ("pvals_df", "betas_df", "treated_df", "table", "pvals_raw_df", "pvals_skew_df", "skew_params")
-    held: dict[str, Any] = {}
+    stored: dict[str, Any] = {}
     renamed = False
     for name in tables:
         frame = result[name]
@@ -169,8 +185,8 @@ def store_results_in_adata(adata: ad.AnnData, result: CRTResult, *, key: str = "
         renamed |= any("/" in str(c) for c in result[name].columns)
         frame.index = frame.index.astype(str)
         frame.index.name = None
-        held[name] = frame
+        stored[name] = frame
     if renamed:
-        warn(f"uns[{key!r}]: '/' in program names was stored as '|' in the columns of the matrices.")
-    held["settings"] = {k: str(v) if isinstance(v, (dict, list, tuple)) or v is None else v for k, v in result.settings.items()}
-    adata.uns[key] = held
+        warn(f"uns[{key!r}]: '/' in program names is stored as '|' in the columns of the matrices.")
+    stored["settings"] = {k: str(v) if isinstance(v, (dict, list, tuple)) or v is None else v for k, v in result.settings.items()}
+    adata.uns[key] = stored

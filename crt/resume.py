@@ -1,4 +1,4 @@
-"""Finished units on disk, so that an interrupted run continues where it stopped."""
+"""Finished units on disk, from which an interrupted run resumes."""
 
 import hashlib
 import json
@@ -11,13 +11,14 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from crt.engine import UnitResult, UnitSettings
+from crt.engine import UnitResult
 from crt.inputs import CRTInputs
+from crt.settings import UnitSettings
 from data_prep.errors import InputError, first_few
 from data_prep.files import atomic, first_missing, locked, remove_empty, writable_folder
 
 FORMAT = 1
-_ARRAYS = ("beta", "z", "p_raw", "p_skew", "log10_p", "xi", "omega", "alpha", "fallback")
+_KINDS = {name: {bool: "b", int: "i", float: "f", str: "U"}.get(hint) for name, hint in get_type_hints(UnitResult).items()}  # None for arrays
 
 
 def settings_record(settings: UnitSettings) -> dict[str, object]:
@@ -39,7 +40,7 @@ def _plain(value: object) -> object:
 
 
 def inputs_digest(inputs: CRTInputs) -> str:
-    """A digest of everything in the inputs that results depend on."""
+    """A hash of everything in the inputs that results depend on."""
     digest = hashlib.blake2b(digest_size=16)
     g = inputs.guides
     for array in (inputs.rows, g.indptr, g.indices, inputs.ntc_cells):
@@ -53,7 +54,19 @@ def inputs_digest(inputs: CRTInputs) -> str:
 
 @contextmanager
 def result_folder(folder: str | Path, inputs: CRTInputs, settings: UnitSettings, *, resume: bool = True) -> Iterator["ResultFolder"]:
-    """The finished units in a folder, for this run alone; a run that finishes none leaves nothing there."""
+    """The finished units in a folder, locked for this run; a run without finished units leaves no files there.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    inputs
+        Screen.
+    settings
+        Settings of the test.
+    resume
+        Whether to use finished units of an earlier run with the same inputs and settings.
+    """
     finished = Path(folder) / "finished"
     new = first_missing(finished)
     writable_folder(finished)
@@ -65,9 +78,9 @@ def result_folder(folder: str | Path, inputs: CRTInputs, settings: UnitSettings,
 
 
 class ResultFolder:
-    """The finished units of one run: `run_fingerprint.json` and `finished/*.npz`, each file whole or not there.
+    """The finished units of one run: `run_fingerprint.json` and `finished/*.npz`, each file written atomically.
 
-    What an earlier run left is only replaced when this one saves its first units: until then an option may turn out wrong.
+    Files of an earlier run are replaced when this run saves its first units, not before: until then an option may turn out to be invalid.
     """
 
     def __init__(self, folder: Path, finished: Path, inputs: CRTInputs, settings: UnitSettings, *, resume: bool):
@@ -75,75 +88,76 @@ class ResultFolder:
         self.mine = {"format": FORMAT, "inputs": inputs_digest(inputs), "settings": settings_record(settings)}
         self.fingerprint = self.folder / "run_fingerprint.json"
         if self.fingerprint.is_dir():
-            raise InputError(f"{self.fingerprint} is a folder, where a file of this run must go. Remove it, or choose another folder (--out).")
-        self.continues = resume and self.fingerprint.is_file()
-        if self.continues:
+            raise InputError(
+                f"{self.fingerprint} is a folder, but a file of this run has this name. Remove it, or choose another folder with out_dir.", "out_dir"
+            )
+        self.resumes = resume and self.fingerprint.is_file()
+        if self.resumes:
             self._same(_read_fingerprint(self.fingerprint), self.mine)
 
     def _begin(self) -> None:
-        """Make the folder this run's; what may fail comes before what can't be undone."""
+        """Assign the folder to this run; steps that may fail come before files are deleted."""
         with atomic(self.fingerprint) as temporary:
             temporary.write_text(json.dumps(self.mine, indent=1, sort_keys=True) + "\n", encoding="utf-8")
             for old in self.finished.glob("[!.]*.npz"):
                 old.unlink()
-        self.continues = True
+        self.resumes = True
 
     def _same(self, theirs: Mapping[str, object], mine: Mapping[str, object]) -> None:
-        mend = "Give another folder, or start afresh there with resume=False (--no-resume)."
+        fix = "Choose another folder with out_dir, or restart there by setting resume to False."
         if theirs.get("inputs") != mine["inputs"] or theirs.get("format") != mine["format"]:
-            raise InputError(f"{self.folder} holds results of another screen or of other input options, which can't be continued. {mend}")
+            raise InputError(
+                f"{self.folder} contains results of another screen or of other input options, so the run cannot resume. {fix}", "out_dir", "resume"
+            )
         old, new = theirs.get("settings"), mine["settings"]
         assert isinstance(new, dict)
         if not isinstance(old, dict) or old != new:
             old = old if isinstance(old, dict) else {}
-            said = first_few(f"{name}: {old.get(name)} there, {value} now" for name, value in new.items() if old.get(name) != value)
-            raise InputError(f"{self.folder} holds results made with other settings ({said}), which can't be continued. {mend}")
+            changed = first_few(f"{name}: {old.get(name)} there, {value} now" for name, value in new.items() if old.get(name) != value)
+            raise InputError(f"{self.folder} contains results with other settings ({changed}), so the run cannot resume. {fix}", "out_dir", "resume")
 
     def load(self) -> dict[str, UnitResult]:
-        """The finished units by name; nothing where they are of another run."""
+        """The finished units by name; none where they belong to another run."""
         out: dict[str, UnitResult] = {}
-        for path in sorted(self.finished.glob("*.npz")) if self.continues else []:
+        for path in sorted(self.finished.glob("*.npz")) if self.resumes else []:
             try:
                 out |= {unit.name: unit for unit in _read_units(path, self.n_programs)}
             except Exception as error:  # numpy and zipfile raise many kinds for a foreign file
-                raise InputError(f"{path} is damaged ({type(error).__name__}: {error}). Delete it, and its targets are tested again.") from error
+                raise InputError(f"{path} is damaged ({type(error).__name__}: {error}). Delete it; its targets are then tested again.") from error
         return out
 
     def save(self, results: Iterable[UnitResult]) -> None:
         """Write a batch of units as one file."""
         batch = list(results)
         name = hashlib.blake2b("\x00".join(r.name for r in batch).encode(), digest_size=12).hexdigest()
-        columns = {f.name: np.array([getattr(r, f.name) for r in batch]) for f in fields(UnitResult)}
+        columns = {name: np.array([getattr(r, name) for r in batch]) for name in _KINDS}
         with atomic(self.finished / f"{name}.npz") as temporary:
             with temporary.open("wb") as file:
                 np.savez(file, allow_pickle=False, **columns)
-            if not self.continues:
+            if not self.resumes:
                 self._begin()
 
 
 def _read_units(path: Path, n_programs: int) -> list[UnitResult]:
-    """The units of one file; no code in it is run, and its checksums are held against its bytes."""
+    """The units of one file. No code in the file is run (`allow_pickle=False`), and its checksums are verified."""
     with ZipFile(path) as whole:
-        if damaged := whole.testzip():  # before numpy believes a size that it reads there
-            raise ValueError(f"the checksum of {damaged} is not that of its bytes")
-    with np.load(path, allow_pickle=False) as held:
-        values = {key: held[key] for key in held.files}
-    if values.keys() != {f.name for f in fields(UnitResult)}:
-        raise ValueError("it holds other columns than finished targets have")
-    kinds = {key: "b" if hint is bool else "i" if hint is int else "U" if hint is str else "f" for key, hint in get_type_hints(UnitResult).items()} | {
-        "fallback": "b"
-    }
+        if damaged := whole.testzip():  # before numpy allocates an array of a size that it reads there
+            raise ValueError(f"the checksum of {damaged} does not match its content")
+    with np.load(path, allow_pickle=False) as arrays:
+        values = {key: arrays[key] for key in arrays.files}
+    if values.keys() != _KINDS.keys():
+        raise ValueError("its columns are not those of finished targets")
     size = values["name"].size
     for key, value in values.items():
-        shape = (size, n_programs) if key in _ARRAYS else (size,)
-        if value.shape != shape or value.dtype.kind != kinds[key]:
+        shape, kind = ((size,), _KINDS[key]) if _KINDS[key] else ((size, n_programs), "b" if key == "fallback" else "f")
+        if value.shape != shape or value.dtype.kind != kind:
             raise ValueError(f"{key} is {value.dtype} of shape {value.shape}, not {shape}")
-    return [UnitResult(**{key: value[i] if key in _ARRAYS else value[i].item() for key, value in values.items()}) for i in range(size)]
+    return [UnitResult(**{key: value[i].item() if _KINDS[key] else value[i] for key, value in values.items()}) for i in range(size)]
 
 
 def _read_fingerprint(path: Path) -> dict[str, object]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({error}), so the finished targets beside it can't be trusted. Start afresh with --no-resume.") from error
+        raise InputError(f"{path} is damaged ({error}), so the finished targets cannot be reused. Restart by setting resume to False.", "resume") from error
     return found if isinstance(found, dict) else {}

@@ -1,46 +1,52 @@
-"""The one engine: (a set of treated cells, inputs, a sampler) → `NullDraws`."""
+"""The test statistic of a unit, observed and resampled: (treated cells, inputs, a sampler) → `NullDraws`.
+
+The statistic is the OLS coefficient of the treatment x in Y_k ~ x + C. With n treated cells, u = C'x, S = Y'x and A = (C'C)⁻¹ it is
+β_k = (S_k − u'A C'Y_k)/(n − u'Au).
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float32, Float64, Int
 
 from crt.inputs import CRTInputs
-from crt.kernels import kernels as _kernels
+from crt.kernels import statistics as _kernels
 from crt.propensity import Coefficients, LogisticSettings, Propensity, PropensityFit, propensity
-from crt.sampling.samplers import Drawer, Resamples, Sampler, Unit
-from data_prep.errors import InputError
+from crt.sampling.base import Drawer, Unit
+from crt.sampling.methods import Sampler
+from data_prep.errors import whole_number
 
 DEN_MIN = 1e-12
-SINGULAR = 1e-5  # of n − n²/N: below it a denominator made of float32 sums is rounding, not spread
-NO_TREATED, ALL_TREATED, NONFINITE, IS_SINGULAR = "no_treated", "all_treated", "nonfinite", "singular"
+SINGULAR = 1e-5  # relative to n − n²/N: a smaller denominator of float32 sums is rounding error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NullDraws:
-    """The observed statistics of one unit and those of its resamples; every p-value is a function of this.
+    """The observed statistics of one unit and those of its resamples; every p-value of the unit is a function of these.
 
     Attributes
     ----------
     observed
-        float64 (K,); NaN where `reason` is set.
+        Observed statistics, float64 (programs,); NaN where `reason` is set.
     null
-        float32 (B, K), a read-only view laid out by program; rows of undefined resamples are NaN. Empty, (0, K), where `reason` is set.
+        Statistics of the resamples, float32 (resamples, programs), a read-only view stored by program. Rows of undefined resamples are NaN. Without rows where
+        `reason` is set.
     n_undefined
-        How many resamples have no statistic (nobody treated, all treated, or a denominator that vanishes).
+        Number of resamples without a statistic: no cell or every cell is treated, or the denominator vanishes.
     den
-        The observed denominator n − u'Au.
+        Denominator of the observed statistic, n − u'Au.
     u_norm
-        ‖C'x‖₂.
+        Norm of C'x, ‖C'x‖₂.
     n_treated
-        Treated cells.
+        Number of treated cells.
     n_control
-        Cells that they are compared with.
+        Number of control cells.
     propensity
-        Of the unit's cells, or None where nothing was fitted.
+        Propensity of the unit's cells; None where `reason` is set.
     sampling
-        The sampler's diagnostics.
+        Diagnostics of the sampler.
     reason
-        Why the unit is undefined, or "".
+        Why the statistic is undefined ("no_treated", "all_treated", "singular", "nonfinite"), or "".
 
     Examples
     --------
@@ -52,8 +58,8 @@ class NullDraws:
     ((99, 4), 497, '')
     """
 
-    observed: np.ndarray
-    null: np.ndarray
+    observed: Float64[np.ndarray, " programs"]
+    null: Float32[np.ndarray, "resamples programs"]
     n_undefined: int
     den: float
     u_norm: float
@@ -66,20 +72,31 @@ class NullDraws:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Projection:
-    """What centres and whitens the sums of a unit: see `_kernels.coefficients`.
+    """The part of a unit's data that all its resamples share: column means, and the design as an orthonormal basis.
 
-    With S̃ and ũ the sums over treated cells less n times the means over the unit's N cells, A the inverse of the centred C'C, and w = A^{1/2}ũ,
-    β = (S̃ − w'A^{1/2}C'Y)/(n − n²/N − w'w), which is (S − u'A C'Y)/(n − u'A u) with the intercept taken out by hand, so that nothing is lost to cancellation.
+    With S̃ and ũ the sums of Y and C over the n treated cells less n times the means over the unit's N cells, A the inverse of the centred C'C, and
+    w = A^{1/2}ũ, β = (S̃ − w'A^{1/2}C'Y)/(n − n²/N − w'w). This equals (S − u'A C'Y)/(n − u'Au); with the intercept removed first, no digits cancel.
+
+    Attributes
+    ----------
+    mean
+        Means of the covariates without the intercept, then of the programs, (covariates − 1 + programs,).
+    whiten
+        A^{1/2}, (rank, covariates − 1).
+    cross
+        A^{1/2}C'Y, (rank, programs).
+    n_cells
+        Number of cells N.
     """
 
-    mean: np.ndarray
-    whiten: np.ndarray
-    cross: np.ndarray
+    mean: Float64[np.ndarray, " columns"]
+    whiten: Float64[np.ndarray, "rank slopes"]
+    cross: Float64[np.ndarray, "rank programs"]
     n_cells: int
 
     @classmethod
-    def of(cls, gram: np.ndarray, cross: np.ndarray) -> "Projection":
-        """From C'C and C'Y, the intercept first. Directions without spread among the cells are left out."""
+    def of(cls, gram: Float64[np.ndarray, "covariates covariates"], cross: Float64[np.ndarray, "covariates programs"]) -> "Projection":
+        """From C'C and C'Y, the intercept first. Directions of C that do not vary among the cells are left out."""
         n = gram[0, 0]
         mean_c, mean_y = gram[0, 1:] / n, cross[0] / n
         centred = gram[1:, 1:] - n * np.outer(mean_c, mean_c)
@@ -93,8 +110,10 @@ class Projection:
             n_cells=int(round(n)),
         )
 
-    def coefficients(self, total_c: np.ndarray, total_y: np.ndarray) -> tuple[np.ndarray, float]:
-        """β (K,) and the denominator of one set of treated cells from its float64 sums of C and Y."""
+    def coefficients(
+        self, total_c: Float64[np.ndarray, " covariates"], total_y: Float64[np.ndarray, " programs"]
+    ) -> tuple[Float64[np.ndarray, " programs"], float]:
+        """β and the denominator of one set of treated cells, from its sums of C and Y."""
         n, q = total_c[0], total_c.size - 1
         w = self.whiten @ (total_c[1:] - n * self.mean[:q])
         spread = n * (1 - n / self.n_cells)
@@ -104,8 +123,45 @@ class Projection:
         return (total_y - n * self.mean[q:] - w @ self.cross) / den, den
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ObservedUnit:
+    """A unit before its null distribution is computed, by whichever method.
+
+    Attributes
+    ----------
+    statistic
+        Observed coefficients, (programs,); NaN where `reason` is set.
+    den
+        Denominator of the coefficients, n − u'Au.
+    u_norm
+        Norm of C'x.
+    n_treated
+        Number of treated cells.
+    n_control
+        Number of control cells.
+    projection
+        The projection of the unit's cells.
+    unit
+        The cells with their treatment and propensity; None where `reason` is set.
+    propensity
+        The fit of the propensity; None where `reason` is set.
+    reason
+        Why the statistic is undefined, or "".
+    """
+
+    statistic: Float64[np.ndarray, " programs"]
+    den: float
+    u_norm: float
+    n_treated: int
+    n_control: int
+    projection: Projection
+    unit: Unit | None
+    propensity: PropensityFit | None
+    reason: str
+
+
 def draws(
-    treated: np.ndarray,
+    treated: Int[np.ndarray, " treated"],
     inputs: CRTInputs,
     *,
     sampler: Sampler | Drawer,
@@ -113,47 +169,41 @@ def draws(
     seed: int,
     propensity_mode: Propensity = "fit",
     logistic: LogisticSettings | None = None,
-    beta: Coefficients | None = None,
-    projection: Projection | None = None,
 ) -> NullDraws:
-    """Draw a unit's resamples and compute its statistics: the OLS coefficient of x in Y_k ~ x + C, observed and resampled.
+    """Draw the resamples of a unit and compute its statistics: the OLS coefficient of x in Y_k ~ x + C, observed and resampled.
 
     With n treated cells, u = C'x, S = Y'x and A = (C'C)⁻¹, β_k = (S_k − u'A C'Y_k)/(n − u'Au).
 
     Parameters
     ----------
     treated
-        The cells that carry the unit's guides, rising.
+        Cells that carry the unit's guides, int32, ascending.
     inputs
-        Of the screen.
+        Screen, from `prepare_crt_inputs`.
     sampler
-        Settings, or a sampler bound to `inputs` already.
+        Settings of the sampler, or a sampler that is bound to `inputs`.
     n_resamples
-        B.
+        Number of resamples B.
     seed
-        Of this unit's stream.
+        Random seed of this unit.
     propensity_mode
-        "fit"; "oracle_const", the share treated for every cell; or a function of (treated, C) that gives one probability a cell.
+        "fit"; "oracle_const", the treated share for every cell; or a function of (treated, C) that returns one probability per cell.
     logistic
-        How the propensity is fitted.
-    beta
-        The unit's logistic coefficients where several units were fitted at once (complement only).
-    projection
-        Of the whole screen where it is at hand (complement only).
+        Settings of the logistic regression for "fit".
 
     Returns
     -------
     NullDraws
-        Undefined units have a `reason` and NaN statistics, never p = 1.
+        Statistics of the unit; where they are undefined they are NaN, with a `reason`.
 
     Raises
     ------
     InputError
-        On fewer than one resample, or a propensity function that gives no probabilities.
+        On fewer than one resample, or a propensity function that does not return probabilities.
 
     Notes
     -----
-    The null statistics are made of float32 sums (relative error about 1e-6 of a null SD); the observed ones of float64 sums.
+    The null statistics are computed from float32 sums (relative error about 1e-6 of a null SD), the observed ones from float64 sums.
 
     Examples
     --------
@@ -165,72 +215,118 @@ def draws(
     >>> (1 + (abs(drawn.null) >= abs(drawn.observed)).sum(0)) / 100  # the empirical p-values
     array([0.94, 0.86, 0.01, 0.01])
     """
-    if n_resamples < 1:
-        raise InputError(f"the number of resamples is {n_resamples}; it must be at least 1.")
+    whole_number("n_resamples", n_resamples)
+    drawer = sampler.bind(inputs) if hasattr(sampler, "bind") else sampler
+    return resample(observe(treated, inputs, propensity_mode=propensity_mode, logistic=logistic), inputs, drawer, n_resamples, seed)
+
+
+def observe(
+    treated: Int[np.ndarray, " treated"],
+    inputs: CRTInputs,
+    *,
+    propensity_mode: Propensity,
+    logistic: LogisticSettings | None = None,
+    fit: Coefficients | None = None,
+    projection: Projection | None = None,
+) -> ObservedUnit:
+    """Compute the observed statistics of a unit and fit its propensity.
+
+    Parameters
+    ----------
+    treated
+        Cells that carry the unit's guides, int32, ascending.
+    inputs
+        Screen.
+    propensity_mode
+        As in `draws`.
+    logistic
+        As in `draws`.
+    fit
+        Logistic regression of this unit, where several units were fitted together (complement only).
+    projection
+        Projection of the whole screen, where it has been computed (complement only).
+    """
     cells, local, whole = unit_cells(treated, inputs)
     projection = projection or unit_projection(treated, inputs)
     p = len(inputs.covar_names)
     own = inputs.rows[treated].astype(np.float64).sum(0)
     total_c, total_y = own[:p], own[p : p + len(inputs.program_names)]
-    observed, den = projection.coefficients(total_c, total_y)
-    reason = _reason(treated.size, cells.size, observed)
-    u_norm, n_treated, n_control = float(np.linalg.norm(total_c)), int(treated.size), int(cells.size - treated.size)
+    statistic, den = projection.coefficients(total_c, total_y)
+    reason, unit, fitted = _reason(treated.size, cells.size, statistic), None, None
     if reason:
-        return NullDraws(
-            observed=np.full_like(observed, np.nan),
-            null=np.empty((0, observed.size), np.float32),
-            n_undefined=0,
-            den=den,
-            u_norm=u_norm,
-            n_treated=n_treated,
-            n_control=n_control,
-            propensity=None,
-            sampling={},
-            reason=reason,
-        )
-    columns = inputs.columns if whole else np.ascontiguousarray(inputs.columns[:, cells])
-    fitted = propensity(columns, local, mode=propensity_mode, settings=logistic, beta=beta)
-    drawer = sampler.bind(inputs) if hasattr(sampler, "bind") else sampler
-    sums, sampling = drawer.sums(Unit(cells=cells, treated=local, p=fitted.p, whole=whole), inputs.rows, n_resamples, seed)
-    null, n_undefined = null_statistics(sums, projection, observed.size)
-    return NullDraws(
-        observed=observed,
-        null=null.T,
-        n_undefined=n_undefined,
+        statistic = np.full_like(statistic, np.nan)
+    else:
+        columns = inputs.columns if whole else np.ascontiguousarray(inputs.columns[:, cells])
+        fitted = propensity(columns, local, mode=propensity_mode, settings=logistic, fit=fit)
+        unit = Unit(cells=cells, treated=local, p=fitted.p, whole=whole)
+    return ObservedUnit(
+        statistic=statistic,
         den=den,
-        u_norm=u_norm,
-        n_treated=n_treated,
-        n_control=n_control,
+        u_norm=float(np.linalg.norm(total_c)),
+        n_treated=int(treated.size),
+        n_control=int(cells.size - treated.size),
+        projection=projection,
+        unit=unit,
         propensity=fitted,
-        sampling=sampling,
+        reason=reason,
     )
 
 
-def null_statistics(sums: np.ndarray, projection: Projection, n_programs: int) -> tuple[np.ndarray, int]:
-    """β of every resample from the sums of rows over its treated cells: float32 (K, B), NaN where undefined, and how many resamples are undefined."""
+def resample(seen: ObservedUnit, inputs: CRTInputs, drawer: Drawer, n_resamples: int, seed: int) -> NullDraws:
+    """Draw resamples of an observed unit and compute their statistics.
+
+    Parameters
+    ----------
+    seen
+        The unit, from `observe`.
+    inputs
+        Screen.
+    drawer
+        Sampler bound to the screen.
+    n_resamples
+        Number of resamples.
+    seed
+        Random seed of this unit.
+    """
+    null, n_undefined = np.empty((seen.statistic.size, 0), np.float32), 0
+    sampling: dict[str, int] = {}
+    if seen.unit is not None:
+        sums, sampling = drawer.sums(seen.unit, inputs.rows, n_resamples, seed)
+        null, n_undefined = null_statistics(sums, seen.projection, seen.statistic.size)
+    return NullDraws(
+        observed=seen.statistic,
+        null=null.T,
+        n_undefined=n_undefined,
+        den=seen.den,
+        u_norm=seen.u_norm,
+        n_treated=seen.n_treated,
+        n_control=seen.n_control,
+        propensity=seen.propensity,
+        sampling=sampling,
+        reason=seen.reason,
+    )
+
+
+def null_statistics(
+    sums: Float32[np.ndarray, "resamples width"], projection: Projection, n_programs: int
+) -> tuple[Float32[np.ndarray, "programs resamples"], int]:
+    """β of every resample from the sums of rows over its treated cells, NaN where undefined, and the number of undefined resamples."""
     null = np.empty((n_programs, len(sums)), np.float32)
     bad = _kernels.coefficients(sums, n_programs, projection.mean, projection.whiten, projection.cross, float(projection.n_cells), SINGULAR, null)
     null.flags.writeable = False
     return null, int(bad)
 
 
-def statistics_of(resamples: Resamples, treated: np.ndarray, inputs: CRTInputs) -> np.ndarray:
-    """The null statistics of resamples that are at hand as lists, float32 (B, K): for draws from elsewhere."""
-    sums = np.zeros((resamples.indptr.size - 1, inputs.rows.shape[1]), np.float32)
-    _kernels.gather_sums(inputs.rows, resamples.indptr, resamples.indices, sums)
-    return null_statistics(sums, unit_projection(treated, inputs), len(inputs.program_names))[0].T
-
-
-def unit_cells(treated: np.ndarray, inputs: CRTInputs) -> tuple[np.ndarray, np.ndarray, bool]:
-    """The cells a unit lives on, the positions of its treated among them, and whether they are the whole screen."""
+def unit_cells(treated: Int[np.ndarray, " treated"], inputs: CRTInputs) -> tuple[Int[np.ndarray, " cells"], Int[np.ndarray, " treated"], bool]:
+    """The treated and control cells of a unit, the positions of the treated among them, and whether they are the whole screen."""
     if inputs.control_group == "complement":
         return inputs.all_cells, treated, True
     cells = np.union1d(treated, inputs.ntc_cells).astype(np.int32)
     return cells, np.searchsorted(cells, treated), False
 
 
-def unit_projection(treated: np.ndarray, inputs: CRTInputs) -> Projection:
-    """The projection of a unit's cells. With NTC controls the sums over NTC cells are shared and only the treated cells outside them are added."""
+def unit_projection(treated: Int[np.ndarray, " treated"], inputs: CRTInputs) -> Projection:
+    """The projection of a unit's cells. With NTC controls, the moments of the NTC cells are shared and only the other treated cells are added."""
     if inputs.control_group == "complement":
         return Projection.of(inputs.gram, inputs.cross)
     p = len(inputs.covar_names)
@@ -239,11 +335,11 @@ def unit_projection(treated: np.ndarray, inputs: CRTInputs) -> Projection:
     return Projection.of(inputs.ntc_gram + C.T @ C, inputs.ntc_cross + C.T @ Y)
 
 
-def _reason(n_treated: int, n_cells: int, observed: np.ndarray) -> str:
+def _reason(n_treated: int, n_cells: int, statistic: np.ndarray) -> str:
     if n_treated == 0:
-        return NO_TREATED
+        return "no_treated"
     if n_treated == n_cells:
-        return ALL_TREATED
-    if np.isnan(observed).all():
-        return IS_SINGULAR
-    return "" if np.isfinite(observed).all() else NONFINITE
+        return "all_treated"
+    if np.isnan(statistic).all():
+        return "singular"
+    return "" if np.isfinite(statistic).all() else "nonfinite"

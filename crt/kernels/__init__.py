@@ -1,4 +1,4 @@
-"""Compiled loops (numba), without checks: callers pass contiguous arrays of the stated types.
+"""Compiled loops (numba): contiguous arrays of stated types in, no checks, no Python objects; every loop releases the GIL.
 
-Everything that decides or explains is outside this room.
+Checks, settings and p-values are not here, but in the modules of `crt` that call these loops.
 """

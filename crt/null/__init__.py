@@ -1,4 +1,4 @@
-"""Is the null distribution right: NTC groups, their p-values, diagnostics and a verdict.
+"""Calibration of the null distribution: NTC groups, their p-values, diagnostics, and a verdict.
 
-Genes are tested in `crt.run`; figures and reports of the diagnosis are in `fatescreen`.
+Genes are tested in `crt.run`; files, figures and reports of the diagnosis are in `fatescreen`.
 """

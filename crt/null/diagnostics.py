@@ -1,14 +1,15 @@
-"""Is the null right, and if not, why: genes and NTC groups with what is measured on them, an oracle rerun, a summary and a verdict."""
+"""Diagnosis of the null distribution: tests of genes and NTC groups, their diagnostics, a rerun with constant propensity, a summary and a verdict."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta, kstest
+from jaxtyping import Float
+from scipy.stats import binomtest, kstest, skewnorm
 
-from crt.engine import UnitSettings, all_units, run_unit
+from crt.engine import UnitResult, all_units
 from crt.inputs import CRTInputs
 from crt.null.ensemble import ntc_group_results, pvalue_table
 from crt.null.groups import Groups, make_ntc_groups_ensemble
@@ -16,6 +17,8 @@ from crt.null.units import MeasuredUnit, UnitProbe
 from crt.null.verdict import Thresholds, Verdict, judge
 from crt.resume import settings_record
 from crt.sampling.streams import unit_seed
+from crt.settings import GROUP_SIZE, UnitSettings
+from crt.signatures import shared_options
 from data_prep.errors import InputError
 
 LEVELS = (0.05, 0.01, 0.001)
@@ -24,12 +27,12 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NullDiagnostics:
-    """What `diagnose_null` found.
+    """The result of `diagnose_null`.
 
     Attributes
     ----------
     units
-        One row a unit, genes and NTC groups: the columns of `diagnostics_units.csv`.
+        One row per unit, genes and NTC groups, with the columns of `diagnostics_units.csv`.
     real_raw
         Empirical p-values of the genes, genes × programs.
     real_skew
@@ -39,13 +42,13 @@ class NullDiagnostics:
     ntc_skew
         Skew-normal p-values of the NTC groups, (ensemble, group) × programs.
     oracle_raw
-        Empirical p-values of the NTC groups where the propensity is the treated share for every cell, (ensemble, group) × programs.
+        Empirical p-values of the NTC groups with a constant propensity, the treated share, (ensemble, group) × programs.
     checks
-        A few NTC tests at random, with p_raw, p_skew and the moments of their null.
+        A random sample of NTC tests, with p_raw, p_skew and the moments of the fitted null distribution.
     summary
-        Plain values, the verdict among them: what `diagnostics_summary.json` holds.
+        Summary as plain values, including the verdict; the content of `diagnostics_summary.json`.
     verdict
-        Which cause the figures support, if any.
+        Causes of miscalibration that the numbers support, if any.
 
     Examples
     --------
@@ -68,57 +71,80 @@ class NullDiagnostics:
     verdict: Verdict
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NullPlan:
+    """What a diagnosis tests besides the genes.
+
+    Attributes
+    ----------
+    group_size
+        Number of guides per NTC group; it should be the number of guides per gene.
+    n_ensemble
+        Number of random partitions of the NTC guides.
+    max_groups
+        Maximum number of groups per partition; None for as many as the guides allow.
+    program
+        Index of the program whose null distribution the table of units describes.
+    n_checks
+        Number of NTC tests in `checks`.
+    """
+
+    group_size: int = GROUP_SIZE
+    n_ensemble: int = 10
+    max_groups: int | None = None
+    program: int = 0
+    n_checks: int = 12
+
+
+class PlanOptions(TypedDict, total=False):
+    """The options of `diagnose_null` that make a `NullPlan`."""
+
+    group_size: int
+    n_ensemble: int
+    max_groups: int | None
+    program: int
+    n_checks: int
+
+
+@shared_options(PlanOptions, NullPlan)
 def diagnose_null(
     inputs: CRTInputs,
     settings: UnitSettings | None = None,
     *,
     genes: Sequence[str] | None = None,
-    group_size: int = 6,
-    n_ensemble: int = 10,
-    max_groups: int | None = None,
-    program: int = 0,
-    n_checks: int = 12,
     n_jobs: int = 1,
     thresholds: Thresholds | None = None,
     progress: bool = False,
+    **plan: Unpack[PlanOptions],
 ) -> NullDiagnostics:
-    """Test genes and NTC groups, measure both, run the groups again with a constant propensity, and judge.
+    """Test genes and NTC groups, test the groups again with a constant propensity, and decide whether the null distribution is calibrated.
 
     Parameters
     ----------
     inputs
-        Of `prepare_crt_inputs`.
+        Screen, from `prepare_crt_inputs`.
     settings
-        Of the runs, by default those of `UnitSettings`; its seed is the one that grouping, resampling and checks derive theirs from. Skew-normal
-        p-values are always made.
+        Settings of the tests, by default those of `UnitSettings`. Skew-normal p-values are always computed. The seed also determines groups and checks.
     genes
-        Which; all by default.
-    group_size
-        Guides in an NTC group: the number of guides that genes have.
-    n_ensemble
-        Random partitions of the NTC guides.
-    max_groups
-        At most this many groups in a partition; None for as many as the guides make.
-    program
-        The one whose null the table of units describes.
-    n_checks
-        NTC tests in `checks`.
+        Genes to test; all by default.
     n_jobs
-        Worker threads; nothing depends on it.
+        Number of worker threads. Results do not depend on it.
     thresholds
-        What the verdict depends on; by default those of `Thresholds`.
+        Thresholds of the verdict, by default those of `Thresholds`.
     progress
-        Show bars (on a terminal).
+        Whether to show progress bars (on a terminal).
+    **plan
+        Those of `NullPlan`.
 
     Returns
     -------
     NullDiagnostics
-        Tables, summary and verdict; `write_diagnostics` writes them.
+        Tables, summary and verdict; `write_diagnostics` writes them to files.
 
     Raises
     ------
     InputError
-        Where the program is not there, or there are fewer NTC guides than one group needs.
+        Where the program does not exist, or there are fewer NTC guides than one group needs.
 
     Examples
     --------
@@ -128,29 +154,62 @@ def diagnose_null(
     >>> found = diagnose_null(inputs, UnitSettings(n_resamples=255), group_size=2, n_ensemble=2)
     >>> for line in found.verdict.lines():
     ...     print(line)
-    no cause shows (raw_rate_0.05 0.0469, oracle_rate_0.05 0.0156, skew_tail_ratio 0.826); at 0.05 a rate of 0.21 or more would have been seen
+    no cause found (raw_rate_0.05 0.0469, oracle_rate_0.05 0.0156, skew_tail_ratio 0.826); minimum detectable rate at 0.05: 0.21
     verdict: calibrated
     """
-    if not 0 <= program < len(inputs.program_names):
-        raise InputError(f"program is {program}; the screen has programs 0 to {len(inputs.program_names) - 1}.")
-    settings = replace(settings or UnitSettings(), skew_normal=True)
-    seed0 = unit_seed(settings.seed, "ntc", purpose="groups") % 2**31
-    ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=n_ensemble, seed0=seed0, group_size=group_size, max_groups=max_groups)
-    probe = UnitProbe.of(inputs, program=program)
-    names = list(inputs.genes if genes is None else genes)
-    bars = ("genes", "NTC groups", "NTC groups, constant propensity") if progress else ("", "", "")
-    real = all_units(probe, names, lambda g: inputs.treated(inputs.gene_to_cols[g]), inputs, settings, n_jobs=n_jobs, bar=bars[0])
-    ntc = ntc_group_results(probe, inputs, ensemble, settings, group_size=group_size, n_jobs=n_jobs, bar=bars[1])
+    settings, chosen = replace(settings or UnitSettings(), skew_normal=True), inputs.genes if genes is None else genes
+    tests = _tests(inputs, settings, NullPlan(**plan), {gene: inputs.gene_to_cols[gene] for gene in chosen}, n_jobs=n_jobs, progress=progress)
+    return _diagnosis(tests, inputs, settings, thresholds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Tests:
+    """Everything that was tested: genes, NTC groups, and NTC groups with a constant propensity."""
+
+    plan: NullPlan
+    seed_groups: int
+    ensemble: Sequence[Groups]
+    real: Sequence[MeasuredUnit]
+    ntc: Sequence[MeasuredUnit]
+    oracle: Sequence[UnitResult]
+
+
+def _tests(inputs: CRTInputs, settings: UnitSettings, plan: NullPlan, genes: Groups, *, n_jobs: int, progress: bool) -> _Tests:
+    if not 0 <= plan.program < len(inputs.program_names):
+        raise InputError(f"program is {plan.program}; the screen has programs 0 to {len(inputs.program_names) - 1}.", "program")
+    size, seed0 = plan.group_size, unit_seed(settings.seed, "ntc", purpose="groups") % 2**31
+    ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=plan.n_ensemble, seed0=seed0, group_size=size, max_groups=plan.max_groups)
+    probe = UnitProbe.of(inputs, settings, program=plan.program)
     constant = replace(settings, propensity_mode="oracle_const", skew_normal=False)
-    oracle = ntc_group_results(run_unit, inputs, ensemble, constant, group_size=group_size, n_jobs=n_jobs, bar=bars[2])
-    raw, skew = (pvalue_table([u.result for u in ntc], ensemble, inputs, which) for which in ("p_raw", "p_skew"))
-    oracle_raw = pvalue_table(oracle, ensemble, inputs, "p_raw")
-    units = units_table(real, ntc, ensemble, inputs, settings)
+    bars = ("genes", "NTC groups", "NTC groups, constant propensity") if progress else ("", "", "")
+    return _Tests(
+        plan=plan,
+        seed_groups=seed0,
+        ensemble=ensemble,
+        real=all_units(genes, inputs, settings, keep=probe, n_jobs=n_jobs, bar=bars[0]),
+        ntc=ntc_group_results(inputs, ensemble, settings, group_size=size, keep=probe, n_jobs=n_jobs, bar=bars[1]),
+        oracle=ntc_group_results(inputs, ensemble, constant, group_size=size, keep=lambda unit: unit.result, n_jobs=n_jobs, bar=bars[2]),
+    )
+
+
+def _diagnosis(tests: _Tests, inputs: CRTInputs, settings: UnitSettings, thresholds: Thresholds | None) -> NullDiagnostics:
+    ensemble, plan = tests.ensemble, tests.plan
+    raw, skew = (pvalue_table([u.result for u in tests.ntc], ensemble, inputs, which) for which in ("p_raw", "p_skew"))
+    oracle_raw = pvalue_table(tests.oracle, ensemble, inputs, "p_raw")
+    units = units_table(tests.real, tests.ntc, ensemble, inputs, settings)
     verdict = judge(units, raw, skew, oracle_raw, n_resamples=settings.n_resamples, n_ntc_guides=inputs.ntc_cols.size, thresholds=thresholds)
-    index, columns = pd.Index(names, name="target", dtype=object), raw.columns
-    real_raw, real_skew = (pd.DataFrame(np.array([getattr(u.result, which) for u in real]), index, columns) for which in ("p_raw", "p_skew"))
+    index, columns = pd.Index([u.result.name for u in tests.real], name="target", dtype=object), raw.columns
+    real_raw, real_skew = (pd.DataFrame(np.array([getattr(u.result, which) for u in tests.real]), index, columns) for which in ("p_raw", "p_skew"))
     curves = {"real_raw": real_raw, "real_skew": real_skew, "ntc_raw": raw, "ntc_skew": skew, "ntc_oracle_raw": oracle_raw}
-    record = _record(inputs, settings, seed0, group_size=group_size, n_ensemble=n_ensemble, program=program)
+    record = {
+        "seed_base": settings.seed,
+        "seed_groups": tests.seed_groups,
+        "group_size": plan.group_size,
+        "n_ensemble": plan.n_ensemble,
+        "control_group": inputs.control_group,
+        "program": inputs.program_names[plan.program],
+        "settings": settings_record(settings),
+    }
     return NullDiagnostics(
         units=units,
         real_raw=real_raw,
@@ -158,7 +217,7 @@ def diagnose_null(
         ntc_raw=raw,
         ntc_skew=skew,
         oracle_raw=oracle_raw,
-        checks=skew_checks(ntc, inputs, settings.seed, n_checks),
+        checks=skew_checks(tests.ntc, inputs, settings.seed, plan.n_checks),
         summary=record | summarise(units, curves, settings.n_resamples) | {"verdict": _verdict_record(verdict)},
         verdict=verdict,
     )
@@ -167,27 +226,54 @@ def diagnose_null(
 def units_table(
     real: Sequence[MeasuredUnit], ntc: Sequence[MeasuredUnit], ensemble: Sequence[Groups], inputs: CRTInputs, settings: UnitSettings
 ) -> pd.DataFrame:
-    """`diagnostics_units.csv`: genes, then NTC groups."""
+    """The table of `diagnostics_units.csv`: genes, then NTC groups.
+
+    Parameters
+    ----------
+    real
+        Measured genes.
+    ntc
+        Measured NTC groups, partition by partition.
+    ensemble
+        Partitions of the NTC guides.
+    inputs
+        Screen.
+    settings
+        Settings of the tests.
+    """
     groups = [(m, columns) for m, member in enumerate(ensemble) for columns in member.values()]
     rows = []
     for unit in real:
-        head = {"unit_id": unit.name, "unit_type": "real_gene", "ensemble": -1, "guide_count": len(inputs.gene_to_cols[unit.name])}
+        name = unit.result.name
+        head = {"unit_id": name, "unit_type": "real_gene", "ensemble": -1, "guide_count": len(inputs.gene_to_cols[name])}
         rows.append(head | {"seed_base": settings.seed} | unit.row)
     for unit, (member, columns) in zip(ntc, groups, strict=True):
-        rows.append({"unit_id": unit.name, "unit_type": "ntc_group", "ensemble": member, "guide_count": len(columns), "seed_base": settings.seed} | unit.row)
+        head = {"unit_id": unit.result.name, "unit_type": "ntc_group", "ensemble": member, "guide_count": len(columns)}
+        rows.append(head | {"seed_base": settings.seed} | unit.row)
     return pd.DataFrame(rows)
 
 
 def skew_checks(ntc: Sequence[MeasuredUnit], inputs: CRTInputs, seed: int, n: int) -> pd.DataFrame:
-    """A few NTC tests drawn at random: p_raw and p_skew, which should be close, and the moments of the law that p_skew comes from."""
+    """A random sample of NTC tests: p_raw and p_skew, which should be close, and the moments of the fitted distribution of p_skew.
+
+    Parameters
+    ----------
+    ntc
+        Measured NTC groups.
+    inputs
+        Screen.
+    seed
+        Random seed.
+    n
+        Number of tests.
+    """
     rng = np.random.default_rng(unit_seed(seed, "checks", purpose="skew-normal checks"))
     defined = [u for u in ntc if np.isfinite(u.result.p_skew).any()]
     rows = []
     for i in rng.integers(0, max(1, len(defined)), n if defined else 0):
         r = defined[i].result
         k = int(rng.choice(np.flatnonzero(np.isfinite(r.p_skew))))
-        delta = r.alpha[k] / np.sqrt(1 + r.alpha[k] ** 2) * np.sqrt(2 / np.pi)
-        sd = r.omega[k] * np.sqrt(1 - delta**2)
+        mean, variance, skewness = skewnorm.stats(r.alpha[k], r.xi[k], r.omega[k], moments="mvs")
         rows.append(
             {
                 "unit_id": r.name,
@@ -195,9 +281,9 @@ def skew_checks(ntc: Sequence[MeasuredUnit], inputs: CRTInputs, seed: int, n: in
                 "p_raw": r.p_raw[k],
                 "p_skew": r.p_skew[k],
                 "z_obs": r.z[k],
-                "null_mean": r.xi[k] + r.omega[k] * delta,
-                "null_sd": sd,
-                "null_skewness": (4 - np.pi) / 2 * delta**3 / (1 - delta**2) ** 1.5,
+                "null_mean": float(mean),
+                "null_sd": float(np.sqrt(variance)),
+                "null_skewness": float(skewness),
                 "fallback": bool(r.fallback[k]),
             }
         )
@@ -205,7 +291,7 @@ def skew_checks(ntc: Sequence[MeasuredUnit], inputs: CRTInputs, seed: int, n: in
 
 
 def summarise(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], n_resamples: int) -> dict[str, Any]:
-    """Counts, quantiles and fractions by type of unit; rates and KS distance of each curve."""
+    """Counts, quantiles and fractions by type of unit; rates and Kolmogorov–Smirnov distance of each curve."""
     kinds = {}
     for kind, rows in units.groupby("unit_type", sort=False):
         quantiles = {name: {f"{q:g}": _plain(rows[name].dropna().quantile(q)) for q in QUANTILES} for name in ("x_mean", "n_treated", "p_hat_mean")}
@@ -223,11 +309,11 @@ def summarise(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], n_resampl
     return {"units": kinds, "curves": {name: curve_summary(p.to_numpy().ravel(), None if "skew" in name else n_resamples) for name, p in curves.items()}}
 
 
-def curve_summary(p: np.ndarray, n_resamples: int | None) -> dict[str, Any]:
-    """KS distance from uniform, and the frequency of small p with exact binomial 95 % intervals.
+def curve_summary(p: Float[np.ndarray, " tests"], n_resamples: int | None) -> dict[str, Any]:
+    """Kolmogorov–Smirnov distance from the uniform distribution, and the rate of small p-values with exact (Clopper–Pearson) 95 % intervals.
 
-    The intervals and the KS p take tests for independent, which those of one screen are not quite, and those of an ensemble less so.
-    An empirical p, which lies on the grid 1/(B + 1), …, 1, is moved to the middle of its step first.
+    Intervals and the KS p-value assume independent tests. Tests of one screen are somewhat dependent, those of several partitions more so.
+    Empirical p-values, which are multiples of 1/(B + 1), are moved to the middle of their step first.
     """
     p = p[np.isfinite(p)]
     n = p.size
@@ -237,23 +323,9 @@ def curve_summary(p: np.ndarray, n_resamples: int | None) -> dict[str, Any]:
     out: dict[str, Any] = {"tests": n, "ks_distance": _plain(test.statistic), "ks_p": _plain(test.pvalue)}
     for level in LEVELS:
         hits = int((p <= level).sum())
-        low = beta.ppf(0.025, hits, n - hits + 1) if hits else 0.0
-        high = beta.ppf(0.975, hits + 1, n - hits) if hits < n else 1.0
-        out[f"p<={level:g}"] = {"rate": hits / n, "low": _plain(low), "high": _plain(high)}
+        interval = binomtest(hits, n).proportion_ci(method="exact")
+        out[f"p<={level:g}"] = {"rate": hits / n, "low": _plain(interval.low), "high": _plain(interval.high)}
     return out
-
-
-def _record(inputs: CRTInputs, settings: UnitSettings, seed0: int, *, group_size: int, n_ensemble: int, program: int) -> dict[str, Any]:
-    """What the run was: seeds and settings."""
-    return {
-        "seed_base": settings.seed,
-        "seed_groups": seed0,
-        "group_size": group_size,
-        "n_ensemble": n_ensemble,
-        "control_group": inputs.control_group,
-        "program": inputs.program_names[program],
-        "settings": settings_record(settings),
-    }
 
 
 def _verdict_record(verdict: Verdict) -> dict[str, Any]:
@@ -269,5 +341,5 @@ def _share(hit: pd.DataFrame, p: pd.DataFrame) -> float | None:
 
 
 def _plain(value: Any) -> float | None:
-    """A JSON number of ten digits; None for NaN."""
+    """A JSON number with ten digits; None for NaN."""
     return float(f"{value:.10g}") if np.isfinite(value) else None

@@ -1,68 +1,44 @@
-"""p-values of NTC groups: the null that observed p-values are held against."""
+"""p-values of NTC groups, with which the p-values of genes are compared."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float32
 
-from crt.engine import T, UnitResult, UnitSettings, all_units, run_unit
+from crt.engine import T, TestedUnit, UnitResult, all_units
 from crt.inputs import CRTInputs
 from crt.null.groups import Groups, check_groups
-from crt.propensity import Propensity
-from crt.pvalues import Side, leave_one_out_pvalues
-from crt.run import Method, make_settings, one_side
-from crt.statistic import NullDraws
+from crt.pvalues import leave_one_out_pvalues
+from crt.run import run_all_genes_union_crt
+from crt.settings import GROUP_SIZE, AdaptiveOptions, UnitOptions, UnitSettings, settings_of
+from crt.signatures import shared_options
 
 
+@shared_options(AdaptiveOptions, run_all_genes_union_crt)
 def crt_pvals_for_ntc_groups_ensemble(
-    inputs: CRTInputs,
-    ensemble: Sequence[Groups],
-    *,
-    group_size: int = 6,
-    B: int = 1023,
-    n_jobs: int = 1,
-    base_seed: int = 123,
-    resampling_method: Method = "bernoulli_index",
-    resampling_kwargs: Mapping[str, Any] | None = None,
-    side: Side = "both",
-    skew_normal_side_code: int = 0,
-    propensity_mode: Propensity = "fit",
-    adaptive: bool = False,
+    inputs: CRTInputs, ensemble: Sequence[Groups], *, group_size: int = GROUP_SIZE, n_jobs: int = 1, **options: Unpack[AdaptiveOptions]
 ) -> pd.DataFrame:
-    """Empirical p-values of NTC groups, which are tested as genes are, in one run over all members.
+    """Empirical p-values of NTC groups, which are tested as genes are, all partitions in one run.
 
     Parameters
     ----------
     inputs
-        Of `prepare_crt_inputs`.
+        Screen, from `prepare_crt_inputs`.
     ensemble
-        Of `make_ntc_groups_ensemble`.
+        Partitions of the NTC guides, from `make_ntc_groups_ensemble`.
     group_size
-        Guides in a group; a group of another size is an error.
-    B
-        Resamples.
+        Number of guides per group; a group of another size is an error.
     n_jobs
-        Worker threads; nothing depends on it.
-    base_seed
-        A group's stream is a function of it and the group's name only.
-    resampling_method
-        The sampler, as in `run_all_genes_union_crt`.
-    resampling_kwargs
-        Its options.
-    side
-        "both", "left" or "right".
-    skew_normal_side_code
-        The same as 0, −1 or 1.
-    propensity_mode
-        "fit", "oracle_const", or a function.
-    adaptive
-        Draw more where the smallest p is near its floor.
+        Number of worker threads. Results do not depend on it.
+    **options
+        Those of `run_all_genes_union_crt`.
 
     Returns
     -------
     pandas.DataFrame
-        One row a group, indexed by (ensemble, group), one column a program.
+        One row per group, indexed by (ensemble, group), and one column per program.
 
     Raises
     ------
@@ -85,69 +61,33 @@ def crt_pvals_for_ntc_groups_ensemble(
              ntc_01_001       0.25       0.37       0.99       0.83
              ntc_01_002       0.93       0.16       0.73       0.41
     """
-    side = one_side(side, skew_normal_side_code)
-    settings = make_settings(
-        B=B,
-        base_seed=base_seed,
-        resampling_method=resampling_method,
-        resampling_kwargs=resampling_kwargs,
-        skew_normal=False,
-        side=side,
-        propensity_mode=propensity_mode,
-        adaptive=adaptive,
-    )
-    units = ntc_group_results(run_unit, inputs, ensemble, settings, group_size=group_size, n_jobs=n_jobs)
-    return pvalue_table(units, ensemble, inputs, "p_raw")
+    found = ntc_group_results(inputs, ensemble, settings_of(options), group_size=group_size, keep=lambda unit: unit.result, n_jobs=n_jobs)
+    return pvalue_table(found, ensemble, inputs, "p_raw")
 
 
+@shared_options(AdaptiveOptions, run_all_genes_union_crt)
 def crt_pvals_for_ntc_groups_ensemble_skew(
-    inputs: CRTInputs,
-    ensemble: Sequence[Groups],
-    *,
-    group_size: int = 6,
-    B: int = 1023,
-    n_jobs: int = 1,
-    base_seed: int = 123,
-    resampling_method: Method = "bernoulli_index",
-    resampling_kwargs: Mapping[str, Any] | None = None,
-    side: Side = "both",
-    skew_normal_side_code: int = 0,
-    propensity_mode: Propensity = "fit",
-    adaptive: bool = False,
+    inputs: CRTInputs, ensemble: Sequence[Groups], *, group_size: int = GROUP_SIZE, n_jobs: int = 1, **options: Unpack[AdaptiveOptions]
 ) -> pd.DataFrame:
     """Skew-normal p-values of NTC groups, from the same draws as `crt_pvals_for_ntc_groups_ensemble`.
 
     Parameters
     ----------
     inputs
-        Of `prepare_crt_inputs`.
+        Screen, from `prepare_crt_inputs`.
     ensemble
-        Of `make_ntc_groups_ensemble`.
+        Partitions of the NTC guides, from `make_ntc_groups_ensemble`.
     group_size
-        Guides in a group; a group of another size is an error.
-    B
-        Resamples.
+        Number of guides per group; a group of another size is an error.
     n_jobs
-        Worker threads; nothing depends on it.
-    base_seed
-        A group's stream is a function of it and the group's name only.
-    resampling_method
-        The sampler, as in `run_all_genes_union_crt`.
-    resampling_kwargs
-        Its options.
-    side
-        "both", "left" or "right".
-    skew_normal_side_code
-        The same as 0, −1 or 1.
-    propensity_mode
-        "fit", "oracle_const", or a function.
-    adaptive
-        Draw more where the smallest p is near its floor.
+        Number of worker threads. Results do not depend on it.
+    **options
+        Those of `run_all_genes_union_crt`.
 
     Returns
     -------
     pandas.DataFrame
-        One row a group, indexed by (ensemble, group), one column a program.
+        One row per group, indexed by (ensemble, group), and one column per program.
 
     Raises
     ------
@@ -163,66 +103,34 @@ def crt_pvals_for_ntc_groups_ensemble_skew(
     >>> crt_pvals_for_ntc_groups_ensemble_skew(inputs, ensemble, group_size=2, B=255).shape
     (6, 4)
     """
-    side = one_side(side, skew_normal_side_code)
-    settings = make_settings(
-        B=B,
-        base_seed=base_seed,
-        resampling_method=resampling_method,
-        resampling_kwargs=resampling_kwargs,
-        skew_normal=True,
-        side=side,
-        propensity_mode=propensity_mode,
-        adaptive=adaptive,
-    )
-    units = ntc_group_results(run_unit, inputs, ensemble, settings, group_size=group_size, n_jobs=n_jobs)
-    return pvalue_table(units, ensemble, inputs, "p_skew")
+    settings = settings_of(options, skew_normal=True)
+    found = ntc_group_results(inputs, ensemble, settings, group_size=group_size, keep=lambda unit: unit.result, n_jobs=n_jobs)
+    return pvalue_table(found, ensemble, inputs, "p_skew")
 
 
+@shared_options(UnitOptions, run_all_genes_union_crt)
 def compute_ntc_group_null_pvals_parallel(
-    inputs: CRTInputs,
-    groups: Groups,
-    *,
-    group_size: int = 6,
-    B: int = 1023,
-    n_jobs: int = 1,
-    base_seed: int = 123,
-    resampling_method: Method = "bernoulli_index",
-    resampling_kwargs: Mapping[str, Any] | None = None,
-    side: Side = "both",
-    skew_normal_side_code: int = 0,
-    propensity_mode: Propensity = "fit",
-) -> np.ndarray:
-    """Leave-one-out p-values of the resamples themselves, for the null curve of a QQ figure.
+    inputs: CRTInputs, groups: Groups, *, group_size: int = GROUP_SIZE, n_jobs: int = 1, **options: Unpack[UnitOptions]
+) -> Float32[np.ndarray, "groups resamples programs"]:
+    """Leave-one-out p-values of the resamples of NTC groups, for the null curve of a QQ plot.
 
     Parameters
     ----------
     inputs
-        Of `prepare_crt_inputs`.
+        Screen, from `prepare_crt_inputs`.
     groups
-        One partition, a member of the ensemble.
+        One partition of the NTC guides, a member of the ensemble.
     group_size
-        Guides in a group; a group of another size is an error.
-    B
-        Resamples.
+        Number of guides per group; a group of another size is an error.
     n_jobs
-        Worker threads; nothing depends on it.
-    base_seed
-        A group's stream is a function of it and the group's name only.
-    resampling_method
-        The sampler, as in `run_all_genes_union_crt`.
-    resampling_kwargs
-        Its options.
-    side
-        "both", "left" or "right".
-    skew_normal_side_code
-        The same as 0, −1 or 1.
-    propensity_mode
-        "fit", "oracle_const", or a function.
+        Number of worker threads. Results do not depend on it.
+    **options
+        Those of `run_all_genes_union_crt`.
 
     Returns
     -------
     numpy.ndarray
-        float32 (groups, B, K), NaN where undefined. With 50 groups, 70 programs and B = 1023 it takes 14 MB.
+        float32 (groups, B, programs), NaN where undefined; 14 MB for 50 groups, 70 programs and B = 1023.
 
     Raises
     ------
@@ -239,44 +147,64 @@ def compute_ntc_group_null_pvals_parallel(
     >>> p.shape, round(float((p <= 0.05).mean()), 2)
     ((3, 255, 4), 0.05)
     """
-    settings = make_settings(
-        B=B,
-        base_seed=base_seed,
-        resampling_method=resampling_method,
-        resampling_kwargs=resampling_kwargs,
-        skew_normal=False,
-        side=one_side(side, skew_normal_side_code),
-        propensity_mode=propensity_mode,
-        adaptive=False,
-    )
-    found = ntc_group_results(_leave_one_out, inputs, [groups], settings, group_size=group_size, n_jobs=n_jobs)
-    return np.stack([one.p for one in found])
+    settings = settings_of(options)
+
+    def leave_one_out(unit: TestedUnit) -> np.ndarray:
+        p = np.full((settings.n_resamples, len(inputs.program_names)), np.nan, np.float32)
+        if not unit.draws.reason:
+            p[:] = leave_one_out_pvalues(unit.draws.null, side=settings.side)
+        return p
+
+    return np.stack(ntc_group_results(inputs, [groups], settings, group_size=group_size, keep=leave_one_out, n_jobs=n_jobs))
 
 
 def ntc_group_results(
-    test: Callable[..., T], inputs: CRTInputs, ensemble: Sequence[Groups], settings: UnitSettings, *, group_size: int, n_jobs: int = 1, bar: str = ""
+    inputs: CRTInputs,
+    ensemble: Sequence[Groups],
+    settings: UnitSettings,
+    *,
+    group_size: int,
+    keep: Callable[[TestedUnit], T],
+    n_jobs: int = 1,
+    bar: str = "",
 ) -> list[T]:
-    """Every group of every member through one run, in their order; `test` and `bar` are as in `all_units`, and what it gives has a `name`."""
+    """Test the groups of all partitions in one run; what is kept of each, in their order.
+
+    Parameters
+    ----------
+    inputs
+        Screen.
+    ensemble
+        Partitions of the NTC guides.
+    settings
+        Settings of the test.
+    group_size
+        Number of guides per group.
+    keep
+        What to keep of a tested group.
+    n_jobs
+        Number of worker threads.
+    bar
+        What the progress bar counts; no bar if empty.
+    """
     check_groups(ensemble, group_size)
-    columns = {name: cols for groups in ensemble for name, cols in groups.items()}
-    return all_units(test, list(columns), lambda name: inputs.treated(columns[name]), inputs, settings, n_jobs=n_jobs, bar=bar)
+    units = {name: columns for groups in ensemble for name, columns in groups.items()}
+    return all_units(units, inputs, settings, keep=keep, n_jobs=n_jobs, bar=bar)
 
 
 def pvalue_table(units: Sequence[UnitResult], ensemble: Sequence[Groups], inputs: CRTInputs, which: str) -> pd.DataFrame:
-    """`which` of each unit, (groups of all members) × programs."""
+    """The p-values `which` ("p_raw" or "p_skew") of all groups, (groups of all partitions) × programs.
+
+    Parameters
+    ----------
+    units
+        Results of the groups, partition by partition.
+    ensemble
+        Partitions of the NTC guides.
+    inputs
+        Screen.
+    which
+        Attribute of the results.
+    """
     index = pd.MultiIndex.from_tuples([(m, name) for m, groups in enumerate(ensemble) for name in groups], names=["ensemble", "group"])
     return pd.DataFrame(np.array([getattr(u, which) for u in units]), index, pd.Index(inputs.program_names, dtype=object))
-
-
-class _LeaveOneOut(NamedTuple):
-    name: str
-    p: np.ndarray
-
-
-def _leave_one_out(name: str, treated: np.ndarray, inputs: CRTInputs, settings: UnitSettings, **shared: Any) -> _LeaveOneOut:
-    seen: list[NullDraws] = []
-    run_unit(name, treated, inputs, settings, look=seen.append, **shared)
-    p = np.full((settings.n_resamples, len(inputs.program_names)), np.nan, np.float32)
-    if not seen[0].reason:
-        p[:] = leave_one_out_pvalues(seen[0].null, side=settings.side)
-    return _LeaveOneOut(name, p)

@@ -5,31 +5,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float64, Int
 
 from crt.inputs import CRTInputs
 from crt.sampling.streams import unit_seed
+from crt.settings import GROUP_SIZE
 from data_prep.errors import InputError, whole_number
 
 log = logging.getLogger(__name__)
-Groups = Mapping[str, np.ndarray]  # name of a group → columns of its guides
+Groups = Mapping[str, Int[np.ndarray, " _"]]  # columns of the guides of each group, by its name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class NTCGroupInputs:
-    """What NTC groups are made of. `build_ntc_group_inputs` makes it.
+    """Frequencies of guides, from which NTC groups are made. Made by `build_ntc_group_inputs`.
 
     Attributes
     ----------
     guides
         Columns of the NTC guides.
     frequency
-        Share of cells that carry each guide, (G,), of all guides.
+        Share of cells that carry each guide, (guides,).
     bins
-        Frequency bin of each guide, (G,); the edges are quantiles of the real guides' frequencies.
+        Frequency bin of each guide, (guides,); the edges are quantiles of the frequencies of targeting guides.
     signatures
-        Gene → the bins of its guides, rising.
+        Frequency bins of the guides of each gene, ascending.
     group_size
-        Guides in a group.
+        Number of guides per group.
 
     Examples
     --------
@@ -41,34 +43,34 @@ class NTCGroupInputs:
     (17, (2, 8))
     """
 
-    guides: np.ndarray
-    frequency: np.ndarray
-    bins: np.ndarray
+    guides: Int[np.ndarray, " ntc_guides"]
+    frequency: Float64[np.ndarray, " guides"]
+    bins: Int[np.ndarray, " guides"]
     signatures: Mapping[str, tuple[int, ...]]
     group_size: int
 
 
-def build_ntc_group_inputs(inputs: CRTInputs, *, group_size: int = 6, n_bins: int = 10) -> NTCGroupInputs:
-    """Frequencies of the guides, their bins, and the bin signature of each real gene.
+def build_ntc_group_inputs(inputs: CRTInputs, *, group_size: int = GROUP_SIZE, n_bins: int = 10) -> NTCGroupInputs:
+    """Frequencies of the guides, their bins, and the bins of the guides of each gene.
 
     Parameters
     ----------
     inputs
-        Of `prepare_crt_inputs`.
+        Screen, from `prepare_crt_inputs`.
     group_size
-        Guides in a group; give the number that genes of the screen have.
+        Number of guides per group; it should be the number of guides per gene.
     n_bins
-        Frequency bins, by quantiles of the real guides' frequencies.
+        Number of frequency bins, by quantiles of the frequencies of targeting guides.
 
     Returns
     -------
     NTCGroupInputs
-        For `make_ntc_groups_matched_by_freq`.
+        Input of `make_ntc_groups_matched_by_freq`.
 
     Raises
     ------
     InputError
-        Where there are no genes to match, or fewer NTC guides than one group needs.
+        Where the screen has no genes, or fewer NTC guides than one group needs.
 
     Examples
     --------
@@ -81,9 +83,9 @@ def build_ntc_group_inputs(inputs: CRTInputs, *, group_size: int = 6, n_bins: in
     for name, value in (("group_size", group_size), ("n_bins", n_bins)):
         whole_number(name, value)
     if inputs.ntc_cols.size < group_size:
-        raise InputError(f"the screen has {inputs.ntc_cols.size} NTC guides, but group_size is {group_size}. Give a smaller one (--group-size).")
+        raise InputError(f"the screen has {inputs.ntc_cols.size} NTC guides, but group_size is {group_size}. Choose a smaller group_size.", "group_size")
     if not inputs.gene_to_cols:
-        raise InputError("the screen has no target genes, so NTC groups have nothing to be matched to. Check the guide → gene map.")
+        raise InputError("the screen has no target genes, so NTC groups cannot be matched to genes. Check the guide → gene map.")
     frequency = np.diff(inputs.guides.indptr) / inputs.all_cells.size
     real = np.concatenate(list(inputs.gene_to_cols.values()))
     edges = np.unique(np.quantile(frequency[real], np.linspace(0, 1, n_bins + 1)[1:-1]))
@@ -94,28 +96,28 @@ def build_ntc_group_inputs(inputs: CRTInputs, *, group_size: int = 6, n_bins: in
 
 def make_ntc_groups_matched_by_freq(
     prepared: NTCGroupInputs, *, seed: int = 7, max_groups: int | None = None, prefix: str = "ntc_group"
-) -> dict[str, np.ndarray]:
-    """A random partition of the NTC guides into groups, each with the bin signature of a real gene drawn at random.
+) -> dict[str, Int[np.ndarray, " _"]]:
+    """A random partition of the NTC guides into groups, each matched to the frequency bins of a random gene.
 
-    Genes are drawn without replacement while they last, guides without replacement throughout; guides that are too few for another group stay out. A
-    place in the signature takes an NTC guide of its bin, else of the nearest bin that has one left. A gene with more than `group_size` guides gives that
-    many of its bins, at random; one with fewer gives each of them as often as it takes.
+    Genes are drawn without replacement until all are used, guides without replacement throughout; guides that do not fill a group are left out. For each
+    bin of the gene an NTC guide of that bin is taken, else one of the nearest bin with guides left. Of a gene with more than `group_size` guides a random
+    subset of that many bins is matched; the bins of a gene with fewer guides are repeated.
 
     Parameters
     ----------
     prepared
-        Of `build_ntc_group_inputs`.
+        Frequencies of the guides, from `build_ntc_group_inputs`.
     seed
-        Of the partition.
+        Random seed.
     max_groups
-        At most this many groups; None for as many as the guides make.
+        Maximum number of groups; None for as many as the guides allow.
     prefix
-        Of the groups' names.
+        Prefix of the names of the groups.
 
     Returns
     -------
     dict[str, numpy.ndarray]
-        Name of a group → columns of its guides, rising.
+        Columns of the guides of each group, ascending, by its name.
 
     Raises
     ------
@@ -132,7 +134,7 @@ def make_ntc_groups_matched_by_freq(
     {'ntc_group_000': [52, 53], 'ntc_group_001': [42, 44], 'ntc_group_002': [49, 50]}
     """
     if max_groups is not None and max_groups < 1:
-        raise InputError(f"max_groups is {max_groups}; give 1 or more, or None for all.")
+        raise InputError(f"max_groups is {max_groups}. Give 1 or more, or None for all groups.", "max_groups")
     rng = np.random.default_rng(unit_seed(seed, prefix, purpose="groups"))
     size = prepared.group_size
     n_groups = min(prepared.guides.size // size, max_groups or prepared.guides.size)
@@ -153,29 +155,29 @@ def make_ntc_groups_matched_by_freq(
 
 
 def make_ntc_groups_ensemble(
-    inputs: CRTInputs, *, n_ensemble: int = 10, seed0: int = 7, group_size: int = 6, max_groups: int | None = None, n_bins: int = 10
-) -> tuple[dict[str, np.ndarray], ...]:
-    """Random partitions of the NTC guides, each by `make_ntc_groups_matched_by_freq` with its own stream of `seed0`; names differ between members.
+    inputs: CRTInputs, *, n_ensemble: int = 10, seed0: int = 7, group_size: int = GROUP_SIZE, max_groups: int | None = None, n_bins: int = 10
+) -> tuple[dict[str, Int[np.ndarray, " _"]], ...]:
+    """Random partitions of the NTC guides, each from `make_ntc_groups_matched_by_freq` with its own random stream and its own names of groups.
 
     Parameters
     ----------
     inputs
-        Of `prepare_crt_inputs`.
+        Screen, from `prepare_crt_inputs`.
     n_ensemble
-        How many partitions.
+        Number of partitions.
     seed0
-        Of all of them.
+        Random seed.
     group_size
-        Guides in a group; give the number that genes of the screen have.
+        Number of guides per group; it should be the number of guides per gene.
     max_groups
-        At most this many groups in a partition; None for as many as the guides make.
+        Maximum number of groups per partition; None for as many as the guides allow.
     n_bins
-        Frequency bins.
+        Number of frequency bins.
 
     Returns
     -------
     tuple[dict[str, numpy.ndarray], ...]
-        For each partition, name of a group → columns of its guides.
+        For each partition, the columns of the guides of each group by its name.
 
     Raises
     ------
@@ -197,18 +199,19 @@ def make_ntc_groups_ensemble(
 
 
 def check_groups(ensemble: Sequence[Groups], group_size: int) -> None:
-    """Raise unless every group has `group_size` different guides and names are unique; log how many groups there are and their sizes."""
+    """Raise unless every group has `group_size` different guides and a name of its own; log the number of groups and their sizes."""
     if not ensemble or not all(ensemble):
-        raise InputError("there are no NTC groups, or a member of the ensemble is empty. Make them with make_ntc_groups_ensemble.")
+        raise InputError("there are no NTC groups, or a partition is empty. Make groups with make_ntc_groups_ensemble.")
     names = [name for groups in ensemble for name in groups]
     if len(set(names)) < len(names):
-        raise InputError("NTC groups of different ensemble members have the same name; a group's stream comes from its name, so give each its own.")
+        raise InputError("NTC groups of different partitions have the same name, which determines their random streams. Give each group its own name.")
     for groups in ensemble:
         for name, columns in groups.items():
             if np.unique(columns).size != group_size or np.size(columns) != group_size:
                 raise InputError(
                     f"NTC group {name!r} has {np.unique(columns).size} different guides, but group_size is {group_size}. "
-                    "Make the groups again with that size, or give theirs as group_size (--group-size)."
+                    "Make the groups again with that size, or set group_size to theirs.",
+                    "group_size",
                 )
     sizes = np.array([np.size(columns) for groups in ensemble for columns in groups.values()])
     log.info(
@@ -217,6 +220,6 @@ def check_groups(ensemble: Sequence[Groups], group_size: int) -> None:
 
 
 def _signature(bins: Sequence[int], size: int, rng: np.random.Generator) -> np.ndarray:
-    """`size` of a gene's bins: some of them at random, or all as often as it takes."""
+    """`size` of a gene's bins: a random subset, or all of them with repeats."""
     repeats, rest = divmod(size, len(bins))
     return np.concatenate([np.tile(bins, repeats), rng.permutation(bins)[:rest]]).astype(np.int64)

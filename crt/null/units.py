@@ -1,84 +1,91 @@
-"""What is measured on a unit beside its p-values, from the same draws."""
+"""Diagnostics of a tested unit, from the draws of its test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
+from scipy.stats import skewnorm
 
-from crt.engine import UnitResult, UnitSettings, run_unit
+from crt.engine import TestedUnit, UnitResult
 from crt.inputs import LOW_MOI, CRTInputs
 from crt.sampling.strata import batch_codes, compute_bins
+from crt.settings import Side, UnitSettings
 from crt.statistic import DEN_MIN, NullDraws, unit_cells
-from crt.tails.skew_normal import upper_tail
 
-SEPARATED = 1e-4  # a propensity this near 0 or 1 raises the flag
-TAIL_LEVEL = 1e-3  # of the check that the skew-normal law makes of its own null
-N_BINS = 10  # of each covariate, where the propensity is held against the treated share
-FEW_VALUES = 20  # a covariate with fewer different values is a level, which the fit reproduces
-SMALL_BATCH = 5  # cells; a smaller batch may be wholly treated by chance
+SEPARATED = 1e-4  # distance of a propensity from 0 or 1 below which the unit is flagged
+TAIL_LEVEL = 1e-3  # p-value at which the tail of a skew-normal fit is compared with its own null
+N_BINS = 10  # bins per covariate of the Hosmer–Lemeshow-type statistic
+FEW_VALUES = 20  # covariates with fewer distinct values are levels, whose treated shares the fit reproduces
+SMALL_BATCH = 5  # cells; all cells of a smaller batch may be treated by chance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class MeasuredUnit:
     """A unit's result and its row of `diagnostics_units.csv`."""
 
-    name: str
     result: UnitResult
     row: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UnitProbe:
-    """Tests a unit as `run_unit` does and measures it; made once for a screen, for `each_unit`.
+    """Measures tested units of one screen.
 
     Attributes
     ----------
+    inputs
+        Screen.
+    side
+        Alternative hypothesis of the tests.
     program
-        The one whose null is described.
+        Index of the program whose null distribution is described.
     batch
-        Codes (N,), or None.
+        Batch codes, (cells,), or None.
     covariate_bins
-        For each numeric covariate its bins (N,); at high MOI also of the number of guides that target genes.
+        Bins (cells,) of each numeric covariate and, at high MOI, of the number of targeting guides.
     residual_sd
-        Of the program given the covariates, over the cells that serve as controls.
+        SD of the program given the covariates, over the control cells.
     """
 
+    inputs: CRTInputs
+    side: Side
     program: int
-    batch: np.ndarray | None
-    covariate_bins: Sequence[np.ndarray]
+    batch: Int[np.ndarray, " cells"] | None
+    covariate_bins: Sequence[Int[np.ndarray, " cells"]]
     residual_sd: float
 
     @classmethod
-    def of(cls, inputs: CRTInputs, *, program: int = 0) -> "UnitProbe":
-        """For a screen."""
+    def of(cls, inputs: CRTInputs, settings: UnitSettings, *, program: int = 0) -> "UnitProbe":
+        """The probe of a screen and of tests with these settings."""
         numeric = [c for c in inputs.C.T[1:] if np.unique(c).size >= FEW_VALUES]
         if inputs.moi >= LOW_MOI:
             targeting = inputs.guides[:, np.setdiff1d(np.arange(inputs.guides.shape[1]), inputs.ntc_cols)]
             numeric.append(np.bincount(targeting.indices, minlength=inputs.guides.shape[0]).astype(np.float32))
         cells = inputs.all_cells if inputs.control_group == "complement" else inputs.ntc_cells
         C, y = inputs.C[cells].astype(np.float64), inputs.Y[cells, program].astype(np.float64)
-        left = y - C @ np.linalg.lstsq(C, y, rcond=None)[0]
+        residuals = y - C @ np.linalg.lstsq(C, y, rcond=None)[0]
         return cls(
+            inputs=inputs,
+            side=settings.side,
             program=program,
             batch=None if inputs.batch_raw is None else batch_codes(inputs.batch_raw),
             covariate_bins=[compute_bins(c, N_BINS)[0] for c in numeric],
-            residual_sd=float(np.sqrt(left @ left / max(1, cells.size - C.shape[1]))),
+            residual_sd=float(np.sqrt(residuals @ residuals / max(1, cells.size - C.shape[1]))),
         )
 
-    def __call__(self, name: str, treated: np.ndarray, inputs: CRTInputs, settings: UnitSettings, **shared: Any) -> MeasuredUnit:
-        """Test and measure one unit."""
-        seen: list[NullDraws] = []
-        result = run_unit(name, treated, inputs, settings, look=seen.append, **shared)
-        drawn = seen[0]
-        cells, local, whole = unit_cells(treated, inputs)
+    def __call__(self, tested: TestedUnit) -> MeasuredUnit:
+        """Measure one unit."""
+        result, drawn = tested.result, tested.draws
+        cells, local, whole = unit_cells(tested.treated, self.inputs)
         row = _observed(result, drawn, cells.size)
-        row["saturated_share"] = self._saturated(cells, treated)
-        row |= self._propensity(drawn, cells, local, whole) | self._null(result, drawn) | _tail_check(result, drawn, settings)
-        return MeasuredUnit(name=name, result=result, row=row)
+        row["saturated_share"] = self._saturated(cells, tested.treated)
+        row |= self._propensity(drawn, cells, local, whole) | self._null(result, drawn) | _tail_check(result, drawn, self.side)
+        return MeasuredUnit(result=result, row=row)
 
     def _saturated(self, cells: np.ndarray, treated: np.ndarray) -> float:
-        """Share of the treated cells that lie in batches where every cell is treated."""
+        """Share of the treated cells in batches where every cell is treated."""
         if self.batch is None or treated.size == 0:
             return 0.0
         n = np.bincount(self.batch[cells])
@@ -113,11 +120,15 @@ class UnitProbe:
         }
 
     def _misfit(self, p: np.ndarray, cells: np.ndarray, local: np.ndarray, whole: bool) -> tuple[float, int]:
-        """Σ (treated − Σp)²/Σp(1 − p) over the bins of the covariates, and its degrees of freedom (two a covariate go to intercept and slope)."""
-        total, df, spread = 0.0, 0, p * (1 - p)
+        """Hosmer–Lemeshow-type statistic, Σ (treated − Σp)²/Σp(1 − p) over bins of each covariate, and its degrees of freedom.
+
+        Hosmer & Lemeshow 1980, "Goodness of fit tests for the multiple logistic regression model", bin by p; bins of a covariate show along which one the
+        model is wrong. Two degrees of freedom per covariate are used by its intercept and slope.
+        """
+        total, df, variances = 0.0, 0, p * (1 - p)
         for bins in self.covariate_bins:
             here = bins if whole else bins[cells]
-            expected, variance = np.bincount(here, p), np.bincount(here, spread)
+            expected, variance = np.bincount(here, p), np.bincount(here, variances)
             known = variance > 1
             if known.sum() > 2:
                 x = np.bincount(here[local], minlength=expected.size)
@@ -149,7 +160,7 @@ class UnitProbe:
 
 def _observed(result: UnitResult, drawn: NullDraws, n_cells: int) -> dict[str, Any]:
     n = drawn.n_treated
-    spread = n * (1 - n / n_cells)
+    variance = n * (1 - n / n_cells)
     defined = np.isfinite(result.p_raw)
     ones, lowest = [], []
     for p in (result.p_raw, result.p_skew):
@@ -164,7 +175,7 @@ def _observed(result: UnitResult, drawn: NullDraws, n_cells: int) -> dict[str, A
         "u_norm": drawn.u_norm,
         "den": drawn.den,
         "den_is_bad": bool(drawn.den <= DEN_MIN),
-        "den_share": drawn.den / spread if spread > 0 else 0.0,
+        "den_share": drawn.den / variance if variance > 0 else 0.0,
         "beta_obs_nan": bool(np.isnan(result.beta).any()),
         "pmin_raw": lowest[0],
         "pvals_raw_eq1_frac": ones[0],
@@ -174,34 +185,26 @@ def _observed(result: UnitResult, drawn: NullDraws, n_cells: int) -> dict[str, A
     }
 
 
-def _tail_check(result: UnitResult, drawn: NullDraws, settings: UnitSettings) -> dict[str, Any]:
-    """How many resamples the trusted skew-normal laws give p ≤ `TAIL_LEVEL`, on the side that p came from, and how many they should."""
+def _tail_check(result: UnitResult, drawn: NullDraws, side: Side) -> dict[str, Any]:
+    """Number of resamples whose p-value by the accepted skew-normal fits is at most `TAIL_LEVEL`, in the tail that p comes from, and its expectation."""
     use = np.isfinite(result.p_skew) & ~result.fallback
     if not use.any():
         return {"skew_tail_hits": 0, "skew_tail_expected": 0.0}
     null = drawn.null[np.isfinite(drawn.null[:, 0])][:, use]
-    both = settings.side == "both"
     median = np.sort(null, axis=0)[(len(null) - 1) // 2]
-    right = result.beta[use] >= median if both else np.full(int(use.sum()), settings.side == "right")
+    right = result.beta[use] >= median if side == "both" else np.full(int(use.sum()), side == "right")
     sign = np.where(right, 1.0, -1.0)
-    share = TAIL_LEVEL / (2 if both else 1)
-    edge = result.xi[use] + sign * result.omega[use] * _upper_quantile(share, sign * result.alpha[use])
+    share = TAIL_LEVEL / (2 if side == "both" else 1)
+    edge = result.xi[use] + sign * result.omega[use] * skewnorm.isf(share, sign * result.alpha[use])
     hits = np.where(right, null >= edge, null <= edge).sum()
     return {"skew_tail_hits": int(hits), "skew_tail_expected": float(share * null.size)}
 
 
-def _upper_quantile(share: float, alpha: np.ndarray) -> np.ndarray:
-    """The z that a standard skew-normal exceeds with this probability, by bisection."""
-    low, high = np.full(alpha.size, -10.0), np.full(alpha.size, 10.0)
-    for _ in range(30):
-        middle = (low + high) / 2
-        above = upper_tail(middle, alpha) > share
-        low, high = np.where(above, middle, low), np.where(above, high, middle)
-    return (low + high) / 2
+def auc(p: Float[np.ndarray, " cells"], treated: Int[np.ndarray, " treated"]) -> float:
+    """Area under the ROC curve: P(a treated cell has a higher p than an untreated one), ties counted half; 0.5 where p is constant.
 
-
-def auc(p: np.ndarray, treated: np.ndarray) -> float:
-    """P(a treated cell has a higher p than an untreated one), ties counted half, on 4,096 steps of log p; 0.5 where p is constant."""
+    p is rounded to 4,096 steps of log p, which is several times as fast as ranks.
+    """
     value = np.log(np.maximum(p, 1e-300))
     low, high = float(value.min()), float(value.max())
     if not high > low:

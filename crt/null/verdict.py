@@ -1,10 +1,10 @@
-"""The verdict on a null: which of the causes A–D the figures support. Every rule and every threshold is here.
+"""The verdict on a null distribution: which of the causes A–D of miscalibration the numbers support. All rules and thresholds are here.
 
-C is asked first, as figures of groups that match no gene say nothing else. Then A; degenerate units are left out of what follows. Then B and D. A null
-that is off with none of them shown is "unexplained", never "calibrated".
+C is checked first: p-values of groups that do not match the genes carry no information on the other causes. Then A; degenerate units do not enter the checks
+of B and D. A null distribution that is off for none of these causes is "unexplained", not "calibrated".
 
-Groups of one partition have no guide in common; partitions share all of them. So a rate has the standard error of as many units as one partition holds, and
-the spread between units (programs of a unit are correlated) for their SD.
+Groups of one partition share no guides, but different partitions share all of them. So the standard error of a rate is based on the number of units in one
+partition, and on the SD between units, as programs of a unit are correlated.
 """
 
 from collections.abc import Mapping
@@ -15,64 +15,77 @@ import pandas as pd
 
 TITLES = {
     "A": "degenerate units",
-    "B": "the propensity model fails for NTC units",
-    "C": "the NTC curve is not built from groups like the genes",
-    "D": "the skew-normal calibration itself",
-    "unexplained": "the null is off, and none of A-D shows",
+    "B": "the propensity model does not fit NTC groups",
+    "C": "NTC groups and genes differ in their number of guides",
+    "D": "the skew-normal calibration is inaccurate",
+    "unexplained": "the null distribution is off, for none of the causes A-D",
 }
-NEXT_STEPS = {
-    "A": "Raise the cells per unit (merge or drop guides with few cells), and leave out batches that carry no comparison; the units concerned are marked in "
-    "diagnostics_units.csv (reason, n_treated, null_nan_frac, den_share, saturated_share).",
-    "B": "Look at propensity_auc, p_hat_min, p_hat_max and misfit in diagnostics_units.csv. Separated: drop the covariate that gives treatment away. Misfit: "
-    "add what assignment depends on (the burden, by add_burden_covariate, a batch, a curve), or use --resampling-method stratified_perm with --burden-key.",
-    "C": "Run again with --group-size set to the number of guides that genes have.",
-    "D": "Report the empirical p-values, with --adaptive for small ones; or give outcomes lighter tails (CLR, a log) and test again.",
-    "unexplained": "Look for what the covariates leave out (burden, batch, day) with the QQ figures by program, and for effects of NTC guides themselves.",
+NEXT_STEPS: dict[str, tuple[str, tuple[str, ...]]] = {  # with the arguments that they name
+    "A": (
+        "Increase the number of cells per unit (merge or drop guides with few cells), and leave out batches in which all or no cells are treated. The units "
+        "are marked in diagnostics_units.csv (reason, n_treated, null_nan_frac, den_share, saturated_share).",
+        (),
+    ),
+    "B": (
+        "Look at propensity_auc, p_hat_min, p_hat_max and misfit in diagnostics_units.csv. If units are separated, drop the covariate that determines "
+        "treatment. If the misfit is large, add a covariate on which guide assignment depends (the burden, by add_burden_covariate, a batch, a nonlinear "
+        "term), or permute within strata of the burden: resampling_method stratified_perm, with burden_key.",
+        ("resampling_method", "burden_key"),
+    ),
+    "C": ("Run again with group_size set to the number of guides per gene.", ("group_size",)),
+    "D": (
+        "Use the empirical p-values, with adaptive resampling for small ones; or transform the outcomes to lighter tails (CLR, logarithm) and test again.",
+        ("adaptive",),
+    ),
+    "unexplained": (
+        "Look for confounders that are not among the covariates (burden, batch, day), with QQ plots by program, and for effects of NTC guides.",
+        (),
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """All numbers that the verdict depends on. A unit is an NTC group; causes are A–D of `Verdict`.
+    """Thresholds of the verdict. Units are NTC groups; the causes A–D are those of `Verdict`.
 
     Attributes
     ----------
     size_ratio
-        C, where group size over the genes' median number of guides is this or more, or its inverse or less.
+        Minimum ratio of group size to the genes' median number of guides, or of its inverse, for C.
     degenerate_share
-        A, where more of the units are degenerate.
+        Maximum share of degenerate units; above it, A.
     half
-        B and D are not asked where more of the units than this are degenerate.
+        Maximum share of degenerate units with which B and D are checked.
     ones_share
-        A, where more of the tests have p = 1 (beyond 3/(B + 1)).
+        Maximum share of tests with p = 1, beyond 3/(B + 1); above it, A.
     few_cells
-        A unit is degenerate with fewer treated or control cells.
+        Minimum number of treated cells, and of control cells, of a unit that is not degenerate.
     nan_share
-        A unit is degenerate with more undefined resamples.
+        Maximum share of undefined resamples of a unit that is not degenerate.
     den_share
-        A unit is degenerate with less of its spread left by the covariates.
+        Minimum share of the variance of treatment that the covariates leave unexplained, for a unit that is not degenerate.
     saturated_share
-        A unit is degenerate with this share of its treated cells in batches that are wholly treated.
+        Minimum share of treated cells in batches where every cell is treated, for a degenerate unit.
     separated_share
-        B, where more of the sound units are separated or have no converged fit.
+        Maximum share of units that are separated, or whose propensity fit did not converge; above it, B.
     auc
-        A unit is separated at this AUC of its propensity.
+        Minimum AUC of the propensity for a unit to be separated.
     flagged_auc
-        Or at this one, with a propensity within 1e-4 of 0 or 1.
+        Minimum AUC of the propensity for a unit to be separated if some propensity is within 1e-4 of 0 or 1.
     misfit
-        B, where the null is off and the misfit over its degrees of freedom is this or more.
+        Minimum ratio of the Hosmer–Lemeshow-type statistic to its degrees of freedom for B, if the null distribution is off.
     z
-        The null is off where a rate is this many standard errors from its level, and beyond a factor of `inflated` or `conservative`.
+        Minimum distance of a rate from its level, in standard errors, for the null distribution to be off.
     inflated
-        (level, factor): too large by so much.
+        Pairs (level, factor): minimum ratio of a rate to its level for the null distribution to be off.
     conservative
-        (level, factor): too small by so much.
+        Pairs (level, factor): maximum ratio of a rate to its level for the null distribution to be off.
     tail_ratio
-        D, where resamples fall beyond their own law's 0.001 quantile this many times too often,
+        Minimum ratio of observed to expected resamples in the 0.001 tails of the fitted skew-normal distributions, for D.
     tail_expected
-        so many or more should,
+        Minimum expected number of resamples in these tails for D to be checked.
     tail_z
-        and the excess is so many standard errors, of counts with twice a Poisson's variance as programs are correlated.
+        Minimum excess in these tails for D, in standard errors of a count with twice the Poisson variance, as programs are correlated.
 
     Examples
     --------
@@ -103,53 +116,57 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A cause that is supported.
+    """A cause of miscalibration that the numbers support.
 
     Attributes
     ----------
     cause
-        "A", "B", "C", "D" or "unexplained".
+        Its letter, "A", "B", "C" or "D", or "unexplained".
     title
-        What it is.
+        Its description.
     figures
-        The figures that decided it.
+        The numbers that support it, by name.
     next_step
-        What to do about it.
+        How to address it.
+    arguments
+        Names of the arguments that address it, as in `InputError`; the commands add the options of these names.
 
     Examples
     --------
-    NTC groups of six guides say nothing of genes that have two:
+    NTC groups of six guides do not represent genes with two guides:
 
     >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
     >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
     >>> from crt import UnitSettings, diagnose_null
     >>> finding = diagnose_null(inputs, UnitSettings(n_resamples=99), group_size=6, n_ensemble=1).verdict.findings[0]
     >>> finding.cause, finding.title
-    ('C', 'the NTC curve is not built from groups like the genes')
-    >>> finding.next_step
-    'Run again with --group-size set to the number of guides that genes have.'
+    ('C', 'NTC groups and genes differ in their number of guides')
+    >>> finding.next_step, finding.arguments
+    ('Run again with group_size set to the number of guides per gene.', ('group_size',))
     """
 
     cause: str
     title: str
     figures: Mapping[str, float]
     next_step: str
+    arguments: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Which of the causes A–D the figures support.
+    """Which of the causes A–D of miscalibration the numbers support.
 
-    A, degenerate units; B, the propensity model fails for NTC units; C, groups unlike the genes; D, the skew-normal calibration itself.
+    A: degenerate units. B: the propensity model does not fit NTC groups. C: NTC groups and genes differ in their number of guides. D: the skew-normal
+    calibration is inaccurate.
 
     Attributes
     ----------
     label
-        "calibrated", "unexplained", or the causes' letters joined by "+".
+        "calibrated", "unexplained", or the letters of the causes joined by "+".
     findings
-        The causes that are supported, each a `Finding`.
+        The supported causes.
     figures
-        All that were looked at.
+        All numbers of the decision, by name.
 
     Examples
     --------
@@ -168,14 +185,14 @@ class Verdict:
     figures: Mapping[str, float]
 
     def lines(self) -> list[str]:
-        """The verdict as text, a cause and its figures at a time."""
+        """The verdict as text: each cause with its numbers and the next step."""
         out = []
         for found in self.findings:
             figures = ", ".join(f"{name} {value:.3g}" for name, value in found.figures.items())
-            out += [f"{found.cause}: {found.title} ({figures})", f"   next: {found.next_step}"]
+            out += [f"{found.cause}: {found.title} ({figures})", f"   next step: {found.next_step}"]
         if not self.findings:
             figures = ", ".join(f"{name} {self.figures[name]:.3g}" for name in ("raw_rate_0.05", "oracle_rate_0.05", "skew_tail_ratio") if name in self.figures)
-            out = [f"no cause shows ({figures}); at 0.05 a rate of {self.figures['seen_from_0.05']:.2g} or more would have been seen"]
+            out = [f"no cause found ({figures}); minimum detectable rate at 0.05: {self.figures['detectable_rate_0.05']:.2g}"]
         return [*out, f"verdict: {self.label}"]
 
 
@@ -189,18 +206,24 @@ def judge(
     n_ntc_guides: int,
     thresholds: Thresholds | None = None,
 ) -> Verdict:
-    """Weigh the evidence.
+    """Decide which causes the numbers support.
 
     Parameters
     ----------
     units
-        The table of units, genes and NTC groups.
-    raw, skew, oracle
-        P-values of the NTC groups, indexed by (ensemble, group); oracle with a constant propensity.
+        Table of units, genes and NTC groups, from `units_table`.
+    raw
+        Empirical p-values of the NTC groups, indexed by (ensemble, group).
+    skew
+        Their skew-normal p-values, or None.
+    oracle
+        Their empirical p-values with a constant propensity, or None.
     n_resamples
-        B.
+        Number of resamples.
     n_ntc_guides
-        NTC guides of the screen.
+        Number of NTC guides of the screen.
+    thresholds
+        Thresholds of the decision, by default those of `Thresholds`.
     """
     t = thresholds or Thresholds()
     ntc = units[units["unit_type"] == "ntc_group"].set_index("unit_id").loc[raw.index.get_level_values("group")]
@@ -214,21 +237,28 @@ def judge(
     return Verdict(
         label="+".join(found) or "calibrated",
         findings=tuple(
-            Finding(cause=c, title=TITLES[c], figures={n: figures[n] for n in names if n in figures}, next_step=NEXT_STEPS[c]) for c, names in found.items()
+            Finding(
+                cause=cause,
+                title=TITLES[cause],
+                figures={name: figures[name] for name in names if name in figures},
+                next_step=NEXT_STEPS[cause][0],
+                arguments=NEXT_STEPS[cause][1],
+            )
+            for cause, names in found.items()
         ),
         figures=figures,
     )
 
 
 def degenerate(ntc: pd.DataFrame, t: Thresholds) -> pd.Series:
-    """Which units can't give a p-value that means something."""
+    """Whether each unit has too little information for a valid p-value."""
     few = (ntc["n_treated"] < t.few_cells) | (ntc["n_control"] < t.few_cells)
     vanishing = ntc["den_is_bad"] | (ntc["den_share"] < t.den_share) | (ntc["saturated_share"] >= t.saturated_share)
     return few | vanishing | (ntc["reason"] != "") | ntc["beta_obs_nan"] | (ntc["null_nan_frac"] > t.nan_share)
 
 
 def _decide(f: Mapping[str, float], n_resamples: int, t: Thresholds) -> dict[str, list[str]]:
-    """Supported causes with the names of the figures that decided them."""
+    """The supported causes, with the names of the numbers that support them."""
     if not 1 / t.size_ratio < f["size_ratio"] < t.size_ratio:
         return {"C": ["group_size", "gene_guides_median", "size_ratio", "share_of_all_ntc_guides"]}
     found: dict[str, list[str]] = {}
@@ -239,8 +269,8 @@ def _decide(f: Mapping[str, float], n_resamples: int, t: Thresholds) -> dict[str
     off = f.get("raw_inflated", 0.0) or f.get("raw_conservative", 0.0)
     separated = max(f.get("separated_share", 0.0), f.get("not_converged_share", 0.0)) > t.separated_share
     misfit = off and f.get("misfit_ratio", 1.0) >= t.misfit
-    mended = f.get("raw_conservative", 0.0) and "oracle_conservative" in f and not f["oracle_conservative"]
-    if separated or misfit or mended:
+    removed = f.get("raw_conservative", 0.0) and "oracle_conservative" in f and not f["oracle_conservative"]
+    if separated or misfit or removed:  # `removed`: a constant propensity removes the miscalibration
         found["B"] = ["separated_share", "not_converged_share", "auc_median", "misfit_ratio", "raw_rate_0.2", "raw_rate_0.05", "oracle_rate_0.05"]
     ratio, expected = f.get("skew_tail_ratio", 1.0), f.get("skew_tail_expected", 0.0)
     tail = expected >= t.tail_expected and ratio >= t.tail_ratio and (ratio - 1) * expected >= t.tail_z * np.sqrt(2 * expected)
@@ -285,7 +315,7 @@ def _propensity(ntc: pd.DataFrame, t: Thresholds) -> dict[str, float]:
 
 
 def _rates(name: str, p: pd.DataFrame, n_resamples: int, t: Thresholds) -> dict[str, float]:
-    """Rates of p ≤ level, and whether any is too large or too small."""
+    """Rates of p ≤ level, and whether any of them is too large or too small."""
     out: dict[str, float] = {}
     values = p.to_numpy()
     defined = np.isfinite(values)
@@ -303,7 +333,7 @@ def _rates(name: str, p: pd.DataFrame, n_resamples: int, t: Thresholds) -> dict[
         se = sd / np.sqrt(n_units)
         out[f"{name}_rate_{level:g}"] = rate
         if name == "raw" and level == 0.05:
-            out["seen_from_0.05"] = max(expected + t.z * se, inflated[level] * expected)
+            out["detectable_rate_0.05"] = max(expected + t.z * se, inflated[level] * expected)
         flags["inflated"] |= rate > inflated[level] * expected > 0 and rate - expected > t.z * se
         flags["conservative"] |= level in conservative and rate < conservative[level] * expected and expected - rate > t.z * se
     return out | {f"{name}_{flag}": float(value) for flag, value in flags.items()}

@@ -1,4 +1,4 @@
-"""Resamples of the treatment given the covariates: samplers, strata and random streams.
+"""Resamples of the treatment given the covariates: the samplers, their strata and their random streams.
 
-What is computed from a resample is in `crt.statistic`; the loops themselves are in `crt.kernels`.
+Statistics and p-values of resamples are in `crt.statistic` and `crt.pvalues`; the compiled loops are in `crt.kernels`.
 """

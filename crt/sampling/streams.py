@@ -1,4 +1,4 @@
-"""Seeds: a unit's stream is a function of the run's seed and the unit's name, and of nothing else."""
+"""Random streams: the stream of a unit depends on the seed of the run and the unit's name, and on nothing else."""
 
 import hashlib
 
@@ -10,9 +10,9 @@ _MASK = (1 << 64) - 1
 
 
 def unit_seed(base_seed: int, name: str, *, purpose: str = "resamples") -> int:
-    """A 64-bit seed for one unit: BLAKE2b of (base seed, purpose, name).
+    """The 64-bit seed of one unit: BLAKE2b of (base seed, purpose, name).
 
-    Python's own `hash` is salted in every process, so it is not used; nor are the order of units, chunks or workers.
+    It does not depend on the order of units, batches or workers, nor on Python's `hash`, which is salted in every process.
 
     >>> unit_seed(123, "STAT1") == unit_seed(123, "STAT1"), unit_seed(123, "STAT1") == unit_seed(124, "STAT1")
     (True, False)
@@ -22,11 +22,11 @@ def unit_seed(base_seed: int, name: str, *, purpose: str = "resamples") -> int:
 
 
 def stream_state(seed: int) -> np.uint64:
-    """Where the kernels' generator starts: a hash of the seed, so that neighbouring seeds are far apart."""
+    """Initial state of the kernels' generator: a hash of the seed, so that streams of neighbouring seeds do not overlap."""
     digest = hashlib.blake2b((checked_seed(seed) & _MASK).to_bytes(8, "little"), digest_size=8, person=b"crt stream")
     return np.uint64(int.from_bytes(digest.digest(), "little"))
 
 
 def checked_seed(seed: int) -> int:
     """The seed as a Python int, or an error."""
-    return whole_number("the seed", seed, least=0)
+    return whole_number("seed", seed, least=0)

@@ -1,4 +1,4 @@
-"""Tail probabilities of a null distribution beyond what resamples can count.
+"""Tail probabilities of a null distribution, beyond what counts of resamples resolve.
 
 Empirical p-values are in `crt.pvalues`.
 """

@@ -1,76 +1,103 @@
-"""Skew-normal calibration of a null: fit by moments, the checks before it is trusted, and tails that stay exact.
+"""Skew-normal calibration of a null distribution: fit by moments, checks of the fit, and accurate tail probabilities.
 
-The density is 2/ω·φ(t)·Φ(αt) with t = (z − ξ)/ω. The fit, its checks and their thresholds are those of SCEPTRE 0.99 (Barry, Mason, Roeder & Katsevich 2024,
-"Robust differential expression testing for single-cell CRISPR screens at low multiplicity of infection", Genome Biology), save where it slips:
+The density is 2/ω·φ(t)·Φ(αt) with t = (z − ξ)/ω (Azzalini 1985, "A class of distributions which includes the normal ones"). The fit, its checks and their
+thresholds are those of SCEPTRE 0.99 (Barry, Mason, Roeder & Katsevich 2024, "Robust differential expression testing for single-cell CRISPR screens at low
+multiplicity of infection", Genome Biology), with these corrections:
 
-* skewness is clamped on both sides (it clamps above 0.995 only; below −0.995 its fit fails);
-* a two-sided p is at most 1 (its can reach 2);
-* undefined resamples are left out (there one turns the fit off);
-* the outlier check is made on standardised values (its ratios depend on the null's mean, and change sign with it);
-* far in the tail opposite the skew p comes from quadrature (its cdf less twice Owen's T is round-off there);
-* a tail check on fewer than 100 resamples stops at the largest one (it reads past the end).
+* skewness is clamped on both sides (SCEPTRE clamps above 0.995 only; below −0.995 its fit fails);
+* a two-sided p-value is at most 1 (SCEPTRE's can be up to 2);
+* undefined resamples are left out (in SCEPTRE one of them disables the fit);
+* the outlier check uses standardised values (SCEPTRE's ratios depend on the mean of the null, and change sign with it);
+* far in the tail opposite to the skewness the p-value is computed by quadrature (the cdf minus twice Owen's T is rounding error there);
+* the tail check with fewer than 100 resamples ends at the largest resample (SCEPTRE reads beyond it).
+
+`scipy.stats.skewnorm` fits one vector at a time, without the clamp, and has no accurate log survival function, so it serves as the oracle of the tests.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Float64
 from scipy.special import erfcx, log_ndtr, ndtr, owens_t
 
-from crt.kernels import kernels as _kernels
-from crt.pvalues import SIDES, Side, defined, empirical_pvalues
-from data_prep.errors import InputError
+from crt.kernels import statistics as _kernels
+from crt.pvalues import defined, empirical_pvalues
+from crt.settings import Side, check_side
 
 MAX_SKEWNESS, CLAMPED = 0.995, 0.9 * 0.995
 OUTLIER_RATIO, TAIL_RATIO = 1.5, 2.0
 TAIL_LEVELS = np.arange(180, 199) / 200.0  # 0.9, 0.905, …, 0.99
-_DIRECT = 1e-6  # above it Φ and Owen's T give a tail to ten digits; below, quadrature does
+_DIRECT = 1e-6  # Φ and Owen's T are accurate to ten digits for tails above it; smaller tails need quadrature
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SkewNormalFit:
-    """Skew-normal laws, one for each program, (K,).
+    """Skew-normal distributions fitted to a null distribution, one per program.
 
-    `xi`, `omega`, `alpha` are on the scale of the null; `mean`, `sd`, `skewness` are its moments (skewness before the clamp); `median` its lower median;
-    `outlier_ok`, `left_ok`, `right_ok` the checks.
+    Attributes
+    ----------
+    xi
+        Location parameter, on the scale of the null.
+    omega
+        Scale parameter, on the scale of the null.
+    alpha
+        Shape parameter.
+    mean
+        Mean of the null.
+    sd
+        SD of the null.
+    skewness
+        Skewness of the null, before it is clamped.
+    median
+        Lower median of the null.
+    outlier_ok
+        Whether no value of the null is an outlier.
+    left_ok
+        Whether the fitted left tail is heavy enough.
+    right_ok
+        Whether the fitted right tail is heavy enough.
     """
 
-    xi: np.ndarray
-    omega: np.ndarray
-    alpha: np.ndarray
-    mean: np.ndarray
-    sd: np.ndarray
-    skewness: np.ndarray
-    median: np.ndarray
-    outlier_ok: np.ndarray
-    left_ok: np.ndarray
-    right_ok: np.ndarray
+    xi: Float64[np.ndarray, " programs"]
+    omega: Float64[np.ndarray, " programs"]
+    alpha: Float64[np.ndarray, " programs"]
+    mean: Float64[np.ndarray, " programs"]
+    sd: Float64[np.ndarray, " programs"]
+    skewness: Float64[np.ndarray, " programs"]
+    median: Float64[np.ndarray, " programs"]
+    outlier_ok: Bool[np.ndarray, " programs"]
+    left_ok: Bool[np.ndarray, " programs"]
+    right_ok: Bool[np.ndarray, " programs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SkewNormalPvalues:
-    """p-values after calibration, (K,).
+    """p-values after calibration.
 
-    `p` and `log10_p` (both of the empirical p where `fallback`), the `fit`, and `fallback`, where it was not trusted. A p below 2.2e-308, the smallest
-    normal double, is given as that; `log10_p` has the value itself.
+    Attributes
+    ----------
+    p
+        p-value, skew-normal or empirical; at least 2.2e-308, the smallest normal double.
+    log10_p
+        log10 of the p-value, without that limit.
+    fallback
+        Whether the fit was rejected, so that the empirical p-value is used.
+    fit
+        The fitted distributions.
     """
 
-    p: np.ndarray
-    log10_p: np.ndarray
-    fallback: np.ndarray
+    p: Float64[np.ndarray, " programs"]
+    log10_p: Float64[np.ndarray, " programs"]
+    fallback: Bool[np.ndarray, " programs"]
     fit: SkewNormalFit
 
 
-def fit_skew_normal(null: np.ndarray) -> SkewNormalFit:
-    """Fit by moments and check the fit, all programs at once.
+def fit_skew_normal(null: Float[np.ndarray, "resamples programs"]) -> SkewNormalFit:
+    """Fit by moments and check the fit, all programs at once; undefined resamples are left out.
 
     γ the skewness, clamped to ±0.9·0.995 where it exceeds ±0.995; r = sign(γ)(2|γ|/(4 − π))^{1/3}; δ = r/(√(2/π)·√(1 + r²)); α = δ/√(1 − δ²);
     ω = sd/√(1 − 2δ²/π); ξ = mean − ωδ√(2/π).
-
-    Parameters
-    ----------
-    null
-        (B, K); undefined resamples are left out.
     """
     values = defined(null)
     K, B = values.shape
@@ -92,7 +119,7 @@ def fit_skew_normal(null: np.ndarray) -> SkewNormalFit:
         reach = np.sqrt(2 * np.log(B)) * sd
         outlier_ok = ((ordered[:, -1] - mean) / reach <= OUTLIER_RATIO) & ((mean - ordered[:, 0]) / reach <= OUTLIER_RATIO)
     at = np.minimum(np.ceil(B * TAIL_LEVELS).astype(np.int64), B - 1)
-    laws = xi[:, None], omega[:, None], alpha[:, None]
+    location, scale, shape = xi[:, None], omega[:, None], alpha[:, None]
     return SkewNormalFit(
         xi=xi,
         omega=omega,
@@ -102,30 +129,35 @@ def fit_skew_normal(null: np.ndarray) -> SkewNormalFit:
         skewness=skewness,
         median=ordered[:, (B - 1) // 2].astype(np.float64),
         outlier_ok=outlier_ok,
-        right_ok=_tail_ok(upper_tail((ordered[:, at].astype(np.float64) - laws[0]) / laws[1], laws[2])),
-        left_ok=_tail_ok(upper_tail(-(ordered[:, B - 1 - at].astype(np.float64) - laws[0]) / laws[1], -laws[2])),
+        right_ok=_tail_ok(upper_tail((ordered[:, at].astype(np.float64) - location) / scale, shape)),
+        left_ok=_tail_ok(upper_tail(-(ordered[:, B - 1 - at].astype(np.float64) - location) / scale, -shape)),
     )
 
 
-def skew_normal_pvalues(observed: np.ndarray, null: np.ndarray, *, side: Side = "both", raw: np.ndarray | None = None) -> SkewNormalPvalues:
-    """Skew-normal p-values, the empirical ones where the fit is not trusted.
+def skew_normal_pvalues(
+    observed: Float64[np.ndarray, " programs"],
+    null: Float[np.ndarray, "resamples programs"],
+    *,
+    side: Side = "both",
+    raw: Float64[np.ndarray, " programs"] | None = None,
+) -> SkewNormalPvalues:
+    """Skew-normal p-values, and empirical ones where the fit is rejected.
 
-    A fit is trusted if its parameters are finite, ω > 0, no null value is an outlier, and on the side of the null's median where the observed value lies
-    none of 19 tail levels is over twice what the fit says. Two-sided: twice the tail on that side, at most 1.
+    A fit is accepted if its parameters are finite, ω > 0, no null value is an outlier, and, on the side of the null's median where the observed value lies,
+    none of 19 empirical tail probabilities exceeds the fitted one by more than a factor of two. Two-sided: twice the tail on that side, at most 1.
 
     Parameters
     ----------
     observed
-        (K,).
+        Observed statistics, (programs,).
     null
-        (B, K).
+        Statistics of the resamples, (resamples, programs).
     side
-        As in `empirical_pvalues`, which also gives the fallback.
+        Alternative hypothesis, as in `empirical_pvalues`.
     raw
-        The empirical p-values where they are at hand.
+        Empirical p-values, (programs,), where they have been computed already.
     """
-    if side not in SIDES:
-        raise InputError(f"side is {side!r}; choose {', '.join(map(repr, SIDES))}.")
+    check_side(side)
     fit = fit_skew_normal(null)
     raw = empirical_pvalues(observed, null, side=side) if raw is None else raw
     right = observed >= fit.median
@@ -135,22 +167,25 @@ def skew_normal_pvalues(observed: np.ndarray, null: np.ndarray, *, side: Side = 
         log_p = log_upper_tail(np.where(upward, z, -z), np.where(upward, fit.alpha, -fit.alpha))
         log_p = np.minimum(log_p + (np.log(2) if side == "both" else 0.0), 0.0)
         sound = np.isfinite(fit.xi) & np.isfinite(fit.alpha) & (fit.omega > 0) & ~np.isnan(log_p)
-        trusted = sound & fit.outlier_ok & np.where(right, fit.right_ok, fit.left_ok)
-        log10_p = np.where(trusted, log_p / np.log(10), np.log10(raw))
-        p = np.where(trusted, np.maximum(np.exp(log_p), np.finfo(np.float64).tiny), raw)
-    return SkewNormalPvalues(p=p, log10_p=log10_p, fallback=~trusted, fit=fit)
+        accepted = sound & fit.outlier_ok & np.where(right, fit.right_ok, fit.left_ok)
+        log10_p = np.where(accepted, log_p / np.log(10), np.log10(raw))
+        p = np.where(accepted, np.maximum(np.exp(log_p), np.finfo(np.float64).tiny), raw)
+    return SkewNormalPvalues(p=p, log10_p=log10_p, fallback=~accepted, fit=fit)
 
 
-def upper_tail(z: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """P(Z > z) of the standard skew-normal: Φ(−z) + 2T(z, α), T Owen's function (Azzalini 1985). Absolute error about 1e-16; far tails: `log_upper_tail`."""
+def upper_tail(z: Float[np.ndarray, "*shape"], alpha: Float[np.ndarray, "*#shape"]) -> Float64[np.ndarray, "*shape"]:
+    """P(Z > z) of the standard skew-normal distribution: Φ(−z) + 2T(z, α), with T of Owen 1956, "Tables for computing bivariate normal probabilities".
+
+    The formula is of Azzalini 1985. The absolute error is about 1e-16; `log_upper_tail` is accurate in far tails.
+    """
     return ndtr(-z) + 2 * owens_t(z, alpha)
 
 
-def log_upper_tail(z: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """log P(Z > z) of the standard skew-normal, to about 1e-11 relative in P however small it is.
+def log_upper_tail(z: Float[np.ndarray, " programs"], alpha: Float[np.ndarray, " programs"]) -> Float64[np.ndarray, " programs"]:
+    """log P(Z > z) of the standard skew-normal distribution, with a relative error of P of about 1e-11 however small P is.
 
-    Where P is small and the direct sum would cancel: for z > 0 the thin tail (α < 0) is L = ∫_z^∞ 2φ(t)Φ(−|α|t) dt, by quadrature, and the thick one (α ≥ 0) is
-    2Φ(−z) − L, of which L is at most half. For z ≤ 0 the probability is not small save with α large and negative, which the same integral covers.
+    Where P is small, the two terms of `upper_tail` cancel. For z > 0 the light tail (α < 0) is then L = ∫_z^∞ 2φ(t)Φ(−|α|t) dt, by quadrature, and the heavy
+    tail (α ≥ 0) is 2Φ(−z) − L, of which L is at most half. For z ≤ 0 the probability is small only for large negative α, where the same integral applies.
     """
     z, alpha = np.broadcast_arrays(np.asarray(z, np.float64), np.asarray(alpha, np.float64))
     direct = upper_tail(z, alpha)
@@ -158,18 +193,18 @@ def log_upper_tail(z: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         out = np.log(direct)
     far = (direct < _DIRECT) & np.isfinite(z) & np.isfinite(alpha)
     if far.any():
-        log_thin = _log_thin_tail(z[far], np.abs(alpha[far]))
+        log_light = _log_light_tail(z[far], np.abs(alpha[far]))
         log_two_phi = np.log(2) + log_ndtr(-z[far])
-        thick = log_two_phi + np.log1p(-np.exp(np.minimum(log_thin - log_two_phi, 0.0)))
-        out[far] = np.where(alpha[far] < 0, log_thin, thick)
+        heavy = log_two_phi + np.log1p(-np.exp(np.minimum(log_light - log_two_phi, 0.0)))
+        out[far] = np.where(alpha[far] < 0, log_light, heavy)
     return out
 
 
-def _log_thin_tail(z: np.ndarray, a: np.ndarray) -> np.ndarray:
+def _log_light_tail(z: np.ndarray, a: np.ndarray) -> np.ndarray:
     """log ∫_z^∞ 2φ(t)Φ(−at) dt, a ≥ 0.
 
-    With s² = 1 + a² and t = z + v the integrand is (2π)^{−1/2} e^{−s²z²/2}·e^{−s²(zv + v²/2)}·erfcx(a t/√2), which is smooth; Gauss–Legendre up to where
-    the middle factor is e^{−45}.
+    With s² = 1 + a² and t = z + v the integrand is (2π)^{−1/2} e^{−s²z²/2}·e^{−s²(zv + v²/2)}·erfcx(a t/√2), which is smooth; Gauss–Legendre quadrature ends
+    where the middle factor is e^{−45}.
     """
     s2 = 1 + a * a
     reach = 90 / s2
@@ -181,6 +216,6 @@ def _log_thin_tail(z: np.ndarray, a: np.ndarray) -> np.ndarray:
 
 
 def _tail_ok(fitted: np.ndarray) -> np.ndarray:
-    """Whether at each level the fitted tail is at least half the empirical one; (K, levels) → (K,). A NaN is not ok."""
+    """Whether the fitted tail is at least half the empirical one at every level, (programs, levels) → (programs,); NaN counts as not."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return ((1 - TAIL_LEVELS) / fitted <= TAIL_RATIO).all(1)

@@ -22,7 +22,8 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
     from crt.null.diagnostics import diagnose_null
     from crt.null.ensemble import compute_ntc_group_null_pvals_parallel
     from crt.null.groups import make_ntc_groups_ensemble
-    from crt.run import checked_genes, make_settings
+    from crt.run import checked_genes
+    from crt.settings import settings_of
     from fatescreen.report.null_report import null_report
     from fatescreen.runs.null_files import text_lines, write_diagnostics
 
@@ -33,7 +34,7 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
         with console.step("testing"):
             found = diagnose_null(
                 inputs,
-                make_settings(base_seed=seed, skew_normal=True, adaptive=False, **sampling),
+                settings_of({**sampling, "base_seed": seed}, skew_normal=True),
                 genes=checked_genes(options.targets, inputs),
                 group_size=size,
                 n_ensemble=options.n_ensemble,

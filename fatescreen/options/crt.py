@@ -5,11 +5,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from crt.engine import UnitSettings
 from crt.inputs import ControlGroup
-from crt.pvalues import Side
-from crt.run import Method
-from crt.sampling.samplers import StratifiedPermutation
+from crt.sampling.methods import ResamplingMethod
+from crt.sampling.stratified import StratifiedPermutation
+from crt.settings import Side, UnitSettings
 from data_prep.errors import InputError
 from fatescreen.options.base import Count, GuideKey, Names, ScreenOptions
 
@@ -29,7 +28,7 @@ class CRTOptions(ScreenOptions):
     transform: Literal["clr", "none"] = Field("clr", description="transformation of the outcomes: centred log-ratio (clr) for usage, none for other outcomes")
     targets: Names | None = Field(None, description="genes to test; all genes if not given")
     n_resamples: Count = Field(UNITS.n_resamples, description="number of resamples per target")
-    resampling_method: Method = Field("bernoulli_index", description="sampler that draws the resamples")
+    resampling_method: ResamplingMethod = Field("bernoulli_index", description="sampler that draws the resamples")
     stratify_by_batch: bool = Field(STRATA.stratify_by_batch, description=f"{STRATIFIED}whether batches are strata")
     n_bins: Count = Field(STRATA.n_bins, description=f"{STRATIFIED}number of propensity bins")
     burden_key: str | None = Field(None, description=f"{STRATIFIED}covariate that is binned in addition to the propensity")

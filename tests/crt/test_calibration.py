@@ -6,8 +6,10 @@ from scipy import stats
 
 from crt import make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
 from crt.burden import BURDEN_KEY
-from crt.engine import UnitSettings, run_units
-from crt.sampling.samplers import BernoulliIndex, StratifiedPermutation
+from crt.engine import all_units
+from crt.sampling.bernoulli import BernoulliIndex
+from crt.sampling.stratified import StratifiedPermutation
+from crt.settings import UnitSettings
 
 SAMPLERS = {"bernoulli": BernoulliIndex(), "stratified": StratifiedPermutation(), "burden": StratifiedPermutation(burden_key=BURDEN_KEY)}
 
@@ -21,12 +23,12 @@ def ntc_sets(inputs, seed, size=6):
     """Random groups of `size` NTC guides."""
     columns = np.random.default_rng(seed).permutation(inputs.ntc_cols)
     groups = columns[: columns.size // size * size].reshape(-1, size)
-    return {f"ntc_group_{i}": inputs.treated(group) for i, group in enumerate(groups)}
+    return {f"ntc_group_{i}": group for i, group in enumerate(groups)}
 
 
 def pooled(inputs, sets, sampler, *, mode="fit", B=255):
     settings = UnitSettings(n_resamples=B, sampler=sampler, skew_normal=True, propensity_mode=mode)
-    units = [u for batch in run_units(list(sets), sets.__getitem__, inputs, settings) for u in batch]
+    units = all_units(sets, inputs, settings, keep=lambda unit: unit.result)
     return np.concatenate([u.p_raw for u in units]), np.concatenate([u.p_skew for u in units])
 
 
@@ -42,13 +44,13 @@ def uniform(p, B=None):
 def test_genes_and_ntc_groups_are_uniform(sampler, confounding):
     """N = 5000, K = 10, 30 genes and 30 NTC groups, B = 255; with and without confounding by measured covariates."""
     inputs = null_screen(5, confounding, ntc=0.5)
-    for sets in ({g: inputs.treated(c) for g, c in inputs.gene_to_cols.items()}, ntc_sets(inputs, 1)):
+    for sets in (inputs.gene_to_cols, ntc_sets(inputs, 1)):
         raw, skew = pooled(inputs, sets, SAMPLERS[sampler])
         assert raw.size == 300
         assert uniform(raw, 255) > 0.001 and uniform(skew) > 0.001
 
 
-def test_burden_bins_mend_a_propensity_that_ignores_the_burden():
+def test_burden_bins_correct_a_propensity_that_ignores_the_burden():
     """Treatment and usage both depend on the burden. With a constant propensity, burden bins bring the 1 % quantile of NTC groups closer to 0.01."""
     plain, burden = [], []
     for seed in range(6):

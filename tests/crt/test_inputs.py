@@ -71,12 +71,12 @@ def test_transform_none(screen_copy):
     np.testing.assert_allclose(inputs.Y, scores, rtol=1e-6)
     assert inputs.program_names == ("program_0", "program_1")
     screen_copy.obsm["scores"] = scores + np.array([0, 1e6])
-    with pytest.warns(ScreenWarning, match="less their means"):
+    with pytest.warns(ScreenWarning, match="outcomes were centred"):
         inputs = prepare_crt_inputs(screen_copy, usage_key="scores", transform="none")
     np.testing.assert_allclose(inputs.Y, scores - np.array([0, scores[:, 1].mean()]), atol=1e-6)
 
 
-def test_low_moi_with_the_complement_is_said(screen_copy):
+def test_low_moi_with_the_complement_is_a_warning(screen_copy):
     guides = screen_copy.obsm["guide_assignment"].tolil()
     first = [row[:1] for row in guides.rows]
     one = sp.csr_matrix((np.ones(sum(map(len, first))), ([i for i, r in enumerate(first) for _ in r], [c for r in first for c in r])), shape=guides.shape)
@@ -230,7 +230,7 @@ def test_covariates_in_obs(screen_copy, inputs, tmp_path):
     for given, said in (
         (["depth"], r"obs\['depth'\] is missing; obs has: .*log_depth"),
         ([], "covariates is empty"),
-        (["batch", "batch"], "covariates names batch twice"),
+        (["batch", "batch"], "covariates lists batch twice"),
     ):
         with pytest.raises(InputError, match=said):
             prepare_crt_inputs(screen_copy, covariates=given)
@@ -239,7 +239,7 @@ def test_covariates_in_obs(screen_copy, inputs, tmp_path):
         prepare_crt_inputs(screen_copy, covariates=columns)
 
 
-def test_genes_of_the_map_without_a_guide_are_said(screen):
+def test_genes_of_the_map_without_a_guide_are_a_warning(screen):
     screen = screen.copy()
     screen.uns["guide2gene"] = {**screen.uns["guide2gene"], "lost_g1": "LOST"}
     with pytest.warns(ScreenWarning, match=r"1 genes of .* have no guide in .* and are not tested: LOST"):

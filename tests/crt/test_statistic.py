@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from crt.pvalues import empirical_pvalues
-from crt.sampling.samplers import BernoulliIndex, Resamples, StratifiedPermutation, Unit
-from crt.statistic import Projection, draws, statistics_of, unit_cells, unit_projection
+from crt.sampling.base import Unit
+from crt.sampling.bernoulli import BernoulliIndex
+from crt.sampling.stratified import StratifiedPermutation
+from crt.statistic import Projection, draws, null_statistics, unit_cells, unit_projection
 from data_prep.errors import InputError
-from tests.crt.problems import random_problem, tiny_inputs
+from tests.crt.problems import listed, random_problem, tiny_inputs
 
 
 def lstsq_beta(C, Y, x):
@@ -36,13 +38,12 @@ def test_beta_is_least_squares_on_every_resample(sampler, control):
     assert cells.size == (n if control == "complement" else 30 + ntc.size)
     drawn = draws(treated.astype(np.int32), inputs, sampler=sampler, n_resamples=60, seed=4)
     p = drawn.propensity.p
-    written = sampler.bind(inputs).draw(Unit(cells=cells, treated=local, p=p, whole=whole), 60, 4)
+    written = listed(sampler.bind(inputs), Unit(cells=cells, treated=local, p=p, whole=whole), 60, 4)
     C32, Y32 = inputs.C.astype(float)[cells], inputs.Y.astype(float)[cells]
     np.testing.assert_allclose(drawn.observed, lstsq_beta(C32, Y32, indicator(local, cells.size)), rtol=1e-9)
     for b in range(60):
         own = np.searchsorted(cells, written.indices[written.indptr[b] : written.indptr[b + 1]])
         np.testing.assert_allclose(drawn.null[b], lstsq_beta(C32, Y32, indicator(own, cells.size)), atol=2e-6)
-    np.testing.assert_allclose(statistics_of(written, treated.astype(np.int32), inputs), drawn.null, atol=2e-6)
     x = indicator(local, cells.size)
     assert drawn.den == pytest.approx(x @ x - x @ C32 @ np.linalg.solve(C32.T @ C32, C32.T @ x), rel=1e-9)
     assert drawn.u_norm == pytest.approx(np.linalg.norm(C32.T @ x), rel=1e-9)
@@ -88,9 +89,9 @@ def test_all_treated_resample_is_undefined():
     """A resample that treats every cell has no denominator, though in float32 sums it would be rounding noise."""
     C, Y, _ = random_problem(30, 3, 1)
     inputs = tiny_inputs(C, Y, {"A": np.arange(5)})
-    both = Resamples(np.array([0, 30, 34]), np.r_[np.arange(30), np.arange(4)].astype(np.int32))
-    null = statistics_of(both, np.arange(5, dtype=np.int32), inputs)
-    assert np.isnan(null[0]).all() and np.isfinite(null[1]).all()
+    sums = np.array([inputs.rows.sum(0), inputs.rows[:4].sum(0)])
+    null, n_undefined = null_statistics(sums, unit_projection(np.arange(5, dtype=np.int32), inputs), 1)
+    assert np.isnan(null[:, 0]).all() and np.isfinite(null[:, 1]).all() and n_undefined == 1
 
 
 def test_projection_of_far_off_outcomes():

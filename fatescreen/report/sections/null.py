@@ -75,7 +75,7 @@ def _calibrated(figures: Mapping[str, float]) -> Notice:
         constant = f" ({figures['oracle_rate_0.05']:.3g} with a constant propensity)" if "oracle_rate_0.05" in figures else ""
         text.append(
             f"Rate of p ≤ 0.05 among the tests of NTC groups: {figures['raw_rate_0.05']:.3g}{constant}. With this number of groups the minimum detectable rate "
-            f"is {figures['seen_from_0.05']:.2g}; a smaller excess can remain undetected."
+            f"is {figures['detectable_rate_0.05']:.2g}; a smaller excess can remain undetected."
         )
     return Notice(tone="good", title="Calibrated: no cause of miscalibration was found.", text=[*text, "Next step: run-crt with the same settings."])
 
@@ -83,7 +83,7 @@ def _calibrated(figures: Mapping[str, float]) -> Notice:
 def _cause(finding: Finding) -> Notice:
     values = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in finding.figures.items())
     name = f"Cause {finding.cause}" if len(finding.cause) == 1 else "Unexplained"
-    next_step = with_options(finding.next_step, getattr(finding, "arguments", ()), DiagnoseOptions)
+    next_step = with_options(finding.next_step, finding.arguments, DiagnoseOptions)
     return Notice(tone="bad", title=f"{name}: {finding.title}.", text=[f"Statistics: {values}.", f"Next step: {next_step}"])
 
 

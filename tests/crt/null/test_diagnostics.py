@@ -11,13 +11,13 @@ import pytest
 from scipy import stats
 
 from benchmarks.null_screens import KINDS, Kind, Plan, make
-from crt.engine import UnitSettings
 from crt.null.diagnostics import curve_summary, diagnose_null
 from crt.null.ensemble import ntc_group_results
 from crt.null.groups import make_ntc_groups_ensemble
 from crt.null.units import UnitProbe, _tail_check, auc
 from crt.null.verdict import NEXT_STEPS, TITLES, Thresholds, judge
 from crt.sampling.streams import unit_seed
+from crt.settings import UnitSettings
 from crt.statistic import draws
 from data_prep.errors import InputError
 from tests import ROOT
@@ -105,15 +105,15 @@ def test_auc_with_ties():
     assert auc(p, treated) == pytest.approx((1.5 + 2) / 4) and auc(np.full(4, 0.3), treated) == 0.5
 
 
-def test_tail_check_counts_resamples_beyond_their_own_law(plain):
+def test_tail_check_counts_resamples_in_the_tails_of_their_own_fit(plain):
     inputs, _ = plain
     settings = UnitSettings(n_resamples=1999, skew_normal=True)
     seen = []
-    probe = UnitProbe.of(inputs)
+    probe = UnitProbe.of(inputs, settings)
     ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=1, group_size=3, max_groups=2)
-    for unit in ntc_group_results(probe, inputs, ensemble, settings, group_size=3):
-        columns = ensemble[0][unit.name]
-        drawn = draws(inputs.treated(columns), inputs, sampler=settings.sampler, n_resamples=1999, seed=unit_seed(settings.seed, unit.name))
+    for unit in ntc_group_results(inputs, ensemble, settings, group_size=3, keep=probe):
+        columns = ensemble[0][unit.result.name]
+        drawn = draws(inputs.treated(columns), inputs, sampler=settings.sampler, n_resamples=1999, seed=unit_seed(settings.seed, unit.result.name))
         r, hits, expected = unit.result, 0, 0.0
         for k in np.flatnonzero(~r.fallback):
             null = drawn.null[:, k].astype(float)
@@ -122,7 +122,7 @@ def test_tail_check_counts_resamples_beyond_their_own_law(plain):
             hits, expected = hits + int((2 * tail <= 1e-3).sum()), expected + 0.0005 * null.size
         assert abs(unit.row["skew_tail_hits"] - hits) <= 1 and unit.row["skew_tail_expected"] == pytest.approx(expected)
         seen.append(expected)
-        assert _tail_check(replace(r, fallback=np.ones(8, bool)), drawn, settings) == {"skew_tail_hits": 0, "skew_tail_expected": 0.0}
+        assert _tail_check(replace(r, fallback=np.ones(8, bool)), drawn, settings.side) == {"skew_tail_hits": 0, "skew_tail_expected": 0.0}
     assert sum(seen) > 0
 
 
@@ -168,17 +168,17 @@ def test_curve_summary_intervals():
     assert curve_summary(np.array([np.nan]), 99) == {"tests": 0}
 
 
-def test_every_verdict_says_what_decided_it_and_what_to_do():
+def test_every_cause_has_its_numbers_and_a_next_step():
     assert set(NEXT_STEPS) == set(TITLES) == {"A", "B", "C", "D", "unexplained"}
     for name in ("A: near-empty groups", "B: separated", "C: groups too large", "D: heavy tails"):
         found = found_in(KINDS[name], 200).verdict
         assert [f.cause for f in found.findings] == [name[0]]
         for finding in found.findings:
-            assert finding.figures and all(np.isfinite(v) for v in finding.figures.values()) and finding.next_step == NEXT_STEPS[name[0]]
-        assert found.lines()[-1] == f"verdict: {name[0]}" and any("next:" in line for line in found.lines())
+            assert finding.figures and all(np.isfinite(v) for v in finding.figures.values()) and (finding.next_step, finding.arguments) == NEXT_STEPS[name[0]]
+        assert found.lines()[-1] == f"verdict: {name[0]}" and any("next step:" in line for line in found.lines())
 
 
-def test_an_oracle_that_mends_a_conservative_tail_is_B(plain):
+def test_a_conservative_tail_that_a_constant_propensity_removes_is_B(plain):
     """p-values that pile up at one half, and uniform ones with a constant propensity; all else as on a sound screen."""
     _, found = plain
     rng = np.random.default_rng(0)

@@ -18,12 +18,10 @@ from crt import (
     run_all_genes_union_crt,
     run_one_gene_union_crt,
 )
-from crt.inputs import make_inputs
 from crt.null.groups import check_groups
 from data_prep.errors import InputError
-from data_prep.read.guide_map import GuideMap
 from data_prep.simulate.usage import make_sceptre_style_synth
-from tests.crt.problems import random_problem
+from tests.crt.problems import inputs_of, random_problem
 
 
 @pytest.fixture(scope="module")
@@ -39,16 +37,7 @@ def with_frequencies(real, ntc):
     guides = np.zeros((1000, len(counts)))
     for j, n in enumerate(counts):
         guides[rng.choice(1000, n, replace=False), j] = 1
-    gene = np.array([f"G{j // 3}" for j in range(len(real))] + ["non-targeting"] * len(ntc), dtype=object)
-    return make_inputs(
-        C=C,
-        Y=Y,
-        guides=guides,
-        guide_map=GuideMap(guide=np.array([f"g{j}" for j in range(len(counts))], dtype=object), gene=gene, is_ntc=np.arange(len(counts)) >= len(real)),
-        program_names=["a", "b"],
-        covar_names=["1", "c"],
-        cells=np.arange(1000).astype(str).astype(object),
-    )
+    return inputs_of(C, Y, guides, [f"G{j // 3}" for j in range(len(real))] + ["non-targeting"] * len(ntc))
 
 
 def test_frequencies_bins_and_signatures():
@@ -69,7 +58,7 @@ def test_groups_match_the_signature_of_a_gene():
         assert all(len(set(prepared.bins[columns])) == 1 for columns in groups.values())
 
 
-def test_the_nearest_bin_stands_in():
+def test_the_nearest_bin_is_used():
     inputs = with_frequencies([10, 20, 40, 80, 160, 320], [15, 25, 90])
     prepared = build_ntc_group_inputs(inputs, group_size=1, n_bins=6)
     assert list(prepared.bins) == [0, 1, 2, 3, 4, 5, 0, 1, 3]
@@ -99,7 +88,7 @@ def test_an_ensemble_is_random_partitions(many_ntc):
     assert [len(groups) for groups in make_ntc_groups_ensemble(many_ntc, n_ensemble=2, group_size=3, max_groups=4)] == [4, 4]
 
 
-def test_what_cannot_be_grouped_is_said(many_ntc):
+def test_what_cannot_be_grouped_is_an_error(many_ntc):
     for options, said in (
         ({"group_size": 19}, "18 NTC guides, but group_size is 19"),
         ({"group_size": 0}, "group_size is 0"),
@@ -136,12 +125,18 @@ def test_numbers_and_sizes_are_logged(many_ntc, caplog):
     assert "12 NTC groups in 2 partitions; guides in a group: min 3, median 3, max 3" in caplog.text
 
 
-def test_options_and_defaults_are_those_of_the_main_run():
+def test_options_defaults_and_descriptions_are_those_of_the_main_run():
     main = inspect.signature(run_all_genes_union_crt).parameters
-    for use in (crt_pvals_for_ntc_groups_ensemble, crt_pvals_for_ntc_groups_ensemble_skew, compute_ntc_group_null_pvals_parallel):
+    own = {"inputs", "ensemble", "groups", "group_size", "gene"}
+    uses = (crt_pvals_for_ntc_groups_ensemble, crt_pvals_for_ntc_groups_ensemble_skew, compute_ntc_group_null_pvals_parallel, run_one_gene_union_crt)
+    for use in uses:
         mine = inspect.signature(use).parameters
-        shared = [name for name in mine if name in main and name != "inputs"]
-        assert len(shared) >= 8 and all(mine[n].default == main[n].default for n in shared)
+        shared = set(mine) - own - {"calibrate_skew_normal"}
+        assert {"B", "base_seed", "resampling_method", "side", "propensity_mode"} <= shared and all(mine[n] == main[n] for n in shared)
+        assert ("n_jobs" in mine) == (use is not run_one_gene_union_crt) and ("adaptive" in mine) == (use is not compute_ntc_group_null_pvals_parallel)
+        assert "    Number of resamples per unit." in use.__doc__
+    with pytest.raises(TypeError, match="unexpected keyword argument 'n_resamples'"):
+        run_one_gene_union_crt("GENE0", None, n_resamples=9)
 
 
 @pytest.mark.parametrize("method", ["bernoulli_index", "stratified_perm"])

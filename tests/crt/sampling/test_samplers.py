@@ -1,4 +1,4 @@
-"""Resamples: laws, identity of the fused and the written-down draws, seeds, and errors."""
+"""Resamples: distributions, identity of the fused and the written-down draws, seeds, and errors."""
 
 import numpy as np
 import pytest
@@ -6,18 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from crt.kernels import kernels as _kernels
-from crt.sampling.samplers import (
-    SAMPLERS,
-    BernoulliIndex,
-    StratifiedPermutation,
-    Unit,
-    bernoulli_index_sampler,
-    make_sampler,
-    stratified_permutation_sampler,
-)
-from crt.sampling.strata import batch_codes, build_strata
+from crt.kernels import random as _kernels
+from crt.sampling.base import Unit
+from crt.sampling.bernoulli import BernoulliIndex, bernoulli_index_sampler
+from crt.sampling.methods import SAMPLERS, make_sampler
+from crt.sampling.strata import batch_codes
+from crt.sampling.stratified import StratifiedDrawer, StratifiedPermutation, stratified_permutation_sampler
 from data_prep.errors import InputError, ScreenWarning
+from tests.crt.problems import listed
 
 
 def dense(resamples, n):
@@ -56,27 +52,27 @@ def test_bernoulli_cells_and_resamples_are_independent():
 
 
 def test_bernoulli_number_treated_is_poisson_binomial():
-    """KS-like χ² of the number treated against its exact law, by convolution; false alarm 0.001."""
+    """KS-like χ² of the number treated against its exact distribution, by convolution; false alarm 0.001."""
     p = np.random.default_rng(1).uniform(0.01, 0.3, 30)
-    law = np.array([1.0])
+    exact = np.array([1.0])
     for pi in p:
-        law = np.convolve(law, [1 - pi, pi])
+        exact = np.convolve(exact, [1 - pi, pi])
     B = 20_000
     n = np.diff(bernoulli_index_sampler(p, B, 11).indptr)
-    observed = np.bincount(n, minlength=law.size)
-    keep = B * law > 5
-    expected = np.append(B * law[keep], B * law[~keep].sum())
+    observed = np.bincount(n, minlength=exact.size)
+    keep = B * exact > 5
+    expected = np.append(B * exact[keep], B * exact[~keep].sum())
     counts = np.append(observed[keep], observed[~keep].sum())
     assert stats.chi2.sf(((counts - expected) ** 2 / np.maximum(expected, 1)).sum(), keep.sum()) > 0.001
 
 
-def test_exponentials_follow_their_law():
+def test_exponentials_are_exponential():
     """KS against Exp(1), 51,200 draws; false alarm 0.001. And each is −log of its uniform."""
     out, value = np.empty(_kernels.BLOCK), np.empty(_kernels.BLOCK)
     state = np.uint64(5)
     drawn = []
     for _ in range(100):
-        state = np.uint64(_kernels.fill_exponentials(out, value, value.view(np.int64), state))
+        state = np.uint64(_kernels.fill_exponentials(out, value, state))
         np.testing.assert_allclose(out, -np.log(value * 2.0**-53), atol=1e-11)
         drawn.append(out.copy())
     assert stats.kstest(np.concatenate(drawn), "expon").pvalue > 0.001
@@ -107,10 +103,12 @@ def test_stratum_counts_are_kept(batch, burden):
     labels = rng.choice(["b", "a", "c"], n) if batch else None
     values = rng.normal(size=n) if burden else None
     drawn = dense(stratified_permutation_sampler(x, p, B, 9, batch_raw=labels, burden_values=values, n_bins=5, n_burden_bins=3), n)
-    strata = build_strata(np.flatnonzero(x), p, n_bins=5, batch=batch_codes(labels) if batch else None, burden=values, n_burden_bins=3, min_stratum_size=2)
-    assert strata.n_strata > (5 if batch or burden else 4)
+    settings = StratifiedPermutation(n_bins=5, n_burden_bins=3)
+    drawer = StratifiedDrawer(settings=settings, batch=batch_codes(labels) if batch else None, burden=values)
+    strata = drawer.strata(Unit(cells=np.arange(n, dtype=np.int32), treated=np.flatnonzero(x), p=p, whole=True))
+    assert strata.n_treated.size > (5 if batch or burden else 4)
     assert (drawn.sum(1) == x.sum()).all() and drawn.max() == 1
-    for s in range(strata.n_strata):
+    for s in range(strata.n_treated.size):
         cells = strata.cells[strata.offsets[s] : strata.offsets[s + 1]]
         assert (drawn[:, cells].sum(1) == x[cells].sum()).all()
 
@@ -137,7 +135,7 @@ def test_fused_draws_are_the_written_draws(sampler, whole, inputs):
     rows = np.zeros((inputs.all_cells.size, 1600), np.float32)
     rows[inputs.all_cells, inputs.all_cells] = 1  # a sum of rows is then the treated set itself
     sums, _ = drawer.sums(unit, rows, 30, 77)
-    written = drawer.draw(unit, 30, 77)
+    written = listed(drawer, unit, 30, 77)
     np.testing.assert_array_equal(sums[:, : inputs.all_cells.size], dense(written, inputs.all_cells.size))
     assert written.indptr.dtype == np.int64 and written.indices.dtype == np.int32
 
@@ -182,7 +180,7 @@ def test_stratified_properties(n, n_bins, min_size, seed):
         (lambda: bernoulli_index_sampler(np.array([0.1, np.nan]), 5, 1), "outside"),
         (lambda: bernoulli_index_sampler(np.array([0.1, 1.2]), 5, 1), "outside"),
         (lambda: bernoulli_index_sampler(np.array([]), 5, 1), "shape"),
-        (lambda: bernoulli_index_sampler(np.array([0.1]), 0, 1), "resamples"),
+        (lambda: bernoulli_index_sampler(np.array([0.1]), 0, 1), "B is 0"),
         (lambda: bernoulli_index_sampler(np.array([0.1]), 5, -1), "seed"),
         (lambda: stratified_permutation_sampler(np.array([0, 2]), np.array([0.1, 0.1]), 5, 1), "x_obs"),
         (lambda: stratified_permutation_sampler(np.array([0, 1]), np.array([0.1, 0.1]), 5, 1, batch_raw=np.array(["a"])), "batch_raw"),
@@ -192,7 +190,7 @@ def test_stratified_properties(n, n_bins, min_size, seed):
         (lambda: make_sampler("bernoulli_index", {"n_bins": 3}), "n_bins"),
         (lambda: StratifiedPermutation(n_bins=0), "n_bins"),
         (lambda: StratifiedPermutation(burden_bin_method="quantiles"), "quantile"),
-        (lambda: StratifiedPermutation(burden_clip_quantiles=(0.9, 0.1)), "rising"),
+        (lambda: StratifiedPermutation(burden_clip_quantiles=(0.9, 0.1)), "ascending"),
     ],
 )
 def test_errors(call, said):

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from crt.sampling.strata import batch_codes, build_strata, compute_bins
+from crt.sampling.base import Unit
+from crt.sampling.strata import batch_codes, compute_bins
+from crt.sampling.stratified import StratifiedDrawer, StratifiedPermutation
 from data_prep.errors import InputError
 
 floats = st.floats(-1e6, 1e6, allow_subnormal=False)
@@ -58,21 +60,25 @@ def test_bad_bins(values, n_bins, options):
         compute_bins(np.array(values), n_bins, **options)
 
 
+def strata_of(treated, p, batch=None, burden=None, **options):
+    drawer = StratifiedDrawer(settings=StratifiedPermutation(**options), batch=batch, burden=burden)
+    return drawer.strata(Unit(cells=np.arange(p.size, dtype=np.int32), treated=treated, p=p, whole=True))
+
+
 def test_stratum_ids_and_misc():
     p = np.repeat([0.1, 0.2], 10)
     batch = np.array([0] * 9 + [1] + [0] * 10)  # batch 1 has one cell
-    strata = build_strata(np.array([0, 12]), p, n_bins=2, batch=batch, min_stratum_size=2)
-    assert strata.n_merged_cells == 1 and strata.n_strata == 3 and strata.n_batches == 2 and strata.n_propensity_bins == 2
+    strata = strata_of(np.array([0, 12]), p, batch, n_bins=2, min_stratum_size=2)
+    assert strata.numbers == {"n_strata": 3, "n_propensity_bins": 2, "n_batches": 2, "n_burden_bins": 1, "n_merged_cells": 1, "n_fixed": 1}
     assert np.diff(strata.offsets).tolist() == [9, 10, 1] and strata.cells[-1] == 9
-    assert strata.n_treated.tolist() == [1, 1, 0] and strata.n_fixed == 1
-    assert strata.diagnostics()["n_merged_cells"] == 1
+    assert strata.n_treated.tolist() == [1, 1, 0]
 
 
 def test_burden_makes_more_strata():
     rng = np.random.default_rng(0)
     p, burden = rng.random(2000), rng.normal(size=2000)
-    plain = build_strata(np.arange(50), p, n_bins=20)
-    assert build_strata(np.arange(50), p, n_bins=20, burden=burden, n_burden_bins=8).n_strata > 6 * plain.n_strata
+    plain, binned = (strata_of(np.arange(50), p, burden=values, n_bins=20) for values in (None, burden))
+    assert binned.n_treated.size > 6 * plain.n_treated.size
 
 
 def test_batches_in_sorted_order():

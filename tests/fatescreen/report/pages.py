@@ -1,8 +1,8 @@
 """Reports of all three kinds from small screens with hostile names."""
 
 from crt import CRTInputs, make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
-from crt.engine import UnitSettings
 from crt.null.diagnostics import diagnose_null
+from crt.settings import UnitSettings
 from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
 from fatescreen.report.crt_report import crt_report
 from fatescreen.report.fit_report import fit_report

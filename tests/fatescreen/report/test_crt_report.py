@@ -9,12 +9,12 @@ import pytest
 
 from benchmarks.null_screens import KINDS, Kind, Plan, make
 from crt import run_all_genes_union_crt
-from crt.engine import UnitSettings
 from crt.null.diagnostics import diagnose_null
 from crt.null.ensemble import compute_ntc_group_null_pvals_parallel
 from crt.null.groups import make_ntc_groups_ensemble
 from crt.results import strongest_first
 from crt.resume import inputs_digest
+from crt.settings import UnitSettings
 from fatescreen.report.crt_report import control_text, crt_report
 from fatescreen.report.null_report import null_report
 

@@ -1,0 +1,88 @@
+"""Independent Bernoulli draws of the treatment from each cell's propensity."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32
+
+from crt.inputs import CRTInputs
+from crt.kernels import sums as _kernels
+from crt.sampling.base import Drawer, Resamples, Unit, checked_probabilities
+from crt.sampling.streams import stream_state
+from data_prep.errors import whole_number
+
+
+def bernoulli_index_sampler(p: Float[np.ndarray, " cells"], B: int, seed: int) -> Resamples:
+    """Treat every cell independently in each resample, with its own probability.
+
+    The gaps between the resamples that treat a cell are geometric: ⌊E/h⌋ with E ~ Exp(1) and h = −log(1 − p). What is left of E after the last resample
+    carries over to the next cell, since the exponential distribution has no memory. The cost is one random number per treated draw, plus one step per cell.
+
+    Parameters
+    ----------
+    p
+        Probability of treatment of each cell, (cells,).
+    B
+        Number of resamples.
+    seed
+        Random seed.
+
+    Returns
+    -------
+    Resamples
+        The cells of a resample are in ascending order.
+
+    Raises
+    ------
+    InputError
+        Where a probability is NaN or outside [0, 1], or B is not a positive whole number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from crt import bernoulli_index_sampler
+    >>> resamples = bernoulli_index_sampler(np.full(1000, 0.1), B=200, seed=1)
+    >>> round(resamples.indices.size / 200 / 1000, 2)
+    0.1
+    """
+    hazard, state = _hazard(checked_probabilities(p, "p")), stream_state(seed)
+    counts = np.zeros(whole_number("B", B), np.int64)
+    _kernels.bernoulli_indices(hazard, counts, np.empty(0, np.int32), state)
+    indptr = np.concatenate([[0], np.cumsum(counts)])
+    indices = np.empty(indptr[-1], np.int32)
+    _kernels.bernoulli_indices(hazard, indptr[:-1].copy(), indices, state)
+    return Resamples(indptr, indices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BernoulliIndex:
+    """Settings of `bernoulli_index_sampler`: it has none.
+
+    Examples
+    --------
+    >>> from crt import BernoulliIndex, UnitSettings
+    >>> UnitSettings().sampler == BernoulliIndex()
+    True
+    """
+
+    def bind(self, inputs: CRTInputs) -> Drawer:
+        """The sampler for one screen."""
+        return _BernoulliDrawer()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _BernoulliDrawer:
+    def sums(
+        self, unit: Unit, rows: Float32[np.ndarray, "cells width"], n_resamples: int, seed: int
+    ) -> tuple[Float32[np.ndarray, "resamples width"], dict[str, int]]:
+        sums = np.zeros((n_resamples, rows.shape[1]), np.float32)
+        _kernels.bernoulli_sums(rows, unit.cells, _hazard(unit.p), sums, stream_state(seed))
+        return sums, {}
+
+
+def _hazard(p: np.ndarray) -> np.ndarray:
+    """−log(1 − p); 1e300 in place of infinity where p = 1."""
+    certain = p >= 1
+    if certain.any():
+        return np.where(certain, 1e300, -np.log1p(-np.where(certain, 0.0, p)))
+    return -np.log1p(-p)

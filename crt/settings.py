@@ -1,0 +1,120 @@
+"""Settings of a test: `UnitSettings`, its defaults, and how the options of the public functions become one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict
+
+from crt.propensity import LogisticSettings, Propensity, check_mode
+from crt.sampling.bernoulli import BernoulliIndex
+from crt.sampling.methods import ResamplingMethod, Sampler, make_sampler
+from crt.sampling.streams import checked_seed
+from data_prep.errors import InputError, whole_number
+
+N_RESAMPLES = 1023  # B: empirical p-values are multiples of 1/(B + 1) = 1/1024
+SEED = 123
+GROUP_SIZE = 6  # guides per NTC group
+STAGES = (4_999, 24_999)  # resamples of the later stages of adaptive runs
+Side = Literal["both", "left", "right"]
+SIDES: dict[str, int] = {"left": -1, "both": 0, "right": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitSettings:
+    """How units (genes, and groups of NTC guides) are tested.
+
+    Attributes
+    ----------
+    n_resamples
+        Number of resamples B, in adaptive runs that of the first stage.
+    sampler
+        Settings of the sampler, `BernoulliIndex` or `StratifiedPermutation`.
+    seed
+        Random seed; the random stream of a unit depends on this seed and the unit's name.
+    side
+        Alternative hypothesis: "both", "left" or "right".
+    skew_normal
+        Whether skew-normal p-values are computed.
+    propensity_mode
+        Model of the propensity: "fit"; "oracle_const", the treated share for every cell; or a function of (treated, C) that returns one probability per cell.
+    logistic
+        Settings of the logistic regression for "fit".
+    stages
+        Numbers of resamples of further stages, for units with a small p-value; () for none, (4999, 24999) for those of `adaptive=True`.
+
+    Raises
+    ------
+    InputError
+        On an invalid number, side, mode or seed.
+
+    Examples
+    --------
+    >>> from crt import StratifiedPermutation, UnitSettings
+    >>> settings = UnitSettings(n_resamples=4999, sampler=StratifiedPermutation(n_bins=10), seed=7)
+    >>> settings.sampler.n_bins, settings.side
+    (10, 'both')
+    """
+
+    n_resamples: int = N_RESAMPLES
+    sampler: Sampler = BernoulliIndex()
+    seed: int = SEED
+    side: Side = "both"
+    skew_normal: bool = False
+    propensity_mode: Propensity = "fit"
+    logistic: LogisticSettings = LogisticSettings()
+    stages: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        whole_number("n_resamples", self.n_resamples)
+        check_side(self.side)
+        check_mode(self.propensity_mode)
+        checked_seed(self.seed)
+
+
+class UnitOptions(TypedDict, total=False):
+    """The options that all public functions which test units share; defaults and descriptions are those of `run_all_genes_union_crt`."""
+
+    B: int
+    base_seed: int
+    resampling_method: ResamplingMethod
+    resampling_kwargs: Mapping[str, Any] | None
+    side: Side
+    skew_normal_side_code: int
+    propensity_mode: Propensity
+
+
+class AdaptiveOptions(UnitOptions, total=False):
+    """`UnitOptions` of functions that can draw in stages."""
+
+    adaptive: bool
+
+
+def settings_of(options: Mapping[str, Any], *, skew_normal: bool = False) -> UnitSettings:
+    """The settings that `UnitOptions` or `AdaptiveOptions` describe; all options must be there except `skew_normal_side_code` and `adaptive`."""
+    return UnitSettings(
+        n_resamples=options["B"],
+        sampler=make_sampler(options["resampling_method"], options["resampling_kwargs"]),
+        seed=options["base_seed"],
+        side=_one_side(options["side"], options.get("skew_normal_side_code", 0)),
+        skew_normal=skew_normal,
+        propensity_mode=options["propensity_mode"],
+        stages=STAGES if options.get("adaptive") else (),
+    )
+
+
+def check_side(side: str) -> None:
+    """Raise unless the alternative hypothesis is a known one."""
+    if side not in SIDES:
+        raise InputError(f"side is {side!r}; choose {', '.join(map(repr, SIDES))}.", "side")
+
+
+def _one_side(side: Side, code: int) -> Side:
+    """The side that a name and a code describe; they may not contradict each other."""
+    by_code = {value: name for name, value in SIDES.items()}
+    if code not in by_code:
+        raise InputError(f"skew_normal_side_code is {code!r}; choose −1 (left), 0 (both) or 1 (right).")
+    if code == 0 or side == by_code[code]:
+        return side
+    if side != "both":
+        raise InputError(f"side is {side!r} but skew_normal_side_code is {code} ({by_code[code]}). Give one of the two.", "side")
+    return by_code[code]  # type: ignore[return-value]
