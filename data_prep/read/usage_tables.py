@@ -69,6 +69,7 @@ def _of_text(table: TextTable, n_programs: int, cells: np.ndarray) -> np.ndarray
         is_known = place >= 0
         known = np.flatnonzero(is_known)
         others.append(names[~is_known])
+        numbers = _numbers(block.filter(pa.array(is_known)), table, done + known)
         place = place[known]
         again = (row_of[place] >= 0) | pd.Series(place).duplicated().to_numpy()
         if again.any():
@@ -77,7 +78,7 @@ def _of_text(table: TextTable, n_programs: int, cells: np.ndarray) -> np.ndarray
             lines = f"{table.row(row_of[place[second]])[0]} and {table.row(done + known[second])[0]}"
             raise InputError(f"{table.where}: the cell {cells[place[second]]!r} appears twice, on {lines}. Keep one row for each cell.")
         row_of[place] = done + known
-        values[place] = _numbers(block.filter(pa.array(is_known)), table, done + known)
+        values[place] = numbers
         done += block.num_rows
     _all_there(row_of < 0, np.concatenate(others), cells, table.where)
     return values
