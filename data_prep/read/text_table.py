@@ -99,9 +99,7 @@ class TextTable:
             yield from (line for line in block.split(b"\n") if line.strip(b"\r")) if block is not None else [None]
 
 
-def _first_fit(
-    block: bytes, delimiter: str, width: int, columns: Sequence[int], kinds: list[pa.DataType], *, rows_are_fields: bool = False
-) -> pa.Table | None:
+def _first_fit(block: bytes, delimiter: str, width: int, columns: Sequence[int], kinds: list[pa.DataType], *, rows_are_fields: bool = False) -> pa.Table | None:
     """The columns of a block as the first kind that fits; kinds that do not fit are removed. None if a row has another width."""
     names = [str(j) for j in range(width)]
     values = [names[j] for j in (columns if rows_are_fields else columns[1:])]

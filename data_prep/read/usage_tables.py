@@ -8,7 +8,7 @@ import pyarrow as pa
 from jaxtyping import Float64, Shaped
 
 from data_prep.errors import InputError, first_few
-from data_prep.read.cell_names import cell_index, examples, none_matches, suggestion, unique, warn_unmatched
+from data_prep.read.cell_names import cell_index, examples, none_matches, rows_of, suggestion, unique, warn_unmatched
 from data_prep.read.labels import text_names
 from data_prep.read.text_table import TextTable, open_table
 
@@ -65,7 +65,7 @@ def _of_text(table: TextTable, n_programs: int, cells: np.ndarray) -> np.ndarray
     others, done = [np.empty(0, object)], 0
     for block in table.blocks(range(1 + n_programs), [pa.float64()]):
         names = block.column(0).to_numpy()
-        place = index.get_indexer(names)
+        place = rows_of(names, index)
         is_known = place >= 0
         known = np.flatnonzero(is_known)
         others.append(names[~is_known])

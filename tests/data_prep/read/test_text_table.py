@@ -145,7 +145,7 @@ def test_what_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "it is empty"),
         (b"\n\r\n\n", "it is empty"),
@@ -161,8 +161,8 @@ def test_what_is_read(tmp_path):
         (b"a,b\n1," + b"x" * 200_000, "after line 1: field larger than field limit"),
     ],
 )
-def test_what_is_refused(data, said, tmp_path):
-    with pytest.raises(InputError, match=rf"the table .*table\.csv can't be read as a table: {said}.* Save it as UTF-8 CSV or TSV"):
+def test_what_is_refused(data, message, tmp_path):
+    with pytest.raises(InputError, match=rf"the table .*table\.csv can't be read as a table: {message}.* Save it as UTF-8 CSV or TSV"):
         records(data, tmp_path)
 
 

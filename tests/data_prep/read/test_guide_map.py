@@ -43,7 +43,7 @@ def test_labels_in_any_case(label):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (CELL_RANGER.replace("CRISPR Guide", "Gene"), "has no row of the feature_type 'CRISPR Guide Capture', but Antibody Capture, Gene Capture"),
         (CELL_RANGER.replace("ENSG2,GENEB", ","), "no gene_name for the targeting guides g2"),
@@ -53,8 +53,8 @@ def test_labels_in_any_case(label):
         (SCEPTRE + "g3,A\n", "line 5 has 2 fields but the header has 4"),
     ],
 )
-def test_wrong_maps(text, said, tmp_path):
+def test_wrong_maps(text, message, tmp_path):
     path = tmp_path / "map.csv"
     path.write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         GuideMap.from_file(path)
