@@ -30,7 +30,7 @@ def test_forms(tmp_path):
     assert rows(GuideMap.from_file(path, ntc_labels=("GENEB",)))[1:] == [("g2", "GENEB", True), ("n1", "Non-Targeting", True)]
 
 
-def test_guides_to_be_ignored_are_said(tmp_path):
+def test_ignored_guides_are_reported(tmp_path):
     path = tmp_path / "feature_reference.csv"
     path.write_text(CELL_RANGER.replace("ENSG2,GENEB", "Ignore,Ignore"))
     with pytest.warns(ScreenWarning, match="1 guides have the target 'Ignore' and were left out: g2"):

@@ -21,7 +21,7 @@ def test_clr_by_hand():
     assert np.isfinite(out).all()
 
 
-def test_percent_is_said_and_scaled():
+def test_percent_is_reported_and_scaled():
     with pytest.warns(ScreenWarning, match="percent"):
         out = clr_usage(100 * USAGE)
     np.testing.assert_allclose(out, clr_usage(USAGE))
