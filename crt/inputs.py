@@ -11,7 +11,7 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int, Shaped
 
 from crt.layout import empty_rows, moments, ntc_only
-from crt.read import covariates_of, guide_map_of, in_order, same_index, storable, usage_of
+from crt.read import covariates_of, guide_map_of, in_order, storable, usage_of
 from data_prep.design import encode_covariates
 from data_prep.errors import InputError, first_few, warn
 from data_prep.outcomes import all_rows, check_outcome, check_usage, clr_usage
@@ -291,8 +291,6 @@ def prepare_crt_inputs(
         table, covar_where = covariates_of(view, covariates, covar_key)
         matrix, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides)
         mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels)
-        if isinstance(matrix, pd.DataFrame):
-            same_index(matrix.index, cells, where)
         carriers = presence(matrix, cells, where=where)
         ordered = in_order(mapping, guide_names, where, map_where)
         if lost := sorted({*mapping.gene[~mapping.is_ntc]} - {*ordered.gene}):

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from jaxtyping import Float
 
 from data_prep.errors import InputError, first_few, warn
+from data_prep.read.cell_names import same_cells
 from data_prep.read.container import View
 from data_prep.read.guide_map import GuideMap
 from data_prep.read.rows import StoredRows
@@ -33,7 +34,7 @@ def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cell
         return read_usage_table(given, cells)
     found, where = view.need_rows(slot_of(view, key), key, "Name the program usage with usage_key."), f"obsm[{key!r}]"
     if isinstance(found, pd.DataFrame):
-        same_index(found.index, cells, where)
+        same_cells(found.index, cells, where=where)
         return found, tuple(str(c) for c in found.columns), where
     values = found.toarray() if sp.issparse(found) else found if isinstance(found, StoredRows) else np.asarray(found)
     n_programs = values.shape[1] if values.ndim == 2 else 0
@@ -58,30 +59,15 @@ def covariates_of(view: View, columns: Sequence[str] | None, key: str) -> tuple[
     return pd.DataFrame(series), "obs"
 
 
-def same_index(index: pd.Index, cells: np.ndarray, where: str) -> None:
-    """Raise unless a table's index names the screen's cells, in order."""
-    if index.equals(pd.Index(cells)):  # spares a copy of a million names
-        return
-    theirs, mine = index.astype(str).to_numpy(dtype=object), np.asarray(cells).astype(str).astype(object)
-    if theirs.size != mine.size:
-        raise InputError(f"{where} has {theirs.size:,} rows but the screen has {mine.size:,} cells.")
-    if (theirs != mine).any():
-        row = int(np.flatnonzero(theirs != mine)[0])
-        raise InputError(f"{where} names its cells differently from the screen, first in row {row} ({theirs[row]} and {mine[row]}). Bring both into one order.")
-
-
 def guide_map_of(view: View, given: GuideMap | pd.DataFrame | str | Path | None, key: str, ntc_labels: Sequence[str]) -> tuple[GuideMap, str]:
     """The given map, else `uns[key]`, else (for the default key) `uns["guide_map"]`; and a description of the source for messages."""
     keys = (key, "guide_map") if key == DEFAULT_MAP else (key,)
-    mend = "Put the guide → gene map there, as a dict or a table, name it with guide2gene_key, or give it with guide_map."
-    return read_guide_map(view, given, keys=keys, ntc_labels=ntc_labels, mend=mend)
+    suggestion = "Put the guide → gene map there, as a dict or a table, name it with guide2gene_key, or give it with guide_map."
+    return read_guide_map(view, given, keys=keys, ntc_labels=ntc_labels, suggestion=suggestion)
 
 
 def in_order(mapping: GuideMap, names: np.ndarray, where: str, map_where: str) -> GuideMap:
     """The map's rows for these guides; a guide that it does not know is an error."""
-    unique, count = np.unique(names.astype(str), return_counts=True)
-    if (count > 1).any():
-        raise InputError(f"{where}: guide names repeat: {first_few(unique[count > 1])}. Make them unique.")
     row = pd.Index(mapping.guide).get_indexer(pd.Index(names))
     if (row < 0).any():
         raise InputError(

@@ -1,4 +1,4 @@
-"""AnnData and MuData in; checked screens and tensors out.
+"""Pooled screens: reading them from files or objects with all checks, their tensors, and simulated screens with known truth. Nothing here fits or tests.
 
 A tour::
 

@@ -1,20 +1,21 @@
-"""What is said when an input is wrong: the key, the first offending rows, and the mend."""
+"""Errors and warnings about inputs: what is wrong, in which rows, and how to fix it."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
+from jaxtyping import Bool, Shaped
 
 
 class InputError(ValueError):
-    """An input or a setting that cannot be used; the message names it and suggests a fix.
+    """An input or a setting that cannot be used.
 
-    It is a `ValueError`; every public function raises it before any long work, and the commands show it as one message with exit code 2.
+    The message names it and suggests a fix. Public functions raise it before long computations; the commands show it as one message and exit with code 2.
 
     Attributes
     ----------
     arguments
-        Names of the arguments that fix it, such as ("covar_key", "covariates"). Messages name arguments; the commands add the options of those names.
+        Names of the arguments that fix it, such as ("covar_key", "covariates"); the commands show the options that set them.
 
     Examples
     --------
@@ -27,46 +28,46 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str, *arguments: str):
-        """A message, and the arguments that fix it."""
+        """Make an error from a message and the names of the arguments that fix it."""
         super().__init__(message)
         self.arguments = arguments
 
 
 class ScreenWarning(UserWarning):
-    """A property of a screen or of a result that does not stop the run but that its owner should know.
+    """A property of a screen or of a result that the user should know and that does not stop the run.
 
-    The commands show each as one line on standard error; in Python they are ordinary warnings, to be shown, collected or made errors.
+    The commands show each as one line on standard error; in Python they are ordinary warnings.
 
     Attributes
     ----------
     arguments
-        Names of the arguments that change it, as in `InputError`.
+        Names of the arguments that avoid it, as in `InputError`.
 
     Examples
     --------
     >>> import warnings
     >>> from data_prep import ScreenDesign, ScreenWarning, read_screen, simulate_fate_screen
     >>> adata = simulate_fate_screen(ScreenDesign(n_cells=300, n_genes=4), seed=1).adata
-    >>> with warnings.catch_warnings(record=True) as said:
+    >>> with warnings.catch_warnings(record=True) as caught:
     ...     warnings.simplefilter("always", ScreenWarning)
     ...     screen = read_screen(adata, max_guides_per_cell=8)
-    >>> print(said[0].message)
+    >>> print(caught[0].message)
     20 of 300 cells carry more than 8 guides and were dropped.
     """
 
     def __init__(self, message: str, *arguments: str):
-        """A message, and the arguments that change it."""
+        """Make a warning from a message and the names of the arguments that avoid it."""
         super().__init__(message)
         self.arguments = arguments
 
 
 def warn(message: str, *arguments: str) -> None:
-    """Issue a `ScreenWarning` that points at the caller's caller; `arguments` are those that change it."""
+    """Issue a `ScreenWarning` at the position of the caller's caller."""
     warnings.warn(ScreenWarning(message, *arguments), stacklevel=3)
 
 
 def first_few(items: Iterable[object], n: int = 5) -> str:
-    """The first `n` items as text, and how many more there are.
+    """The first `n` items as text, and the number of the others.
 
     >>> first_few(["a", "b", "c"], n=2)
     'a, b and 1 more'
@@ -76,18 +77,47 @@ def first_few(items: Iterable[object], n: int = 5) -> str:
     return text if len(listed) <= n else f"{text} and {len(listed) - n} more"
 
 
-def first_rows(bad: np.ndarray, names: Sequence[str] | np.ndarray, values: np.ndarray | None = None, n: int = 5) -> str:
-    """The cells where `bad` is true, by row number and name, with their values."""
+def first_rows(bad: Bool[np.ndarray, " cells"], names: Shaped[np.ndarray, " cells"], values: Shaped[np.ndarray, "cells ..."] | None = None, n: int = 5) -> str:
+    """The first cells where `bad` is true, as text.
+
+    Parameters
+    ----------
+    bad
+        Which cells to report, (cells,).
+    names
+        Names of the cells, (cells,).
+    values
+        Values to show, (cells,) or (cells, columns).
+    n
+        Maximum number of cells in the text.
+
+    >>> first_rows(np.array([False, True]), np.array(["AAA-1", "CCC-1"]), np.array([0.5, -1.0]))
+    'row 1 (CCC-1): -1.'
+    """
     rows = np.flatnonzero(bad)
     shown = [f"row {i} ({names[i]})" + ("" if values is None else f": {np.array2string(np.asarray(values[i]), precision=5)}") for i in rows[:n]]
     more = "" if rows.size <= n else f"; {rows.size - n:,} more"
     return "; ".join(shown) + more
 
 
-def missing_key(where: str, key: str, present: Iterable[object], mend: str) -> InputError:
-    """The error for a key that is not there, with the keys that are."""
+def missing_key(slot: str, key: str, present: Iterable[object], suggestion: str, *arguments: str) -> InputError:
+    """The error for a missing key of a screen.
+
+    Parameters
+    ----------
+    slot
+        Part of the screen, such as "obsm".
+    key
+        The missing key.
+    present
+        The keys that the slot has.
+    suggestion
+        How to fix it.
+    *arguments
+        Names of the arguments that fix it.
+    """
     there = first_few(sorted(str(k) for k in present), n=20) or "none"
-    return InputError(f"{where}[{key!r}] is missing; {where} has: {there}. {mend}")
+    return InputError(f"{slot}[{key!r}] is missing; {slot} has: {there}. {suggestion}", *arguments)
 
 
 def whole_number(name: str, value: object, *, least: int = 1) -> int:
@@ -97,12 +127,12 @@ def whole_number(name: str, value: object, *, least: int = 1) -> int:
     20
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise InputError(f"{name} is {value!r}; it must be a whole number, at least {least}.")
+        raise InputError(f"{name} is {value!r}; it must be a whole number, at least {least}.", name)
     return int(value)
 
 
 def positive(name: str, value: object) -> float:
     """`value` as a Python float, positive and finite, or an `InputError` that names it."""
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)) or not 0 < value < np.inf:
-        raise InputError(f"{name} is {value!r}; it must be a positive, finite number.")
+        raise InputError(f"{name} is {value!r}; it must be a positive, finite number.", name)
     return float(value)

@@ -8,9 +8,9 @@ from typing import Any
 
 
 def exports(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package whose stub, `__init__.pyi`, says where each public name is defined.
+    """`__getattr__`, `__dir__` and `__all__` of a package, from its stub `__init__.pyi`.
 
-    The stub is what type checkers read too, so each name is written once. A name is imported at its first use and then kept (PEP 562).
+    Type checkers read the same stub, so each name is written once. A name is imported when it is first used, and then kept (PEP 562).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, then renamed."""
+"""Files that are complete or absent: written under a temporary name, then renamed."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ from filelock import FileLock, Timeout
 
 from data_prep.errors import InputError
 
-PARTIAL = ".partial-"  # how names of half-written files begin; `run_folder` removes those of killed runs
+PARTIAL = ".partial-"  # start of the names of incomplete files; a later run in the folder removes those of killed runs
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path`; renamed to it when the block ends well, deleted when it does not."""
+    """A temporary path beside `path`, which is renamed to `path` if the block succeeds and deleted if it fails."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{PARTIAL}{path.stem[:40]}-", suffix=path.suffix)
@@ -34,41 +34,41 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """`folder` for this run alone; what a killed run left half-written in it is removed. A second run is refused."""
+    """Reserve a folder for this run, and remove the incomplete files of killed runs; an error if another run has it."""
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise InputError(f"another run is writing in {folder}. Wait until it ends, or choose another folder (--out).") from None
+        raise InputError(f"another run is writing in {folder}. Wait until it ends, or choose another folder.", "out") from None
     try:
         for left in folder.glob(f"{PARTIAL}*"):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
     finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: one who takes the lost file sees that it is gone
+        Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: another run that opens the old file then finds that it was removed
         lock.release()
 
 
 def writable_folder(path: str | Path) -> Path:
-    """`path` as a folder that a file can be written in, made if need be: found out before the work, not after it."""
+    """Make a folder if it does not exist, and check that files can be written in it."""
     path = Path(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             return path
     except OSError as error:
-        said = "is not a folder" if isinstance(error, (FileExistsError, NotADirectoryError)) else f"can't be written in ({error.strerror})"
-        raise InputError(f"the output folder {path} {said}. Choose another with --out.") from error
+        problem = "is not a folder" if isinstance(error, (FileExistsError, NotADirectoryError)) else f"can't be written in ({error.strerror})"
+        raise InputError(f"the output folder {path} {problem}. Choose another folder.", "out") from error
 
 
 def first_missing(out: Path) -> Path | None:
-    """The highest folder of the path that is not there yet."""
+    """The topmost folder of a path that does not exist yet."""
     missing = [p for p in (out, *out.parents) if not p.exists()]
     return missing[-1] if missing else None
 
 
 def remove_empty(folder: Path, top: Path | None) -> None:
-    """Remove `folder` and its parents up to `top`, which this run made, as far as they are empty."""
+    """Remove a folder and its parents, up to the folder `top` that this run made, as long as they are empty."""
     while top is not None and folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
         if folder == top:
@@ -83,6 +83,6 @@ def _umask() -> int:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` atomically."""
+    """Write a text file atomically."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -1,27 +1,41 @@
-"""Fate probabilities and program usage, checked."""
+"""Checks of fate probabilities and program usage, and the centred log-ratio."""
 
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Float64, Shaped
 
 from data_prep.errors import InputError, first_few, first_rows, warn
+from data_prep.read.cell_names import same_number
 from data_prep.read.rows import row_blocks, take
 
-SUM_EXACT, SUM_ROUNDED = 1e-5, 1e-3  # rows within the first are as good as exact in float32; within the second they are rounded
+SUM_EXACT, SUM_ROUNDED = 1e-5, 1e-3  # sums of rows within the first are exact in float32; within the second they are rounded
 
 
-def check_fate_prob(prob: np.ndarray, names: tuple[str, ...], cells: np.ndarray, *, where: str) -> np.ndarray:
-    """Fate probabilities as float64 (N, F) with rows that sum to 1.
+def check_fate_prob(
+    prob: Shaped[np.ndarray, "..."], names: tuple[str, ...], cells: Shaped[np.ndarray, " cells"], *, where: str
+) -> Float64[np.ndarray, "cells fates"]:
+    """Check fate probabilities, and divide each row by its sum.
+
+    Parameters
+    ----------
+    prob
+        Fate probabilities, (cells, fates).
+    names
+        Names of the fates.
+    cells
+        Names of the cells, (cells,).
+    where
+        Name of the probabilities in error messages.
 
     Raises
     ------
     InputError
-        fewer than two fates, repeated names, NaN, infinite or negative entries, or rows whose sum is off by more than 1e-3.
+        If there are fewer than two fates, repeated names, entries that are NaN, infinite or negative, or rows whose sum differs from 1 by more than 1e-3.
     """
     if prob.ndim != 2 or prob.shape[1] != len(names):
         raise InputError(f"{where} has shape {prob.shape} but {len(names)} fate names ({first_few(names)}). Give one name for each column.")
-    if len(prob) != cells.size:
-        raise InputError(f"{where} has {len(prob):,} rows but the screen has {cells.size:,} cells. Give one row for each cell.")
+    same_number(len(prob), cells, where=where)
     if len(names) < 2:
         raise InputError(f"{where} has {len(names)} fate; at least two are needed, one of them the reference.")
     if len(set(names)) < len(names):
@@ -32,10 +46,10 @@ def check_fate_prob(prob: np.ndarray, names: tuple[str, ...], cells: np.ndarray,
         prob = np.asarray(prob, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{where} is not numeric: {error}. Give one probability for each cell and fate.") from error
-    for bad, said in ((~np.isfinite(prob), "NaN or infinite"), (prob < 0, "negative")):
+    for bad, problem in ((~np.isfinite(prob), "NaN or infinite"), (prob < 0, "negative")):
         rows = np.any(bad, axis=1)
         if rows.any():
-            raise InputError(f"{where} is {said} in {first_rows(rows, cells, prob)}. Drop those cells, or compute their fates again.")
+            raise InputError(f"{where} is {problem} in {first_rows(rows, cells, prob)}. Drop those cells, or compute their fates again.")
     total = prob.sum(1)
     off = np.abs(total - 1)
     if (off > SUM_ROUNDED).any():
@@ -49,15 +63,13 @@ def check_fate_prob(prob: np.ndarray, names: tuple[str, ...], cells: np.ndarray,
     return prob / total[:, None]
 
 
-def check_usage(usage: Any, cells: np.ndarray, *, where: str) -> Any:
-    """Program usage (N, K), checked: finite and nonnegative, with a positive sum in every cell. It comes back as it was given.
-
-    An array, a DataFrame or a `StoredRows`; it is gone through a block of cells at a time.
+def check_usage(usage: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) -> Any:
+    """Check program usage (cells, programs), an array, a DataFrame or a `StoredRows`, in blocks of cells; it is returned unchanged.
 
     Raises
     ------
     InputError
-        naming the key, the first bad cells and the mend.
+        If entries are not finite or are negative, or if the total usage of a cell is zero.
     """
     usage = check_outcome(usage, cells, where=where)
     negative, empty = np.zeros(cells.size, bool), np.zeros(cells.size, bool)
@@ -65,19 +77,18 @@ def check_usage(usage: Any, cells: np.ndarray, *, where: str) -> Any:
         block = _numbers(usage, rows, where)
         negative[rows], empty[rows] = (block < 0).any(1), block.sum(1) <= 0
     if negative.any():
-        raise InputError(f"{where} is negative in {first_rows(negative, cells)}. Give program usage, or transform='none' for other outcomes.")
+        raise InputError(f"{where} is negative in {first_rows(negative, cells)}. Give program usage, or transform='none' for other outcomes.", "transform")
     if empty.any():
-        raise InputError(f"{where} is zero throughout in {first_rows(empty, cells)}. Drop those cells: a composition of nothing is undefined.")
+        raise InputError(f"{where} is zero throughout in {first_rows(empty, cells)}. Drop those cells: their total usage is zero.")
     return usage
 
 
-def check_outcome(values: Any, cells: np.ndarray, *, where: str) -> Any:
-    """Any continuous outcome (N, K), checked: numbers, and finite. It comes back as it was given; see `check_usage`."""
+def check_outcome(values: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) -> Any:
+    """Check that continuous outcomes (cells, programs) are finite numbers; they are returned unchanged, as in `check_usage`."""
     values = values if hasattr(values, "shape") else np.asarray(values)
     if len(values.shape) != 2 or values.shape[1] == 0:
         raise InputError(f"{where} has shape {values.shape}; it must be cells × programs.")
-    if values.shape[0] != cells.size:
-        raise InputError(f"{where} has {values.shape[0]:,} rows but the screen has {cells.size:,} cells.")
+    same_number(values.shape[0], cells, where=where)
     bad = np.zeros(cells.size, bool)
     for rows in row_blocks(values.shape):
         bad[rows] = ~np.isfinite(_numbers(values, rows, where)).all(1)
@@ -86,8 +97,8 @@ def check_outcome(values: Any, cells: np.ndarray, *, where: str) -> Any:
     return values
 
 
-def all_rows(values: Any, *, where: str) -> np.ndarray:
-    """The whole of an array, a DataFrame or a `StoredRows`, as float64."""
+def all_rows(values: Any, *, where: str) -> Float64[np.ndarray, "cells programs"]:
+    """All rows of an array, a DataFrame or a `StoredRows`, as float64."""
     return _numbers(values, slice(0, values.shape[0]), where)
 
 
@@ -98,19 +109,40 @@ def _numbers(values: Any, rows: slice, where: str) -> np.ndarray:
         raise InputError(f"{where} is not numeric: {error}. Give one number for each cell and program.") from error
 
 
-def clr_usage(usage: Any, *, eps_quantile: float = 1e-4, where: str = "usage", out: np.ndarray | None = None) -> np.ndarray:
-    """Centred log-ratios of program usage, (N, K), written to `out` if it is given.
+def clr_usage(
+    usage: Any, *, eps_quantile: float = 1e-4, where: str = "usage", out: Float[np.ndarray, "cells programs"] | None = None
+) -> Float[np.ndarray, "cells programs"]:
+    """Centred log-ratios of program usage.
 
-    Rows are divided by their sums (usages in percent, whose rows sum to 100, are said), floored at the `eps_quantile` quantile of the *positive* entries,
-    divided by their sums again, and clr_k = log u_k − mean_j log u_j. Consensus NMF leaves exact zeros; a quantile over all entries would then be 0 and
-    the logarithm −∞. Usage is gone through a block of cells at a time, in float64, whatever the type of `out`.
+    With the shares u of a cell's total usage, clr_k = log u_k − mean_j log u_j (Aitchison 1986, "The statistical analysis of compositional
+    data", chapter 4). Shares below the `eps_quantile` quantile of the *positive* shares are set to it first, and each row is divided by its sum again:
+    consensus NMF leaves exact zeros, so a quantile over all shares would be 0 and the logarithm −∞.
 
-    Source: Aitchison 1986, "The statistical analysis of compositional data", for the centred log-ratio.
+    Parameters
+    ----------
+    usage
+        Program usage, (cells, programs): an array, a DataFrame or a `StoredRows`, read in blocks of cells.
+    eps_quantile
+        Quantile of the positive shares that replaces smaller ones, at least 0 and below 1.
+    where
+        Name of the usage in messages.
+    out
+        Array for the result, (cells, programs); None for a new one in float64.
+
+    Raises
+    ------
+    InputError
+        If there is one program only, or if `eps_quantile` is out of range.
+
+    Warns
+    -----
+    ScreenWarning
+        If the rows do not sum to 1.
     """
     if not 0 <= eps_quantile < 1:
-        raise InputError(f"eps_quantile is {eps_quantile}; it must be in [0, 1).")
+        raise InputError(f"eps_quantile is {eps_quantile}; it must be at least 0 and below 1.", "eps_quantile")
     if usage.shape[1] < 2:
-        raise InputError(f"{where} has one program; a centred log-ratio needs two or more (transform='none' takes the outcome as it is).")
+        raise InputError(f"{where} has one program; a centred log-ratio needs two or more (transform='none' leaves outcomes unchanged).", "transform")
     total, least = np.empty((usage.shape[0], 1)), SmallestPositive(eps_quantile, usage.shape[0] * usage.shape[1])
     for rows in row_blocks(usage.shape):
         block = _numbers(usage, rows, where)
@@ -133,15 +165,15 @@ def clr_usage(usage: Any, *, eps_quantile: float = 1e-4, where: str = "usage", o
 
 
 class SmallestPositive:
-    """A low quantile of the positive entries of many blocks, to the bit that of `np.quantile` over them all, holding only the smallest."""
+    """A low quantile of the positive entries of many blocks, exactly that of `np.quantile`, with only the smallest entries in memory."""
 
-    def __init__(self, q: float, most: int):
-        """The quantile `q` of at most `most` entries."""
+    def __init__(self, q: float, n: int):
+        """The quantile `q` of at most `n` entries."""
         self._q, self._kept, self._n = q, np.empty(0), 0
-        self._room = min(most, int(q * most) + 2)
+        self._room = min(n, int(q * n) + 2)
 
-    def add(self, values: np.ndarray) -> None:
-        """Take in the positive entries of a block."""
+    def add(self, values: Float[np.ndarray, "..."]) -> None:
+        """Add the positive entries of a block."""
         positive = values[values > 0]
         self._n += positive.size
         if self._kept.size == self._room:
@@ -153,7 +185,7 @@ class SmallestPositive:
         self._kept = together
 
     def quantile(self) -> float:
-        """The quantile of what was taken in, interpolated linearly between neighbours."""
+        """The quantile of all added entries, with linear interpolation (definition 7 of Hyndman and Fan 1996, Am. Stat. 50)."""
         at = (self._n - 1) * self._q
         below = int(at)
         a, b = self._kept[below], self._kept[min(below + 1, self._n - 1)]

@@ -8,25 +8,26 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Shaped
 from safetensors import safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
 from data_prep.files import atomic
 
-META = "__meta__"  # the tensor that holds the plain values, as JSON in UTF-8: a header of safetensors may not exceed 100 MB, and names of cells are many
+META = "__meta__"  # tensor with the plain values as JSON in UTF-8: the header of a safetensors file is limited to 100 MB, which names of cells exceed
 
 
-def save_tensors(tensors: Mapping[str, Tensor], meta: Mapping[str, Any], path: Path) -> None:
-    """Write tensors and values that JSON can hold, atomically; a full disk is an `OSError`."""
+def save_tensors(tensors: Mapping[str, Shaped[Tensor, "..."]], meta: Mapping[str, Any], path: Path) -> None:
+    """Write tensors, and values that JSON can represent, atomically; a full disk raises an `OSError`."""
     arrays = {name: np.ascontiguousarray(tensor.detach().cpu().numpy()).reshape(tensor.shape) for name, tensor in tensors.items()}
     arrays[META] = np.frombuffer(json.dumps(dict(meta), sort_keys=True).encode(), np.uint8)
-    content = save(arrays, metadata={"sha256": _checksum(arrays)})  # one entry: safetensors writes several in a random order
+    content = save(arrays, metadata={"sha256": _checksum(arrays)})  # a single entry: safetensors writes several in random order
     with atomic(path) as temporary:
         temporary.write_bytes(content)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_tensors(path: Path) -> tuple[dict[str, Shaped[Tensor, "..."]], dict[str, Any]]:
     """The tensors, on the CPU, and the values that `save_tensors` wrote.
 
     Raises

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, Shaped
 from torch import Tensor
 
 from data_prep.errors import InputError, first_few
@@ -162,7 +162,7 @@ class FateData:
         """The device all tensors are on."""
         return self.day.device
 
-    def tensors(self) -> dict[str, Tensor]:
+    def tensors(self) -> dict[str, Shaped[Tensor, "..."]]:
         """The tensors by name."""
         return {f.name: v for f in fields(self) if isinstance(v := getattr(self, f.name), Tensor)}
 

@@ -1,4 +1,4 @@
-"""Readers: from files and objects to checked parts of a screen.
+"""Readers of files and objects, which check every part of a screen and name keys, rows and lines in their errors.
 
-What a part must hold is checked here, with messages that name the key and the rows; what is done with it is not decided here.
+What the parts are used for is not decided here.
 """

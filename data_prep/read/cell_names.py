@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Shaped
+from jaxtyping import Int, Shaped
 
 from data_prep.errors import InputError, first_few, warn
 
@@ -25,6 +25,11 @@ def unique(names: Sequence[str] | Shaped[np.ndarray, " rows"] | pd.Index, proble
 def cell_index(cells: Shaped[np.ndarray, " cells"]) -> pd.Index:
     """The names of the screen's cells as an index, each once."""
     return unique(cells, "obs_names repeat", "Call .obs_names_make_unique().")
+
+
+def rows_of(names: Sequence[str] | Shaped[np.ndarray, " rows"], index: pd.Index) -> Int[np.ndarray, " rows"]:
+    """The position of each name in the index; −1 for names that are not in it."""
+    return index.get_indexer(pd.Index(names, dtype=object))
 
 
 def same_number(n: int, cells: Shaped[np.ndarray, " cells"], *, where: str, other: str = "the screen", suggestion: str = "Give one row for each cell.") -> None:

@@ -1,4 +1,4 @@
-"""One way to look into an AnnData, a MuData, or an h5ad / h5mu / zarr file: only the parts asked for are read."""
+"""Access to an AnnData, a MuData, or an h5ad, h5mu or zarr file: only the requested parts are read."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,24 +11,21 @@ import h5py
 import numpy as np
 import pandas as pd
 from anndata.io import read_elem
+from jaxtyping import Shaped
 
 from data_prep.errors import InputError, missing_key
+from data_prep.read.cell_names import same_cells, same_number
 from data_prep.read.labels import text_names
 from data_prep.read.rows import StoredRows, can_wait
 
-SLOTS = ("obs", "obsm", "uns", "layers")
-
 
 class View:
-    """The slots of one AnnData-like object, in memory or on disk.
-
-    `modalities` holds a MuData's parts by name; an AnnData has none.
-    """
+    """The slots (obs, obsm, uns, layers) of an AnnData or a MuData, in memory or on disk; `modalities` has the parts of a MuData by name."""
 
     def __init__(self, root: Any, name: str):
-        """Look into `root`, an AnnData, a MuData, or a group of a file; `name` is what errors call it."""
+        """View `root`, an AnnData, a MuData, or a group of a file; `name` is its name in error messages."""
         self.root, self.name, self.on_disk = root, name, not hasattr(root, "obs_names")
-        self._names: dict[str, np.ndarray] = {}  # read once; every element on disk is held against them
+        self._names: dict[str, np.ndarray] = {}  # read once; the rows of every element on disk are compared with them
         with self._reading("mod"):
             mods = (root["mod"] if "mod" in root else {}) if self.on_disk else getattr(root, "mod", {})
             self.modalities = {str(m): View(mods[m], f"{name}.mod[{m!r}]") for m in mods}
@@ -44,11 +41,11 @@ class View:
             return [k for k in self.root[slot] if k not in hidden]
 
     def get(self, slot: str, key: str) -> Any:
-        """One element, read from disk if need be."""
+        """One element, read from disk if necessary."""
         return self._get(slot, key, lazy=False)
 
     def rows(self, slot: str, key: str) -> Any:
-        """One element; of a dense matrix on disk the `StoredRows`, to be read while the view is open."""
+        """One element; a dense matrix on disk as `StoredRows`, which are read while the view is open."""
         return self._get(slot, key, lazy=True)
 
     def _get(self, slot: str, key: str, *, lazy: bool) -> Any:
@@ -58,25 +55,24 @@ class View:
         with self._reading(place):
             value: Any = self.root[slot][key]
             value = StoredRows(value, lambda: self._reading(place)) if lazy and can_wait(value) else read_elem(value)
-            if slot == "obs" and "categories" in self.root["obs"][key].attrs:  # before anndata 0.8 a column held codes, its categories lay outside
+            if slot == "obs" and "categories" in self.root["obs"][key].attrs:  # before anndata 0.8 the categories were stored elsewhere
                 levels = self.root["obs"][self.root["obs"][key].attrs["categories"]]
                 value = pd.Categorical.from_codes(value, read_elem(levels), ordered=bool(levels.attrs.get("ordered", False)))
         if slot == "uns":
             return value
         cells = self.names("obs")
-        if hasattr(value, "shape") and (not value.shape or value.shape[0] != cells.size):
-            raise InputError(f"{self.name}: {place} has shape {value.shape}, but there are {cells.size:,} cells. Write it again, with one row for each cell.")
+        if hasattr(value, "shape"):
+            same_number(value.shape[0] if value.shape else 0, cells, where=f"{self.name}: {place}", other="obs")
         if slot == "obs":
             return pd.Series(value, index=cells)
-        if isinstance(value, pd.DataFrame) and (other := value.index.to_numpy(dtype=object) != cells).any():
-            row = int(np.flatnonzero(other)[0])
-            raise _other_names(f"{self.name}: {place}", "obs", row, value.index[row], cells[row])
-        if isinstance(value, pd.DataFrame) and value.index.dtype == object:  # the same names once, not twice: a million are 70 MB
+        if isinstance(value, pd.DataFrame):
+            same_cells(value.index, cells, where=f"{self.name}: {place}", other="obs")
+        if isinstance(value, pd.DataFrame) and value.index.dtype == object:  # one copy of the names: a million need 70 MB
             value.index = pd.Index(cells, dtype=object, name=value.index.name)
         return value
 
     def matrix(self) -> Any:
-        """The main matrix X; where it is dense and on disk the `StoredRows`, to be read while the view is open."""
+        """The main matrix X; a dense matrix on disk as `StoredRows`, which are read while the view is open."""
         if not self.on_disk:
             stored = self.root.X
             if isinstance(stored, h5py.Dataset):  # of an AnnData that is backed
@@ -88,7 +84,7 @@ class View:
             stored = self.root["X"]
             return StoredRows(stored, lambda: self._reading("X")) if can_wait(stored) else read_elem(stored)
 
-    def names(self, axis: str) -> np.ndarray:
+    def names(self, axis: str) -> Shaped[np.ndarray, " names"]:
         """Names along `axis`, "obs" or "var"."""
         if axis in self._names:
             return self._names[axis]
@@ -103,19 +99,19 @@ class View:
 
     @contextmanager
     def _reading(self, place: str) -> Iterator[None]:
-        """Say which element of the file is damaged or of an unknown kind; the readers raise many types."""
+        """Name the element that is damaged or of an unknown kind in an `InputError`; the readers raise errors of many types."""
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ad.OldFormatWarning)  # read as it is meant
+                warnings.simplefilter("ignore", ad.OldFormatWarning)  # these are read correctly
                 yield
         except InputError:
             raise
         except Exception as error:
-            said = f"{type(error).__name__}: {error}"
-            raise InputError(f"{place} of {self.name} can't be read ({said}). Is the file whole? Read it with anndata and write it again.") from error
+            problem = f"{type(error).__name__}: {error}"
+            raise InputError(f"{place} of {self.name} can't be read ({problem}). Is the file complete? Read it with anndata and write it again.") from error
 
     def find(self, slot: str, key: str) -> "View | None":
-        """The view that holds `slot[key]`: this one, else the only modality that has it."""
+        """The view that has `slot[key]`: this one, else the only modality that has it, else None."""
         if key in self.keys(slot):
             return self
         holders = [view for view in self.modalities.values() if key in view.keys(slot)]
@@ -123,40 +119,60 @@ class View:
             raise InputError(f"{slot}[{key!r}] is in {len(holders)} modalities: {', '.join(h.name for h in holders)}. Keep one, or set it on the MuData.")
         return holders[0] if holders else None
 
-    def need(self, slot: str, key: str, mend: str) -> Any:
-        """`slot[key]`, or an error that lists the keys that are there. Its cells must be this view's."""
-        return self._holder(slot, key, mend).get(slot, key)
+    def need(self, slot: str, key: str, suggestion: str, *arguments: str) -> Any:
+        """One element that must exist and have the cells of this view.
 
-    def need_rows(self, slot: str, key: str, mend: str) -> Any:
-        """As `need`; of a dense matrix on disk the `StoredRows`, to be read while the view is open."""
-        return self._holder(slot, key, mend).rows(slot, key)
+        Parameters
+        ----------
+        slot
+            Name of the slot: obs, obsm, uns or layers.
+        key
+            Key of the element.
+        suggestion
+            How to fix a missing key, for the error message.
+        *arguments
+            Names of the arguments that fix it.
+        """
+        return self._holder(slot, key, suggestion, arguments).get(slot, key)
 
-    def _holder(self, slot: str, key: str, mend: str) -> "View":
+    def need_rows(self, slot: str, key: str, suggestion: str, *arguments: str) -> Any:
+        """One element that must exist and have the cells of this view; a dense matrix on disk as `StoredRows`, which are read while the view is open.
+
+        Parameters
+        ----------
+        slot
+            Name of the slot: obs, obsm, uns or layers.
+        key
+            Key of the element.
+        suggestion
+            How to fix a missing key, for the error message.
+        *arguments
+            Names of the arguments that fix it.
+        """
+        return self._holder(slot, key, suggestion, arguments).rows(slot, key)
+
+    def _holder(self, slot: str, key: str, suggestion: str, arguments: tuple[str, ...]) -> "View":
         holder = self.find(slot, key)
         if holder is None:
             present = self.keys(slot) + [f"{m}:{k}" for m, view in self.modalities.items() for k in view.keys(slot)]
-            raise missing_key(slot, key, present, mend)
+            raise missing_key(slot, key, present, suggestion, *arguments)
         if slot != "uns":
             self.same_cells(holder)
         return holder
 
     def same_cells(self, other: "View") -> None:
-        """Raise unless `other` has this view's cells in this order."""
+        """Check that another view has the cells of this one, in the same order."""
         if other is self:
             return
         mine, theirs = self.names("obs"), other.names("obs")
-        if mine.size != theirs.size:
-            sizes = f"{other.name} has {theirs.size:,} cells but {self.name} has {mine.size:,}"
-            raise InputError(f"{sizes}. Subset both to the same cells (mudata: intersect_obs).")
-        if (mine != theirs).any():
-            row = int(np.flatnonzero(mine != theirs)[0])
-            raise _other_names(other.name, self.name, row, theirs[row], mine[row])
-        other._names["obs"] = mine  # the same names once: a million are 70 MB
+        same_number(theirs.size, mine, where=other.name, other=self.name, suggestion="Subset both to the same cells (mudata: intersect_obs).")
+        same_cells(theirs, mine, where=other.name, other=self.name)
+        other._names["obs"] = mine  # one copy of the names: a million need 70 MB
 
 
 @contextmanager
 def open_view(source: Any) -> Iterator[View]:
-    """A `View` of an AnnData, a MuData, or a path to .h5ad, .h5mu or .zarr; files are closed afterwards."""
+    """A `View` of an AnnData, a MuData, or a path of an .h5ad, .h5mu or .zarr, which is closed afterwards."""
     if isinstance(source, ad.AnnData) or (hasattr(source, "mod") and hasattr(source, "obs_names")):
         yield View(source, type(source).__name__)
         return
@@ -171,7 +187,7 @@ def open_view(source: Any) -> Iterator[View]:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise InputError(f"the screen {path} can't be opened as HDF5: {error}. Is it a whole .h5ad or .h5mu file?") from error
+        raise InputError(f"the screen {path} can't be opened as HDF5: {error}. Is it a complete .h5ad or .h5mu file?") from error
     with file:
         yield _checked(file, path)
 
@@ -182,7 +198,7 @@ def _open_zarr(path: Path) -> Any:
     try:
         return zarr.open_group(path, mode="r")
     except (OSError, ValueError, KeyError) as error:  # zarr's "not found" is an OSError in one version and a ValueError in another
-        raise InputError(f"the screen {path} can't be opened as zarr: {error}. Is it a whole .zarr folder?") from error
+        raise InputError(f"the screen {path} can't be opened as zarr: {error}. Is it a complete .zarr folder?") from error
 
 
 def _checked(group: Any, path: Path) -> View:
@@ -198,12 +214,8 @@ def _checked(group: Any, path: Path) -> View:
     return view
 
 
-def _other_names(one: str, other: str, row: int, name: object, expected: object) -> InputError:
-    return InputError(f"{one} and {other} name their cells differently from row {row} ({name} and {expected}). Bring both into one order.")
-
-
 def one_column(table: pd.DataFrame, key: str, where: str) -> pd.Series:
-    """A column that stands once."""
+    """The column of a table; an error if several have this name."""
     found = table[key]
     if isinstance(found, pd.DataFrame):
         raise InputError(f"{where} has {found.shape[1]} columns {key!r}. Keep one.")

@@ -1,31 +1,32 @@
-"""Fate probabilities as a screen holds them, and the fates' names."""
+"""Fate probabilities of a screen, and the names of the fates."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from jaxtyping import Shaped
 
 from data_prep.errors import InputError, first_few, missing_key
 from data_prep.read.container import View
 from data_prep.read.labels import text_names
 
 
-def read_fates(view: View, key: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The fate probabilities in `obsm[key]` as stored, and the fates' names.
+def read_fates(view: View, key: str) -> tuple[Shaped[np.ndarray, "..."], tuple[str, ...]]:
+    """The fate probabilities in `obsm[key]`, unchecked, and the names of the fates.
 
-    A DataFrame and a CellRank `Lineage` bring their names. A bare array has them in `uns`, at `KEY_names`, `fate_names` or `lineage_names`; or, as CellRank
-    leaves them in a file, where a `Lineage` becomes a bare array, as the categories of `obs["term_states_fwd"]` for `lineages_fwd` (`_bwd` likewise).
+    A DataFrame and a CellRank `Lineage` have names. The names of an array are in `uns`, at `KEY_names`, `fate_names` or `lineage_names`. A `Lineage` in a
+    file is an array, too; its names are the categories of `obs["term_states_fwd"]` for `lineages_fwd` (likewise for `_bwd`).
     """
     where = f"obsm[{key!r}]"
-    found = view.need("obsm", key, "Name the fate probabilities with --fate-key.")
+    found = view.need("obsm", key, "Name the fate probabilities with keys.fate.", "keys.fate")
     if isinstance(found, pd.DataFrame):
         try:
             values = found.to_numpy(dtype=np.float64, na_value=np.nan)
-        except (TypeError, ValueError):  # said by check_fate_prob
+        except (TypeError, ValueError):  # check_fate_prob reports it
             values = found.to_numpy()
         return values, tuple(text_names(found.columns, where=f"the columns of {where}"))
-    if hasattr(found, "names") and hasattr(found, "X"):  # a CellRank Lineage, which gives no plain slices of itself
+    if hasattr(found, "names") and hasattr(found, "X"):  # a CellRank Lineage: a slice of it is a Lineage again
         return np.asarray(found.X), tuple(text_names(found.names, where=f"the names of {where}"))
     if sp.issparse(found):
         found = found.toarray()
@@ -42,7 +43,7 @@ def read_fates(view: View, key: str) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _states(view: View, key: str, found: Any) -> tuple[str, ...] | None:
-    """The categories of CellRank's column of terminal (or initial) states, which are the names of its fates in order."""
+    """The categories of CellRank's column of terminal (or initial) states: the names of its fates, in order."""
     prefix, _, direction = key.rpartition("_")
     if prefix != "lineages":
         return None

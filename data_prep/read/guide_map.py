@@ -1,18 +1,23 @@
-"""Guide maps: which gene each guide targets, and which guides are non-targeting."""
+"""Guide maps: which gene each guide targets, and which guides are non-targeting; also from tables of SCEPTRE and Cell Ranger."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Shaped
 
-from data_prep.errors import InputError, first_few
+from data_prep.errors import InputError, first_few, warn
 from data_prep.read.keys import NTC_LABELS
 from data_prep.read.labels import text_names
-from data_prep.read.map_forms import FORMS, in_our_columns
 from data_prep.read.text_table import open_table
 
+FORMS = (
+    "guide_name and gene_name (and optionally is_ntc); SCEPTRE's grna_id and grna_target; "
+    "or Cell Ranger's feature reference with id, feature_type and target_gene_name"
+)
+_GUIDE_CAPTURE = "CRISPR Guide Capture"
 _TRUE, _FALSE = {"true", "1", "1.0", "yes", "t"}, {"false", "0", "0.0", "no", "f"}
 
 
@@ -20,21 +25,19 @@ _TRUE, _FALSE = {"true", "1", "1.0", "yes", "t"}, {"false", "0", "0.0", "no", "f
 class GuideMap:
     """Which gene each guide targets, and which guides are non-targeting (NTC).
 
-    The three arrays are parallel, with one entry a guide.
-
     Attributes
     ----------
     guide
-        Names of the guides, each once.
+        Names of the guides, each once, (guides,).
     gene
-        The gene that each guide targets; an NTC guide's is its label.
+        Gene of each guide, (guides,); for an NTC guide its label.
     is_ntc
-        Whether each guide is non-targeting.
+        Whether each guide is non-targeting, bool (guides,).
 
     Raises
     ------
     InputError
-        Where a guide stands twice (with one gene or two), a targeting guide has no gene, or the arrays differ in length.
+        If a guide is listed twice (with one gene or two), a targeting guide has no gene, or the arrays differ in length.
 
     Examples
     --------
@@ -47,41 +50,43 @@ class GuideMap:
     2      NTC_1  non-targeting    True
     """
 
-    guide: np.ndarray
-    gene: np.ndarray
-    is_ntc: np.ndarray
+    guide: Shaped[np.ndarray, " guides"]
+    gene: Shaped[np.ndarray, " guides"]
+    is_ntc: Bool[np.ndarray, " guides"]
 
     def __post_init__(self) -> None:
-        """Check that every guide stands once, with a gene."""
+        """Check that every guide is listed once, with a gene."""
         if not len(self.guide) == len(self.gene) == len(self.is_ntc):
-            raise InputError(f"the guide map has {len(self.guide)} guides, {len(self.gene)} genes and {len(self.is_ntc)} NTC marks. Give one of each a guide.")
+            sizes = f"{len(self.guide)} guides, {len(self.gene)} genes and {len(self.is_ntc)} NTC marks"
+            raise InputError(f"the guide map has {sizes}. Give one of each for every guide.")
         names, count = np.unique(self.guide, return_counts=True)
         if (count > 1).any():
             repeated = names[count > 1]
             genes = {g: sorted(set(self.gene[self.guide == g])) for g in repeated[:5]}
             two = any(len(v) > 1 for v in genes.values())
-            said = "; ".join(f"{g} → {', '.join(v)}" for g, v in genes.items())
+            examples = "; ".join(f"{g} → {', '.join(v)}" for g, v in genes.items())
             problem = "maps a guide to two genes" if two else "lists a guide twice"
-            raise InputError(f"the guide map {problem}: {said} ({repeated.size} in all). Keep one row for each guide.")
+            raise InputError(f"the guide map {problem}: {examples} ({repeated.size} in all). Keep one row for each guide.")
         lost = ~self.is_ntc & np.array([not str(gene).strip() for gene in self.gene], dtype=bool)
         if lost.any():
             raise InputError(f"the guide map has no gene_name for the targeting guides {first_few(self.guide[lost])}. Give each a gene, or set is_ntc.")
 
     @classmethod
     def from_frame(cls, frame: pd.DataFrame, *, ntc_labels: Sequence[str] = NTC_LABELS, where: str = "the guide map") -> "GuideMap":
-        """From columns `guide_name`, `gene_name` and (optional) `is_ntc`; `where` names the source in errors.
+        """A guide map from a table; `where` is its name in error messages.
 
-        Without `is_ntc`, a guide is NTC where its gene is one of `ntc_labels`, in any case. The columns of SCEPTRE's `grna_target_data_frame` and of
-        Cell Ranger's `feature_reference.csv` are known too: see `data_prep.read.map_forms.in_our_columns`.
+        The table has columns `guide_name`, `gene_name` and optionally `is_ntc`; without `is_ntc`, a guide is NTC if its gene is one of `ntc_labels`, in any
+        case. Two other forms are known. In SCEPTRE's `grna_target_data_frame`, `grna_id` is the guide and `grna_target` the gene. In Cell Ranger's
+        `feature_reference.csv`, rows of the type CRISPR Guide Capture are used: `id` is the guide, as in `protospacer_calls_per_cell.csv`, and
+        `target_gene_name` the gene; guides with the target "Non-Targeting" in any case are NTC, and guides with the target "Ignore" are left out with a
+        warning.
         """
         labels = {label.lower() for label in ([ntc_labels] if isinstance(ntc_labels, str) else ntc_labels)}
-        frame = in_our_columns(frame, ntc_labels=labels, where=where)
+        frame = _in_our_columns(frame, labels, where)
         for column in ("guide_name", "gene_name"):
             if column not in frame.columns:
                 raise InputError(f"{where} has no column {column!r}; it has: {first_few(frame.columns, 20)}. It needs {FORMS}.")
-        for column in ("guide_name", "gene_name", "is_ntc"):
-            if (n := list(frame.columns).count(column)) > 1:
-                raise InputError(f"{where} has {n} columns {column!r}. Keep one.")
+        _once(list(frame.columns), ("guide_name", "gene_name", "is_ntc"), where)
         if frame.empty:
             raise InputError(f"{where} has no rows. Give one for each guide.")
         unnamed = frame["guide_name"].isna().to_numpy()
@@ -95,13 +100,14 @@ class GuideMap:
         if clash.any():
             raise InputError(
                 f"{where} calls {first_few(guide[clash])} targeting (is_ntc false) but gives the gene as "
-                f"{gene[clash][0]!r}, an NTC label. Set is_ntc, or change the NTC labels."
+                f"{gene[clash][0]!r}, an NTC label. Set is_ntc, or change the NTC labels.",
+                "ntc_labels",
             )
         return cls(guide=guide, gene=gene, is_ntc=is_ntc)
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, str], *, ntc_labels: Sequence[str] = NTC_LABELS, where: str = "the guide map") -> "GuideMap":
-        """From a dict of guide → gene, where a gene in `ntc_labels` marks an NTC guide; `where` names the source in errors."""
+        """A guide map from guide → gene, with NTC guides where the gene is in `ntc_labels`; `where` is its name in error messages."""
         several = [guide for guide, gene in mapping.items() if not pd.api.types.is_scalar(gene)]
         if several:
             raise InputError(f"{where} gives no single gene for {first_few(several)}. It must be guide → gene, both text (in a file, without '/').")
@@ -110,7 +116,7 @@ class GuideMap:
 
     @classmethod
     def from_file(cls, path: str | Path, *, ntc_labels: Sequence[str] = NTC_LABELS) -> "GuideMap":
-        """From a CSV or tab-separated file, plain or gzip; its columns are those of `from_frame`."""
+        """A guide map from a CSV or tab-separated file, plain or gzip, with the columns of `from_frame`."""
         if not isinstance(path, (str, Path)):
             raise InputError(f"the guide map is a {type(path).__name__}; it must be a path, a DataFrame or a GuideMap.")
         table = open_table(path, what="the guide map", give="Give a CSV or TSV with guide_name, gene_name, is_ntc.")
@@ -118,7 +124,7 @@ class GuideMap:
         return cls.from_frame(pd.DataFrame(rows, columns=table.header, dtype=object), ntc_labels=ntc_labels, where=str(path))
 
     def to_frame(self) -> pd.DataFrame:
-        """As a table with columns `guide_name`, `gene_name`, `is_ntc`."""
+        """The guide map as a table with columns `guide_name`, `gene_name`, `is_ntc`."""
         return pd.DataFrame({"guide_name": self.guide, "gene_name": self.gene, "is_ntc": self.is_ntc})
 
 
@@ -129,3 +135,38 @@ def _as_bool(column: pd.Series, guide: np.ndarray, where: str) -> np.ndarray:
         row = int(np.flatnonzero(~known)[0])
         raise InputError(f"{where}: is_ntc of guide {guide[row]} is {column.iloc[row]!r} ({int((~known).sum())} such rows); use True or False.")
     return text.isin(_TRUE).to_numpy()
+
+
+def _in_our_columns(frame: pd.DataFrame, ntc_labels: Collection[str], where: str) -> pd.DataFrame:
+    """A table of SCEPTRE or Cell Ranger with columns guide_name, gene_name and is_ntc; other tables unchanged."""
+    columns = [str(name) for name in frame.columns]
+    if "guide_name" in columns or "gene_name" in columns:
+        return frame
+    if {"grna_id", "grna_target"} <= set(columns):
+        _once(columns, ("grna_id", "grna_target"), where)
+        return frame.rename(columns={"grna_id": "guide_name", "grna_target": "gene_name"})[["guide_name", "gene_name"]]
+    if {"id", "feature_type", "target_gene_name"} <= set(columns):
+        _once(columns, ("id", "feature_type", "target_gene_name"), where)
+        return _from_feature_reference(frame, {*ntc_labels, "non-targeting"}, where)
+    return frame
+
+
+def _from_feature_reference(frame: pd.DataFrame, ntc_labels: Collection[str], where: str) -> pd.DataFrame:
+    kinds = frame["feature_type"].astype(object)
+    guides = frame[(kinds == _GUIDE_CAPTURE).to_numpy()]
+    if guides.empty:
+        found = first_few(dict.fromkeys(kinds)) or "no rows"
+        raise InputError(f"{where} has no row of the feature_type {_GUIDE_CAPTURE!r}, but {found}. Give the feature reference that lists the guides.")
+    target = guides["target_gene_name"].astype(object).where(guides["target_gene_name"].notna(), "").map(lambda gene: str(gene).strip().lower())
+    ignored = (target == "ignore").to_numpy()
+    if ignored.any():
+        warn(f"{where}: {int(ignored.sum())} guides have the target 'Ignore' and were left out: {first_few(guides['id'][ignored])}")
+    table = pd.DataFrame({"guide_name": guides["id"], "gene_name": guides["target_gene_name"]})
+    table["is_ntc"] = target.isin([label.lower() for label in ntc_labels]).to_numpy()
+    return table[~ignored]
+
+
+def _once(columns: Sequence[str], names: Sequence[str], where: str) -> None:
+    for name in names:
+        if (n := columns.count(name)) > 1:
+            raise InputError(f"{where} has {n} columns {name!r}. Keep one.")

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from jaxtyping import Shaped
 
 from data_prep.errors import InputError, first_few
-from data_prep.read.cell_names import cell_index, none_matches, suggestion, unique, warn_unmatched
+from data_prep.read.cell_names import cell_index, none_matches, rows_of, suggestion, unique, warn_unmatched
 from data_prep.read.guides import presence
 from data_prep.read.labels import text_names
 from data_prep.read.text_table import FALSE, TRUE, TextTable, open_table
@@ -143,8 +143,8 @@ def _matrix(table: TextTable, cells: np.ndarray) -> tuple[sp.csr_matrix, np.ndar
         first = int((rows == rows[second]).argmax())
         raise InputError(f"{table.where}: {rows[second]!r} appears twice, on {table.row(first)[0]} and {table.row(second)[0]}. {ONCE}")
     index = cell_index(cells)
-    by_guide = bool((index.get_indexer(columns) >= 0).any())
-    if not by_guide and not (index.get_indexer(rows) >= 0).any():
+    by_guide = bool((rows_of(columns, index) >= 0).any())
+    if not by_guide and not (rows_of(rows, index) >= 0).any():
         found = f"its columns are {first_few(table.header, 4)}, its first rows {first_few(rows[:3])}"
         raise _unknown_kind(table.where, found, [*columns, *rows], cells)
     named = (columns, rows, column, row) if by_guide else (rows, columns, row, column)
@@ -183,7 +183,7 @@ def _presence(
 
     A matrix lists every cell, and its guides keep their order; the guides of other tables are sorted.
     """
-    place = cell_index(cells).get_indexer(names)
+    place = rows_of(names, cell_index(cells))
     others, n_matched = names[place < 0], int((place >= 0).sum())
     if not n_matched:
         raise none_matches(where, others, cells) if others.size else InputError(f"{where} has no rows. Give {KINDS}.")
@@ -273,9 +273,9 @@ def _frame_matrix(frame: pd.DataFrame, cells: np.ndarray, where: str) -> tuple[s
     screen = cell_index(cells)
     index = text_names(frame.index, where=f"the index of {where}")
     columns = text_names(frame.columns, where=f"the columns of {where}")
-    by_guide = bool((screen.get_indexer(columns) >= 0).any())
-    if not by_guide and not (screen.get_indexer(index) >= 0).any():
-        raise _unknown_kind(where, f"its columns are {first_few(columns, 3)}, its index {first_few(index, 3)}", index, cells)
+    by_guide = bool((rows_of(columns, screen) >= 0).any())
+    if not by_guide and not (rows_of(index, screen) >= 0).any():
+        raise _unknown_kind(where, f"its columns are {first_few(columns, 3)}, its index {first_few(index, 3)}", index.tolist(), cells)
     for names in (columns, index):
         unique(names, f"{where} repeats names", ONCE)
     there = presence(frame, index, where=where).tocoo()

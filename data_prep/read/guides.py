@@ -5,16 +5,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from jaxtyping import Bool, Shaped
 
 from data_prep.errors import InputError, first_few, first_rows, warn
+from data_prep.read.cell_names import same_number
 from data_prep.read.guide_map import GuideMap
 from data_prep.read.rows import StoredRows, row_blocks
 
 
-def presence(matrix: Any, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
-    """Guide presence as a CSR matrix of ones: an entry is there where the input is nonzero.
+def presence(matrix: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) -> sp.csr_matrix:
+    """Presence of guides in cells: a CSR matrix with ones where the entries of `matrix` (cells, guides) are nonzero.
 
-    Explicitly stored zeros are absent, duplicates are merged, indices are sorted. The input is not changed; a dense one is taken a block of cells at a time.
+    Stored zeros are removed, duplicates are merged, and indices are sorted. The input is not changed; a dense one is read in blocks of cells.
     """
     if isinstance(matrix, pd.DataFrame):
         matrix = _sparse_frame(matrix)
@@ -26,8 +28,8 @@ def presence(matrix: Any, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
         csr = sp.csr_matrix(matrix, copy=True)
         csr.check_format(full_check=True)
     except ValueError as error:
-        raise InputError(f"{where} is not a sound sparse matrix: {error}. Write it again.") from error
-    _same_number(csr.shape[0], cells, where)
+        raise InputError(f"{where} is not a valid sparse matrix: {error}. Write it again.") from error
+    same_number(csr.shape[0], cells, where=where)
     bad = ~np.isfinite(csr.data) | (csr.data < 0) if csr.data.dtype.kind == "f" else csr.data < 0
     if bad.any():
         rows = np.zeros(csr.shape[0], bool)
@@ -35,13 +37,13 @@ def presence(matrix: Any, cells: np.ndarray, *, where: str) -> sp.csr_matrix:
         raise _bad_entries(rows, cells, where)
     csr.eliminate_zeros()
     there = sp.csr_matrix((np.ones(csr.nnz, np.float32), csr.indices, csr.indptr), shape=csr.shape)
-    there.sum_duplicates()  # of the ones: sums of the entries themselves may overflow to 0
+    there.sum_duplicates()  # of the ones: sums of the entries can overflow to 0
     there.data[:] = 1.0
     return there
 
 
 def _dense_presence(matrix: Any, cells: np.ndarray, where: str) -> sp.csr_matrix:
-    """The presence of a dense matrix, a block of cells at a time: the whole may be larger than memory, as may the mask of its zeros."""
+    """Presence from a dense matrix in blocks of cells: the matrix, or a mask of it, can be larger than memory."""
     if len(matrix.shape) != 2:
         raise _not_numeric(matrix.shape, matrix.dtype, where)
     n, bad = matrix.shape[0], np.zeros(matrix.shape[0], bool)
@@ -54,7 +56,7 @@ def _dense_presence(matrix: Any, cells: np.ndarray, where: str) -> sp.csr_matrix
         row, column = np.nonzero(block)
         columns.append(column.astype(np.int32))
         count[rows.start + 1 : rows.stop + 1] = np.bincount(row, minlength=len(block))
-    _same_number(n, cells, where)
+    same_number(n, cells, where=where)
     if bad.any():
         raise _bad_entries(bad, cells, where)
     indices, indptr = np.concatenate(columns), np.cumsum(count)
@@ -67,17 +69,12 @@ def _not_numeric(shape: tuple[int, ...], dtype: object, where: str) -> InputErro
     return InputError(f"{where} must be a numeric cells × guides matrix; it has shape {shape} and type {dtype}. Give counts, or 0 and 1.")
 
 
-def _same_number(n: int, cells: np.ndarray, where: str) -> None:
-    if n != cells.size:
-        raise InputError(f"{where} has {n:,} rows but the screen has {cells.size:,} cells.")
-
-
 def _bad_entries(rows: np.ndarray, cells: np.ndarray, where: str) -> InputError:
     return InputError(f"{where} holds NaN, infinite or negative entries in {first_rows(rows, cells)}. Give counts, or 0 and 1.")
 
 
 def _sparse_frame(frame: pd.DataFrame) -> Any:
-    """A table as a sparse matrix where all its columns are sparse, else as it is."""
+    """A table as a sparse matrix if all its columns are sparse; other tables unchanged."""
     kinds = list(frame.dtypes)
     if kinds and all(isinstance(kind, pd.SparseDtype) and kind.fill_value == 0 for kind in kinds):
         accessor: Any = frame.sparse
@@ -86,7 +83,7 @@ def _sparse_frame(frame: pd.DataFrame) -> Any:
 
 
 def _frame_values(frame: pd.DataFrame) -> np.ndarray:
-    """The values of a table; nullable columns with their missing values as NaN."""
+    """The values of a table, with missing values of nullable columns as NaN."""
     kinds = list(frame.dtypes)
     if any(isinstance(kind, pd.api.extensions.ExtensionDtype) or kind.kind == "O" for kind in kinds):
         try:
@@ -96,11 +93,32 @@ def _frame_values(frame: pd.DataFrame) -> np.ndarray:
     return frame.to_numpy()
 
 
-def match_map(guides: sp.csr_matrix, names: np.ndarray, guide_map: GuideMap, *, where: str) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray, np.ndarray]:
-    """Keep the mapped guides: `(guides, names, gene, is_ntc)`; guides unknown to the map are left out with a warning."""
-    unique, count = np.unique(names, return_counts=True)
-    if (count > 1).any():
-        raise InputError(f"{where}: guide names repeat: {first_few(unique[count > 1])}. Make them unique.")
+def match_map(
+    guides: sp.csr_matrix, names: Shaped[np.ndarray, " guides"], guide_map: GuideMap, *, where: str
+) -> tuple[sp.csr_matrix, Shaped[np.ndarray, " mapped"], Shaped[np.ndarray, " mapped"], Bool[np.ndarray, " mapped"]]:
+    """Keep the guides that are in the guide map; the others are left out with a warning.
+
+    Parameters
+    ----------
+    guides
+        Presence, (cells, guides).
+    names
+        Names of the guides, (guides,).
+    guide_map
+        Gene of each guide.
+    where
+        Name of the guides in messages.
+
+    Returns
+    -------
+    tuple
+        Presence, (cells, mapped); names of the guides, their genes, and whether they are NTC, (mapped,).
+
+    Raises
+    ------
+    InputError
+        If no guide is in the map.
+    """
     row = pd.Index(guide_map.guide).get_indexer(pd.Index(names))
     known = row >= 0
     if not known.any():

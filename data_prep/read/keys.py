@@ -1,4 +1,4 @@
-"""Where the parts of a screen are: its keys, and the labels of non-targeting guides."""
+"""Keys of the parts of a screen, and labels of non-targeting guides."""
 
 from dataclasses import dataclass
 
@@ -7,24 +7,24 @@ NTC_LABELS = ("non-targeting", "safe-targeting", "NTC")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScreenKeys:
-    """Where the parts of a screen are in its file or object.
+    """Keys of the parts of a screen in its file or object.
 
     Attributes
     ----------
     fate
-        Fate probabilities, in `obsm`.
+        Key of the fate probabilities in `obsm`.
     guide
-        Guides of each cell, in `obsm`, `layers` or a MuData modality.
+        Key of the guides of each cell in `obsm` or `layers`, or name of their MuData modality.
     day
-        Day of each cell, in `obs`.
+        Column of `obs` with the day of each cell.
     rep
-        Replicate of each cell, in `obsm[covar]` or `obs`.
+        Column of `obsm[covar]` or `obs` with the replicate of each cell.
     covar
-        Covariate table, in `obsm`.
+        Key of the covariate table in `obsm`.
     guide_names
-        Names of the guides, in `uns`, where the guides are a bare matrix.
+        Key of the names of the guides in `uns`, for guides that are an array.
     cluster
-        Columns of `obs` or `obsm[covar]`, joined by "+", whose cells share noise; None for no clusters.
+        Columns of `obs` or `obsm[covar]`, joined by "+", that define the clusters for robust standard errors; None for no clusters.
 
     Examples
     --------

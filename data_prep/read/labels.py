@@ -1,20 +1,21 @@
-"""Day and replicate labels → codes."""
+"""Labels of days and replicates → codes."""
 
 import re
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int64, Shaped
 
 from data_prep.errors import InputError, first_few, first_rows
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_PLAIN_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")  # float() also takes "1_2", which may be day 1 of replicate 2
+_PLAIN_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")  # float() accepts "1_2", which may be day 1 of replicate 2
 _AFTER_MINUS = re.compile(r"[-\u2212]\s*\d")
 
 
-def text_names(values: object, *, where: str) -> np.ndarray:
-    """Names as a flat object array of `str`; bytes are decoded, and a missing name is an error."""
+def text_names(values: object, *, where: str) -> Shaped[np.ndarray, " names"]:
+    """Names as an object array of `str`; bytes are decoded, and a missing name is an error."""
     if isinstance(values, Mapping):
         raise InputError(f"{where} is a {type(values).__name__}; it must be a list or an array of names.")
     listed = np.asarray(values, dtype=object).ravel()
@@ -48,12 +49,12 @@ def _number(label: str, where: str) -> float:
     return float(found[0])
 
 
-def day_codes(values: pd.Series, cells: np.ndarray, *, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Days as codes 0..D−1 in time order, their labels, and the days as numbers.
+def day_codes(values: pd.Series, cells: Shaped[np.ndarray, " cells"], *, where: str) -> tuple[Int64[np.ndarray, " cells"], tuple[str, ...]]:
+    """Days as codes 0..D−1 in time order, and their labels.
 
-    Ordered categoricals keep their order (numbers are then None); everything else is sorted by the one number in each label.
+    Ordered categoricals keep their order; other labels are sorted by the number that each contains.
 
-    >>> day_codes(pd.Series(["d10", "d2", "d10"]), np.array(["a", "b", "c"]))
+    >>> day_codes(pd.Series(["d10", "d2", "d10"]), np.array(["a", "b", "c"]), where="day")
     (array([1, 0, 1]), ('d2', 'd10'))
     """
     _present(values, cells, where)
@@ -77,8 +78,8 @@ def day_codes(values: pd.Series, cells: np.ndarray, *, where: str) -> tuple[np.n
     return rank[codes].astype(np.int64), tuple(labels[i] for i in order)
 
 
-def level_codes(values: pd.Series, cells: np.ndarray, *, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Any labels as codes in sorted order, and the labels."""
+def level_codes(values: pd.Series, cells: Shaped[np.ndarray, " cells"], *, where: str) -> tuple[Int64[np.ndarray, " cells"], tuple[str, ...]]:
+    """Labels as codes in sorted order, and the sorted labels."""
     _present(values, cells, where)
     _factorize(values.astype(object), where)
     text = values.astype(object).map(_plain)
@@ -90,11 +91,11 @@ def _factorize(values: pd.Series, where: str) -> tuple[np.ndarray, pd.Index]:
     try:
         return pd.factorize(values, sort=False)
     except TypeError as error:
-        raise InputError(f"{where} holds values that are no labels: {error}. Give one number or text for each cell.") from error
+        raise InputError(f"{where} has values that are not labels: {error}. Give one number or text for each cell.") from error
 
 
 def _plain(value: object) -> str:
-    """3, 3.0 and np.int64(3) all read '3'; bytes are decoded."""
+    """A label as text: 3, 3.0 and np.int64(3) become '3'; bytes are decoded."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     if isinstance(value, (float, np.floating)) and float(value).is_integer():

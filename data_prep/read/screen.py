@@ -1,14 +1,18 @@
 """h5ad / h5mu / zarr / AnnData / MuData → `Screen`: the only reader."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
+from jaxtyping import Shaped
 
-from data_prep.errors import InputError, first_few, missing_key, warn
+from data_prep.errors import InputError, first_few, missing_key, warn, whole_number
 from data_prep.outcomes import check_fate_prob
+from data_prep.read.cell_names import cell_index, same_cells, unique
 from data_prep.read.container import View, one_column, open_view
 from data_prep.read.fates import read_fates
 from data_prep.read.guide_map import GuideMap
@@ -28,23 +32,22 @@ def read_screen(
     ntc_labels: Sequence[str] = NTC_LABELS,
     max_guides_per_cell: int = 20,
 ) -> Screen:
-    """Read a screen for the hierarchy, and check all of it before anything is fitted.
+    """Read a screen for the hierarchical model, and check it.
 
     Parameters
     ----------
     source
-        Path to .h5ad, .h5mu or .zarr, an AnnData or a MuData. Only the parts named by `keys` are read.
+        Path of an .h5ad, .h5mu or .zarr, an AnnData or a MuData. Only the parts named by `keys` are read.
     keys
-        Where its parts are.
+        Keys of the parts.
     guides
-        A table of the guides in cells, in place of those in the screen: Cell Ranger's calls, one row for each cell and guide,
-        or a matrix. Cells are matched by name; one that is not listed carries no guide.
+        Table of the guides in cells, used instead of those in the screen; see `read_guide_table`.
     guide_map
-        Table or file of guide_name, gene_name, is_ntc, or as SCEPTRE or Cell Ranger have it; by default `uns["guide_map"]` or `uns["guide2gene"]`.
+        Table or file of guide_name, gene_name, is_ntc, or a guide map of SCEPTRE or Cell Ranger; by default `uns["guide_map"]` or `uns["guide2gene"]`.
     ntc_labels
-        Genes that mark non-targeting guides, in any case.
+        Gene names that mark non-targeting guides, in any case.
     max_guides_per_cell
-        Cells with more mapped guides (NTC included) are dropped, and the number is said.
+        Maximum number of mapped guides (NTC included); cells with more are dropped.
 
     Returns
     -------
@@ -54,12 +57,12 @@ def read_screen(
     Raises
     ------
     InputError
-        On anything wrong with the input, naming the key, the first offending rows and the mend.
+        If a part is missing or wrong.
 
     Warns
     -----
     ScreenWarning
-        On cells, guides and genes that are left out, rows that were renormalised, and a screen without NTC guides.
+        If cells, guides or genes are left out, rows are renormalised, or no cell carries an NTC guide.
 
     Examples
     --------
@@ -70,66 +73,157 @@ def read_screen(
     ((500, 3), ('rep1', 'rep2'))
     """
     keys = keys or ScreenKeys()
-    if not isinstance(max_guides_per_cell, (int, np.integer)) or max_guides_per_cell < 1:
-        raise InputError(f"max_guides_per_cell is {max_guides_per_cell}; it must be a whole number, at least 1.")
+    whole_number("max_guides_per_cell", max_guides_per_cell)
     with open_view(source) as view:
-        cells = view.names("obs")
-        if cells.size == 0:
-            raise InputError(f"the screen {view.name} has no cells.")
-        _unique(cells)
-        prob, fate_names = read_fates(view, keys.fate)
-        prob = check_fate_prob(prob, fate_names, cells, where=f"obsm[{keys.fate!r}]")
-        matrix, guide_names, where = read_guides(view, key=keys.guide, names_key=keys.guide_names, given=guides)
-        day = view.need("obs", keys.day, "Name the column with --day-key.")
-        rep, rep_where = _rep(view, keys)
-        cluster = None if keys.cluster is None else _cluster(view, keys.cluster, keys.covar, cells)
-        mapping, _ = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
-        origin = view.find("uns", "real_or_simulated")
-        simulated = origin is not None and str(origin.get("uns", "real_or_simulated")).upper() == "SIMULATED"
-        carriers, guide_names, gene, is_ntc = match_map(presence(matrix, cells, where=where), guide_names, mapping, where=where)
-    dropped: dict[str, object] = {"guides_not_in_map": int(matrix.shape[1] - guide_names.size)}
+        parts = _read_parts(view, keys, guides, guide_map, ntc_labels)
+    return _screen_of(_few_guides(parts, max_guides_per_cell), keys)
 
-    crowded = np.diff(carriers.indptr) > max_guides_per_cell
-    dropped["cells_over_max_guides"] = int(crowded.sum())
-    if crowded.any():
-        warn(f"{int(crowded.sum()):,} of {cells.size:,} cells carry more than {max_guides_per_cell} guides and were dropped.")
-    if crowded.all():
-        raise InputError(f"every cell carries more than {max_guides_per_cell} guides ({where}). Raise max_guides_per_cell, or check what the entries mean.")
-    keep = np.flatnonzero(~crowded)
-    carriers, cells, prob = carriers[keep], cells[keep], prob[keep]
-    day, rep = day.iloc[keep], rep.iloc[keep]
 
-    carried = np.bincount(carriers.indices, minlength=carriers.shape[1]) > 0
-    if not (carried & ~is_ntc).any():
-        raise InputError(f"no cell carries a targeting guide ({where}): {carriers.shape[1]} mapped guides, {int(is_ntc.sum())} of them NTC.")
-    _say_absent(mapping, guide_names[carried], dropped)
-    if not (is_ntc & carried).any():
-        warn("no cell carries a non-targeting (NTC) guide: effects are relative to cells without guides, and the burden slope rests on targeting guides alone.")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Parts:
+    """The parts of a screen before cells, guides and genes are left out."""
 
-    day_code, day_labels = day_codes(day, cells, where=f"obs[{keys.day!r}]")
-    rep_code, rep_labels = level_codes(rep, cells, where=rep_where)
-    return Screen(
+    cells: np.ndarray
+    carriers: sp.csr_matrix
+    guide_names: np.ndarray
+    gene: np.ndarray
+    is_ntc: np.ndarray
+    guides_where: str
+    mapping: GuideMap
+    prob: np.ndarray
+    fate_names: tuple[str, ...]
+    day: pd.Series
+    rep: pd.Series
+    rep_where: str
+    cluster: pd.Series | None
+    simulated: bool
+    dropped: dict[str, object]
+
+
+def _read_parts(
+    view: View,
+    keys: ScreenKeys,
+    guides: str | Path | pd.DataFrame | None,
+    guide_map: GuideMap | pd.DataFrame | str | Path | None,
+    ntc_labels: Sequence[str],
+) -> _Parts:
+    cells = view.names("obs")
+    if cells.size == 0:
+        raise InputError(f"the screen {view.name} has no cells.")
+    cell_index(cells)
+    prob, fate_names = read_fates(view, keys.fate)
+    prob = check_fate_prob(prob, fate_names, cells, where=f"obsm[{keys.fate!r}]")
+    matrix, guide_names, where = read_guides(view, key=keys.guide, names_key=keys.guide_names, given=guides, argument="keys.guide")
+    day = view.need("obs", keys.day, "Name the day column with keys.day.", "keys.day")
+    rep, rep_where = _rep(view, keys)
+    cluster = None if keys.cluster is None else _cluster(view, keys.cluster, keys.covar, cells)
+    mapping, _ = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
+    origin = view.find("uns", "real_or_simulated")
+    carriers, mapped_names, gene, is_ntc = match_map(presence(matrix, cells, where=where), guide_names, mapping, where=where)
+    return _Parts(
         cells=cells,
-        guides=carriers[:, np.flatnonzero(carried)],
-        guide_names=guide_names[carried],
-        guide_gene=gene[carried],
-        is_ntc=is_ntc[carried],
-        fate_prob=prob,
+        carriers=carriers,
+        guide_names=mapped_names,
+        gene=gene,
+        is_ntc=is_ntc,
+        guides_where=where,
+        mapping=mapping,
+        prob=prob,
         fate_names=fate_names,
-        day=day_code,
-        day_labels=day_labels,
-        rep=rep_code,
-        rep_labels=rep_labels,
-        clusters=None if cluster is None else level_codes(cluster.iloc[keep], cells, where=f"cluster {keys.cluster!r}")[0],
-        simulated=simulated,
-        dropped=dropped,
+        day=day,
+        rep=rep,
+        rep_where=rep_where,
+        cluster=cluster,
+        simulated=origin is not None and str(origin.get("uns", "real_or_simulated")).upper() == "SIMULATED",
+        dropped={"guides_not_in_map": int(guide_names.size - mapped_names.size)},
     )
 
 
-def read_guides(view: View, *, key: str, names_key: str = "guide_names", given: str | Path | pd.DataFrame | None = None) -> tuple[Any, np.ndarray, str]:
-    """The guide matrix of the table given, else as stored; the names of its columns; and where it was found: obsm, layers, or a modality."""
-    if given is not None:
-        return read_guide_table(given, view.names("obs"))
+def _few_guides(parts: _Parts, most: int) -> _Parts:
+    """The parts without the cells that carry more guides than `most`."""
+    crowded = np.diff(parts.carriers.indptr) > most
+    n_crowded = int(crowded.sum())
+    if n_crowded:
+        warn(f"{n_crowded:,} of {crowded.size:,} cells carry more than {most} guides and were dropped.", "max_guides_per_cell")
+    if crowded.all():
+        problem = f"every cell carries more than {most} guides ({parts.guides_where})"
+        raise InputError(f"{problem}. Raise max_guides_per_cell, or check what the entries mean.", "max_guides_per_cell")
+    keep = np.flatnonzero(~crowded)
+    return replace(
+        parts,
+        cells=parts.cells[keep],
+        carriers=parts.carriers[keep],
+        prob=parts.prob[keep],
+        day=parts.day.iloc[keep],
+        rep=parts.rep.iloc[keep],
+        cluster=None if parts.cluster is None else parts.cluster.iloc[keep],
+        dropped={**parts.dropped, "cells_over_max_guides": n_crowded},
+    )
+
+
+def _screen_of(parts: _Parts, keys: ScreenKeys) -> Screen:
+    """The screen with the guides that cells carry."""
+    cells, is_ntc, n_guides = parts.cells, parts.is_ntc, parts.carriers.shape[1]
+    carried = np.bincount(parts.carriers.indices, minlength=n_guides) > 0
+    if not (carried & ~is_ntc).any():
+        raise InputError(f"no cell carries a targeting guide ({parts.guides_where}): {n_guides} mapped guides, {int(is_ntc.sum())} of them NTC.")
+    absent = _absent(parts.mapping, parts.guide_names[carried])
+    if not (is_ntc & carried).any():
+        warn("no cell carries a non-targeting (NTC) guide: effects are relative to cells without guides, and targeting guides alone give the burden slope.")
+    day, day_labels = day_codes(parts.day, cells, where=f"obs[{keys.day!r}]")
+    rep, rep_labels = level_codes(parts.rep, cells, where=parts.rep_where)
+    return Screen(
+        cells=cells,
+        guides=parts.carriers[:, np.flatnonzero(carried)],
+        guide_names=parts.guide_names[carried],
+        guide_gene=parts.gene[carried],
+        is_ntc=is_ntc[carried],
+        fate_prob=parts.prob,
+        fate_names=parts.fate_names,
+        day=day,
+        day_labels=day_labels,
+        rep=rep,
+        rep_labels=rep_labels,
+        clusters=None if parts.cluster is None else level_codes(parts.cluster, cells, where=f"cluster {keys.cluster!r}")[0],
+        simulated=parts.simulated,
+        dropped={**parts.dropped, **absent},
+    )
+
+
+def read_guides(
+    view: View, *, key: str, names_key: str = "guide_names", given: str | Path | pd.DataFrame | None = None, argument: str = "guide_assignment_key"
+) -> tuple[Any, Shaped[np.ndarray, " guides"], str]:
+    """Find the guides of the cells: in a table, in obsm or layers, or in a modality.
+
+    Parameters
+    ----------
+    view
+        The screen.
+    key
+        Key of the guide matrix in `obsm` or `layers`, or name of the modality.
+    names_key
+        Key in `uns` of the names of the guides, for an array.
+    given
+        Table to use instead; see `read_guide_table`.
+    argument
+        Name of the argument that sets `key`, for error messages.
+
+    Returns
+    -------
+    tuple
+        Guide matrix, (cells, guides); names of the guides, each once, (guides,); name of the matrix in error messages.
+
+    Raises
+    ------
+    InputError
+        If there is no such matrix, or if its cells or names do not fit.
+    """
+    matrix, names, where = read_guide_table(given, view.names("obs")) if given is not None else _stored_guides(view, key, names_key, argument)
+    unique(names, f"{where}: guide names repeat", "Make them unique.")
+    return matrix, names, where
+
+
+def _stored_guides(view: View, key: str, names_key: str, argument: str) -> tuple[Any, np.ndarray, str]:
     if key in view.modalities:
         part = view.modalities[key]
         view.same_cells(part)
@@ -140,8 +234,9 @@ def read_guides(view: View, *, key: str, names_key: str = "guide_names", given: 
             break
     else:
         present = view.keys("obsm") + [f"layers/{k}" for k in view.keys("layers")] + [f"modality {m}" for m in view.modalities]
-        raise missing_key("obsm", key, present, "Name the guide matrix (or MuData modality) with --guide-key.")
+        raise missing_key("obsm", key, present, f"Name the guide matrix (or MuData modality) with {argument}.", argument)
     if isinstance(matrix, pd.DataFrame):
+        same_cells(matrix.index, view.names("obs"), where=where)
         return matrix, text_names(matrix.columns, where=f"the columns of {where}"), where
     if matrix.ndim != 2:
         raise InputError(f"{where} has shape {matrix.shape}; it must be cells × guides.")
@@ -160,9 +255,28 @@ def read_guide_map(
     *,
     keys: Sequence[str] = ("guide_map", "guide2gene"),
     ntc_labels: Sequence[str] = NTC_LABELS,
-    mend: str = "Give a guide map file (--guide-map), or uns['guide_map'], or uns['guide2gene'].",
+    suggestion: str = "Give a guide map with guide_map, or store it in uns['guide_map'] or uns['guide2gene'].",
 ) -> tuple[GuideMap, str]:
-    """The guide map given, else the one at the first of `keys` that `uns` has; and what to call it."""
+    """Find the guide map, and its name in error messages.
+
+    Parameters
+    ----------
+    view
+        The screen.
+    given
+        Guide map, table or file to use.
+    keys
+        Keys in `uns` to look at if nothing is given; the first that exists is used.
+    ntc_labels
+        Gene names that mark non-targeting guides, in any case.
+    suggestion
+        How to fix a missing guide map.
+
+    Raises
+    ------
+    InputError
+        If there is no guide map, or if it is wrong.
+    """
     if isinstance(given, GuideMap):
         return given, "the guide map"
     if isinstance(given, pd.DataFrame):
@@ -179,11 +293,11 @@ def read_guide_map(
         if isinstance(found, Mapping):
             return GuideMap.from_mapping(found, ntc_labels=ntc_labels, where=where), where
         raise InputError(f"{where} is a {type(found).__name__}; it must be a DataFrame or a dict of guide → gene.")
-    raise missing_key("uns", keys[0], view.keys("uns"), mend)
+    raise missing_key("uns", keys[0], view.keys("uns"), suggestion, "guide_map")
 
 
 def _column(view: View, key: str, covar: str) -> tuple[pd.Series, str] | None:
-    """`obsm[covar][key]` or `obs[key]`, and where it was."""
+    """`obsm[covar][key]` or `obs[key]`, and its name in error messages; None if neither exists."""
     if view.find("obsm", covar) is not None:
         table = view.need("obsm", covar, "")
         if isinstance(table, pd.DataFrame) and key in table.columns:
@@ -196,17 +310,17 @@ def _column(view: View, key: str, covar: str) -> tuple[pd.Series, str] | None:
 def _rep(view: View, keys: ScreenKeys) -> tuple[pd.Series, str]:
     found = _column(view, keys.rep, keys.covar)
     if found is None:
-        raise missing_key("obs", keys.rep, view.keys("obs"), f"Name the replicate column (in obs or obsm[{keys.covar!r}]) with --rep-key.")
+        raise missing_key("obs", keys.rep, view.keys("obs"), f"Name the replicate column (in obs or obsm[{keys.covar!r}]) with keys.rep.", "keys.rep")
     return found
 
 
 def _cluster(view: View, key: str, covar: str, cells: np.ndarray) -> pd.Series:
     parts = []
-    whole = _column(view, key, covar) is not None  # a column whose own name has a "+"
+    whole = _column(view, key, covar) is not None  # the name of a column can contain "+"
     for name in [key] if whole else [part.strip() for part in key.split("+")]:
         found = _column(view, name, covar)
         if found is None:
-            raise missing_key("obs", name, view.keys("obs"), "Name the cluster columns with --cluster-key, joined by '+'.")
+            raise missing_key("obs", name, view.keys("obs"), "Name the cluster columns with keys.cluster, joined by '+'.", "keys.cluster")
         values, where = found
         if isinstance(values.dtype, pd.CategoricalDtype):
             values = values.cat.remove_unused_categories()
@@ -215,20 +329,13 @@ def _cluster(view: View, key: str, covar: str, cells: np.ndarray) -> pd.Series:
     return pd.Series([" × ".join(labels) for labels in zip(*parts, strict=True)])
 
 
-def _unique(names: np.ndarray) -> None:
-    repeated = pd.Index(names).duplicated()
-    if repeated.any():
-        raise InputError(f"obs_names repeat: {first_few(pd.unique(names[repeated]))}. Call .obs_names_make_unique().")
-
-
-def _say_absent(mapping: GuideMap, carried: np.ndarray, dropped: dict[str, object]) -> None:
-    """Say which guides and genes of the map no kept cell carries; they have no place in the model."""
+def _absent(mapping: GuideMap, carried: np.ndarray) -> dict[str, object]:
+    """The number of guides and the names of genes of the map that no kept cell carries, with warnings about them."""
     there = np.isin(mapping.guide.astype(str), carried.astype(str))
     targeting = ~mapping.is_ntc
     lost = sorted(set(mapping.gene[targeting]) - set(mapping.gene[targeting & there]))
-    dropped["guides_without_cells"] = int((~there).sum())
-    dropped["genes_without_cells"] = lost
     if not there.all():
         warn(f"{int((~there).sum())} guides of the map are in no kept cell and were left out: {first_few(mapping.guide[~there])}")
     if lost:
         warn(f"{len(lost)} genes have no guide in the data and were dropped: {first_few(lost)}")
+    return {"guides_without_cells": int((~there).sum()), "genes_without_cells": lost}

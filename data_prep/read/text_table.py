@@ -67,11 +67,11 @@ class TextTable:
         """These columns in blocks of rows: the first as text, the others as the first of `kinds` that fits all of them, else as text."""
         done, kinds = 0, list(kinds)
         for block in self.blocks_of_lines():
-            parsed = None if block is None else self._parsed(block, columns, kinds)
-            if parsed is None:
+            read = None if block is None else _first_fit(block, self.delimiter, len(self.header), columns, kinds)
+            if read is None:
                 break
-            done += parsed.num_rows
-            yield parsed
+            done += read.num_rows
+            yield read
         else:
             return
         rest = itertools.islice(self.rows(), done, None)
@@ -81,13 +81,14 @@ class TextTable:
     def long_rows(self, kinds: Sequence[pa.DataType]) -> Iterator[tuple[str, pa.ChunkedArray]]:
         """The first field of each row, and its other fields as one array; faster than `blocks` for thousands of columns."""
         done, kinds = 0, list(kinds)
+        delimiter = self.delimiter.encode()
         for line in self._long_lines():
-            name, _, fields = (line or b"").partition(self.delimiter.encode())
-            column = None if b'"' in fields else _first_fit(fields.replace(self.delimiter.encode(), b"\n"), "\x01", 1, [0], kinds)
-            if column is None or column.num_rows != len(self.header) - 1:
+            name, comma, fields = (line or b"").partition(delimiter)
+            read = None if not comma or b'"' in fields else _first_fit(fields.replace(delimiter, b"\n") + b"\n", "\x01", 1, [0], kinds, rows_are_fields=True)
+            if read is None or read.num_rows != len(self.header) - 1:
                 break
             done += 1
-            yield name.strip(b'"').decode(), column.column(0)
+            yield name.strip(b'"').decode(), read.column(0)
         else:
             return
         for _, listed in itertools.islice(self.rows(), done, None):
@@ -95,33 +96,27 @@ class TextTable:
 
     def _long_lines(self) -> Iterator[bytes | None]:
         for block in self.blocks_of_lines():
-            yield from (line for line in block.split(b"\n") if line.rstrip(b"\r")) if block is not None else [None]
-
-    def _parsed(self, block: bytes, columns: Sequence[int], kinds: list[pa.DataType]) -> pa.Table | None:
-        return _first_fit(block, self.delimiter, len(self.header), columns, kinds)
+            yield from (line for line in block.split(b"\n") if line.strip(b"\r")) if block is not None else [None]
 
 
-def _first_fit(block: bytes, delimiter: str, width: int, columns: Sequence[int], kinds: list[pa.DataType]) -> pa.Table | None:
-    """The parsed block; a kind that does not fit is removed from `kinds`. None if its rows are not of this width."""
+def _first_fit(block: bytes, delimiter: str, width: int, columns: Sequence[int], kinds: list[pa.DataType], *, rows_are_fields: bool = False) -> pa.Table | None:
+    """The columns of a block as the first kind that fits; kinds that do not fit are removed. None if a row has another width."""
     names = [str(j) for j in range(width)]
-    read = pa.csv.ReadOptions(column_names=names)
-    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in block, ignore_empty_lines=width > 1)
-    values = [names[j] for j in (columns[1:] if width > 1 else columns)]
+    values = [names[j] for j in (columns if rows_are_fields else columns[1:])]
+    parse = pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=b'"' in block, ignore_empty_lines=not rows_are_fields)
     for kind in [*kinds, pa.string()]:
-        types = dict.fromkeys(names, pa.string()) | dict.fromkeys(values, kind)
         convert = pa.csv.ConvertOptions(
-            column_types=types,
+            column_types=dict.fromkeys(names, pa.string()) | dict.fromkeys(values, kind),
             include_columns=[names[j] for j in columns],
             null_values=[],
-            check_utf8=False,
             true_values=sorted(TRUE),
             false_values=sorted(FALSE),
         )
         try:
-            found = pa.csv.read_csv(pa.py_buffer(block), read_options=read, parse_options=parse, convert_options=convert)
+            found = pa.csv.read_csv(pa.py_buffer(block), read_options=pa.csv.ReadOptions(column_names=names), parse_options=parse, convert_options=convert)
         except pa.ArrowInvalid:
             found = None
-        if found is not None and not (pa.types.is_floating(kind) and any(pc.any(pc.is_nan(found[name])).as_py() for name in values)):  # "nan(1)" is one here
+        if found is not None and not (pa.types.is_floating(kind) and any(pc.any(pc.is_nan(found[name])).as_py() for name in values)):  # it takes "nan(1)"
             return found
         kinds[:] = kinds[1:]
     return None

@@ -8,7 +8,7 @@ import pyarrow as pa
 from jaxtyping import Float64, Shaped
 
 from data_prep.errors import InputError, first_few
-from data_prep.read.cell_names import cell_index, examples, none_matches, suggestion, unique, warn_unmatched
+from data_prep.read.cell_names import cell_index, examples, none_matches, rows_of, suggestion, unique, warn_unmatched
 from data_prep.read.labels import text_names
 from data_prep.read.text_table import TextTable, open_table
 
@@ -65,10 +65,11 @@ def _of_text(table: TextTable, n_programs: int, cells: np.ndarray) -> np.ndarray
     others, done = [np.empty(0, object)], 0
     for block in table.blocks(range(1 + n_programs), [pa.float64()]):
         names = block.column(0).to_numpy()
-        place = index.get_indexer(names)
+        place = rows_of(names, index)
         is_known = place >= 0
         known = np.flatnonzero(is_known)
         others.append(names[~is_known])
+        numbers = _numbers(block.filter(pa.array(is_known)), table, done + known)
         place = place[known]
         again = (row_of[place] >= 0) | pd.Series(place).duplicated().to_numpy()
         if again.any():
@@ -77,7 +78,7 @@ def _of_text(table: TextTable, n_programs: int, cells: np.ndarray) -> np.ndarray
             lines = f"{table.row(row_of[place[second]])[0]} and {table.row(done + known[second])[0]}"
             raise InputError(f"{table.where}: the cell {cells[place[second]]!r} appears twice, on {lines}. Keep one row for each cell.")
         row_of[place] = done + known
-        values[place] = _numbers(block.filter(pa.array(is_known)), table, done + known)
+        values[place] = numbers
         done += block.num_rows
     _all_there(row_of < 0, np.concatenate(others), cells, table.where)
     return values

@@ -1,4 +1,4 @@
-"""Simulated screens with their truth."""
+"""Simulated screens with fate probabilities, and their true effects."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,37 +7,38 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from jaxtyping import Float64
 
 from data_prep.errors import InputError, whole_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScreenDesign:
-    """What a simulated screen looks like; the defaults make a small high-MOI screen.
+    """Sizes and effects of a simulated screen; the defaults give a small high-MOI screen.
 
     Attributes
     ----------
     n_cells
-        Cells.
+        Number of cells.
     n_genes
-        Target genes.
+        Number of target genes.
     guides_per_gene
-        A number, or (low, high) for a uniform draw for each gene.
+        Number of guides of each gene, or (low, high) for a uniform draw for each gene.
     n_ntc_guides
-        Non-targeting guides.
+        Number of non-targeting guides.
     n_days
-        Days.
+        Number of days.
     n_reps
-        Replicates.
+        Number of replicates.
     fates
-        Names; the first is the reference.
+        Names of the fates; the first is the reference.
     moi
-        Mean guides in a cell (Poisson; a guide drawn twice is present once).
+        Mean number of guides in a cell (Poisson; a guide that is drawn twice is present once).
     concentration
-        Dirichlet precision of the fate probabilities; None draws one-hot fates.
+        Dirichlet precision of the fate probabilities; None for one-hot fates.
     effects
-        "daylocal": on each day a fraction `frac_active` of genes has an effect of either sign, of size 0.2–1.0;
-        "model": the model's random walk, in all but a fraction `frac_null` of genes.
+        "daylocal" for effects of size 0.2–1.0 and either sign in a share `frac_active` of the genes on each day; "model" for the random walk of the
+        hierarchical model in all genes but a share `frac_null`.
     frac_active
         Share of genes with an effect on a day ("daylocal").
     frac_null
@@ -49,14 +50,14 @@ class ScreenDesign:
     sigma_guide
         SD of the guides' deviations from their gene.
     burden_slope
-        Logit shift of every free fate for each guide in a cell.
+        Change of the logit of every non-reference fate for each guide in a cell.
     day_weights
-        Relative numbers of cells on the days; None for equal.
+        Relative numbers of cells on the days; None for equal numbers.
 
     Raises
     ------
     InputError
-        On a size, a scale or a share outside its range.
+        If a size, a scale or a share is out of range.
 
     Examples
     --------
@@ -89,47 +90,48 @@ class ScreenDesign:
         for name, low in least.items():
             whole_number(name, getattr(self, name), least=low)
         if len(set(self.fates)) != len(self.fates) or len(self.fates) < 2:
-            raise InputError(f"fates must be two or more different names, not {self.fates}.")
+            raise InputError(f"fates must be two or more different names, not {self.fates}.", "fates")
         if len(self.guide_range) != 2 or not 1 <= self.guide_range[0] <= self.guide_range[1]:
-            raise InputError(f"guides_per_gene is {self.guides_per_gene}; it must be at least 1, or (low, high) with 1 <= low <= high.")
+            raise InputError(f"guides_per_gene is {self.guides_per_gene}; it must be at least 1, or (low, high) with 1 <= low <= high.", "guides_per_gene")
         if not 0 < self.moi < np.inf or not (self.concentration is None or 0 < self.concentration < np.inf):
-            raise InputError(f"moi is {self.moi} and concentration {self.concentration}; they must be positive and finite (concentration may be None).")
+            given = f"moi is {self.moi} and concentration {self.concentration}"
+            raise InputError(f"{given}; they must be positive and finite (concentration may be None).", "moi", "concentration")
         for name in ("tau", "sigma_time", "sigma_guide"):
             if not getattr(self, name) >= 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0.")
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0.", name)
         for name in ("frac_active", "frac_null"):
             if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be from 0 to 1.")
+                raise InputError(f"{name} is {getattr(self, name)}; it must be from 0 to 1.", name)
         if self.effects not in ("daylocal", "model"):
-            raise InputError(f"effects is {self.effects!r}; choose 'daylocal' or 'model'.")
+            raise InputError(f"effects is {self.effects!r}; choose 'daylocal' or 'model'.", "effects")
         if self.day_weights is not None and len(self.day_weights) != self.n_days:
-            raise InputError(f"day_weights has {len(self.day_weights)} entries for {self.n_days} days. Give one for each day.")
+            raise InputError(f"day_weights has {len(self.day_weights)} entries for {self.n_days} days. Give one for each day.", "day_weights")
         if self.day_weights is not None and not (min(self.day_weights) >= 0 and sum(self.day_weights) > 0):
-            raise InputError(f"day_weights are {self.day_weights}; they must be at least 0, and one above.")
+            raise InputError(f"day_weights are {self.day_weights}; they must be at least 0, and one must be positive.", "day_weights")
 
     @property
     def guide_range(self) -> tuple[int, int]:
-        """Fewest and most guides of a gene."""
+        """Minimum and maximum number of guides of a gene."""
         g = self.guides_per_gene
         return (int(g), int(g)) if isinstance(g, (int, np.integer)) else g
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SimulatedScreen:
-    """A simulated screen with its truth. `simulate_fate_screen` makes it.
+    """A simulated screen with its true effects. `simulate_fate_screen` makes it.
 
     Attributes
     ----------
     adata
-        The screen as AnnData; its keys are the defaults of `ScreenKeys`.
+        The screen, with the default keys of `ScreenKeys`.
     guide_map
-        guide_name, gene_name, is_ntc.
+        Table of the guides: guide_name, gene_name, is_ntc.
     truth
-        gene, fate, day, theta: one row for each gene, free fate and day.
+        Table of the gene effects: gene, fate, day, theta, with a row for each gene, non-reference fate and day.
     theta
-        The gene effects, (L, F*, D), in log-odds against the reference fate.
+        Gene effects in log-odds relative to the reference fate, (L, F − 1, D).
     delta
-        The guides' deviations from their gene, (G, F*), centred within each gene.
+        Deviations of the guides from their gene, centred within each gene, in log-odds, (G, F − 1).
 
     Examples
     --------
@@ -144,26 +146,26 @@ class SimulatedScreen:
     adata: ad.AnnData
     guide_map: pd.DataFrame
     truth: pd.DataFrame
-    theta: np.ndarray
-    delta: np.ndarray
+    theta: Float64[np.ndarray, "genes fates days"]
+    delta: Float64[np.ndarray, "guides fates"]
 
 
 def simulate_fate_screen(design: ScreenDesign | None = None, *, seed: int = 0) -> SimulatedScreen:
-    """Draw a screen with known effects.
+    """Simulate a screen with known effects.
 
-    A cell's fate logits are α_fd + b_fr + γ k + Σ_g (θ + δ), k its guide burden less the day's mean; δ is centred within each gene.
+    The fate logits of a cell are α_fd + b_fr + γ k + Σ_g (θ + δ), with k its guide burden minus the mean of its day; δ is centred within each gene.
 
     Parameters
     ----------
     design
-        Sizes and scales; by default those of `ScreenDesign`.
+        Sizes and effects; by default those of `ScreenDesign`.
     seed
-        Of the draws, at least 0.
+        Random seed, at least 0.
 
     Returns
     -------
     SimulatedScreen
-        The screen as AnnData, its guide map, and its truth.
+        The screen as AnnData, its guide map, and its true effects.
 
     Examples
     --------
@@ -173,57 +175,63 @@ def simulate_fate_screen(design: ScreenDesign | None = None, *, seed: int = 0) -
     (300, 54)
     """
     d = design or ScreenDesign()
-    if seed < 0:
-        raise InputError(f"seed is {seed}; it must be at least 0.")
+    whole_number("seed", seed, least=0)
     rng = np.random.default_rng(seed)
     n_free = len(d.fates) - 1
     low, high = d.guide_range
     per_gene = rng.integers(low, high + 1, d.n_genes)
     gene = np.repeat(np.arange(d.n_genes), per_gene)
-    n_target = gene.size
     theta = _effects(d, n_free, rng)
-    delta = rng.normal(0, d.sigma_guide, (n_target, n_free))
+    delta = rng.normal(0, d.sigma_guide, (gene.size, n_free))
     mean = np.stack([np.bincount(gene, delta[:, f], d.n_genes) / per_gene for f in range(n_free)], 1)
     delta -= mean[gene]
 
-    guides = _assign(d, n_target + d.n_ntc_guides, rng)
+    guides = _assign(d, gene.size + d.n_ntc_guides, rng)
     weights = None if d.day_weights is None else np.asarray(d.day_weights) / np.sum(d.day_weights)
     day, rep = rng.choice(d.n_days, d.n_cells, p=weights), rng.integers(0, d.n_reps, d.n_cells)
     burden = np.diff(guides.indptr).astype(float)
     centred = burden - (np.bincount(day, burden, d.n_days) / np.maximum(np.bincount(day, minlength=d.n_days), 1))[day]
     eta = rng.normal(0, 0.3, (d.n_days, n_free))[day] + rng.normal(0, 0.2, (d.n_reps, n_free))[rep]
     eta += d.burden_slope * centred[:, None]
-    own = guides[:, :n_target]
+    own = guides[:, : gene.size]
     for t in range(d.n_days):
         here = np.flatnonzero(day == t)
         eta[here] += own[here] @ (theta[gene, :, t] + delta)
-    prob = _fates(eta, d.concentration, rng)
+    genes = np.array([f"GENE{i:0{len(str(d.n_genes - 1))}d}" for i in range(d.n_genes)])
+    guide_map = _guide_map(genes, gene, per_gene, d.n_ntc_guides)
+    adata = _screen(d, guides, guide_map, day, rep, _fates(eta, d.concentration, rng))
+    at = np.indices(theta.shape).reshape(3, -1)
+    truth = pd.DataFrame({"gene": genes[at[0]], "fate": np.array(d.fates[1:])[at[1]], "day": [f"d{t}" for t in at[2]], "theta": theta.ravel()})
+    return SimulatedScreen(adata=adata, guide_map=guide_map, truth=truth, theta=theta, delta=delta)
 
-    gene_names = np.array([f"GENE{i:0{len(str(d.n_genes - 1))}d}" for i in range(d.n_genes)])
+
+def _guide_map(genes: np.ndarray, gene: np.ndarray, per_gene: np.ndarray, n_ntc: int) -> pd.DataFrame:
+    """The guide map of guides with these genes (positions in `genes`), and NTC guides after them."""
     first = np.concatenate([[0], np.cumsum(per_gene)[:-1]])
-    guide_names = [f"{gene_names[g]}_g{i - first[g] + 1}" for i, g in enumerate(gene)] + [f"NTC_{i + 1}" for i in range(d.n_ntc_guides)]
-    guide_map = pd.DataFrame(
+    return pd.DataFrame(
         {
-            "guide_name": guide_names,
-            "gene_name": [gene_names[g] for g in gene] + ["non-targeting"] * d.n_ntc_guides,
-            "is_ntc": [False] * n_target + [True] * d.n_ntc_guides,
+            "guide_name": [f"{genes[g]}_g{i - first[g] + 1}" for i, g in enumerate(gene)] + [f"NTC_{i + 1}" for i in range(n_ntc)],
+            "gene_name": [*genes[gene], *["non-targeting"] * n_ntc],
+            "is_ntc": [False] * gene.size + [True] * n_ntc,
         }
     )
+
+
+def _screen(d: ScreenDesign, guides: sp.csr_matrix, guide_map: pd.DataFrame, day: np.ndarray, rep: np.ndarray, prob: np.ndarray) -> ad.AnnData:
+    """The screen as AnnData."""
     cells = pd.Index([f"cell{i}" for i in range(d.n_cells)])
     adata = ad.AnnData(obs=pd.DataFrame({"day": pd.Categorical([f"d{t}" for t in day])}, index=cells))
     adata.obsm["lineages_fwd"] = pd.DataFrame(prob, index=cells, columns=list(d.fates))
     adata.obsm["guide"] = guides
     adata.obsm["covar"] = pd.DataFrame({"rep": pd.Categorical([f"rep{r + 1}" for r in rep])}, index=cells)
-    adata.uns["guide_names"] = np.array(guide_names)
+    adata.uns["guide_names"] = guide_map["guide_name"].to_numpy(dtype=str)
     adata.uns["guide_map"] = guide_map
     adata.uns["real_or_simulated"] = "SIMULATED"
-    where = np.indices(theta.shape).reshape(3, -1)
-    truth = pd.DataFrame({"gene": gene_names[where[0]], "fate": np.array(d.fates[1:])[where[1]], "day": [f"d{t}" for t in where[2]], "theta": theta.ravel()})
-    return SimulatedScreen(adata=adata, guide_map=guide_map, truth=truth, theta=theta, delta=delta)
+    return adata
 
 
 def _effects(d: ScreenDesign, n_free: int, rng: np.random.Generator) -> np.ndarray:
-    """θ (L, F*, D)."""
+    """Gene effects θ, (L, F − 1, D)."""
     theta = np.zeros((d.n_genes, n_free, d.n_days))
     if d.effects == "daylocal":
         for t in range(d.n_days):
@@ -238,7 +246,7 @@ def _effects(d: ScreenDesign, n_free: int, rng: np.random.Generator) -> np.ndarr
 
 
 def _assign(d: ScreenDesign, n_guides: int, rng: np.random.Generator) -> sp.csr_matrix:
-    """Guide presence (N, G): a Poisson number of guides a cell, frequencies log-normal; a guide seen twice is present once."""
+    """Guide presence (N, G): a Poisson number of guides in each cell, with log-normal frequencies; a guide that is drawn twice is present once."""
     weight = rng.lognormal(0.0, 0.6, n_guides)
     number = rng.poisson(d.moi, d.n_cells)
     rows = np.repeat(np.arange(d.n_cells), number)
@@ -249,7 +257,7 @@ def _assign(d: ScreenDesign, n_guides: int, rng: np.random.Generator) -> sp.csr_
 
 
 def _fates(eta: np.ndarray, concentration: float | None, rng: np.random.Generator) -> np.ndarray:
-    """Dirichlet or one-hot fate probabilities around softmax(0, η)."""
+    """Dirichlet or one-hot fate probabilities with mean softmax(0, η)."""
     logits = np.column_stack([np.zeros(len(eta)), eta])
     pi = np.exp(logits - logits.max(1, keepdims=True))
     pi /= pi.sum(1, keepdims=True)

@@ -1,4 +1,4 @@
-"""A simulated high-MOI screen with program usage, for the conditional randomization test."""
+"""Simulated high-MOI screens with program usage, for the conditional randomization test."""
 
 import anndata as ad
 import numpy as np
@@ -23,39 +23,39 @@ def make_sceptre_style_synth(
     confound_strength: float = 0.0,
     seed: int = 0,
 ) -> ad.AnnData:
-    """Draw a high-MOI screen with program usage whose truth is known, for the conditional randomization test.
+    """Simulate a high-MOI screen with program usage and known effects, for the conditional randomization test.
 
-    A cell's usage is softmax(C̃Γ + x'E + noise), with C̃ its covariates, x its targeted genes and E the effects. A seventh of the entries are all but zero, as
-    consensus NMF leaves them.
+    The usage of a cell is softmax(C̃Γ + x'E + noise), with C̃ its covariates, x its targeted genes and E the effects. A seventh of the entries are close to
+    zero, as in consensus NMF.
 
-    `confound_strength` s makes treatment depend on what usage depends on: a cell's expected guides are multiplied by exp(0.8·s·a), with a a standard normal
-    trait of the cell that the covariates show only through depth and the number of guides; each guide's frequency is tilted by batch by exp(±s·normal);
-    and usage depends on the number of guides by a curve, which a linear term does not take out.
+    With `confound_strength` s > 0, treatment and usage have common causes. The expected number of guides of a cell is multiplied by exp(0.8·s·a), with a
+    standard normal trait a that the covariates show only through depth and the number of guides. The frequency of each guide differs between batches by
+    exp(±s·normal). Usage depends on the number of guides by a curve, for which a linear term does not adjust.
 
     Parameters
     ----------
     N
-        Cells.
+        Number of cells.
     K
-        Programs, 2 at least.
+        Number of programs, at least 2.
     n_target_genes
-        Target genes.
+        Number of target genes.
     guides_per_gene
-        Guides of each.
+        Number of guides of each gene.
     ntc_frac_guides
-        Share of all guides that are NTC.
+        Share of NTC guides among all guides.
     moi_mean
-        Mean guides in a cell (a guide drawn twice is present once).
+        Mean number of guides in a cell (a guide that is drawn twice is present once).
     frac_causal_genes
         Share of genes with effects.
     n_effect_programs
-        How many programs each of them shifts,
+        Number of programs that such a gene affects.
     effect_size
-        by ± this on the logit scale.
+        Size of the effects on the logit scale; their signs are random.
     confound_strength
-        s; 0 for none.
+        Strength s of confounding; 0 for none.
     seed
-        Of the draws.
+        Random seed.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def make_sceptre_style_synth(
     Raises
     ------
     InputError
-        On a size or a share outside its range.
+        If a size or a share is out of range.
 
     Examples
     --------
@@ -131,15 +131,16 @@ def make_sceptre_style_synth(
 
 def _check(N: int, K: int, n_genes: int, guides_per_gene: int, ntc_frac: float, moi: float, n_effect_programs: int) -> None:
     if min(N, n_genes, guides_per_gene) < 1 or K < 2:
-        raise InputError(f"N={N}, K={K}, n_target_genes={n_genes}, guides_per_gene={guides_per_gene}: all must be at least 1, and K at least 2.")
+        given = f"N={N}, K={K}, n_target_genes={n_genes}, guides_per_gene={guides_per_gene}"
+        raise InputError(f"{given}: all must be at least 1, and K at least 2.", "N", "K", "n_target_genes", "guides_per_gene")
     if not 0 <= ntc_frac < 1 or not moi > 0:
-        raise InputError(f"ntc_frac_guides is {ntc_frac} and moi_mean {moi}; they must be in [0, 1) and positive.")
+        raise InputError(f"ntc_frac_guides is {ntc_frac} and moi_mean {moi}; they must be in [0, 1) and positive.", "ntc_frac_guides", "moi_mean")
     if not 0 <= n_effect_programs <= K:
-        raise InputError(f"n_effect_programs is {n_effect_programs}; there are {K} programs.")
+        raise InputError(f"n_effect_programs is {n_effect_programs}; there are {K} programs.", "n_effect_programs")
 
 
 def _guides(rng: np.random.Generator, n: int, n_guides: int, moi: float, batch: np.ndarray, trait: np.ndarray, strength: float) -> sp.csr_matrix:
-    """Presence (N, G): a Poisson number a cell, log-normal frequencies."""
+    """Guide presence (N, G): a Poisson number of guides in each cell, with log-normal frequencies."""
     rate = np.exp(0.8 * strength * trait)
     number = rng.poisson(moi * rate / rate.mean())
     rows = np.repeat(np.arange(n), number)
@@ -156,7 +157,7 @@ def _guides(rng: np.random.Generator, n: int, n_guides: int, moi: float, batch: 
 
 
 def _usage(logits: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Softmax by rows, with a seventh of the entries all but zero; float32."""
+    """Softmax of each row, with a seventh of the entries close to zero, float32."""
     usage = np.exp(logits - logits.max(1, keepdims=True))
     usage[rng.random(usage.shape) < 1 / 7] *= 1e-4
     usage /= usage.sum(1, keepdims=True)

@@ -19,7 +19,7 @@ def test_encoding():
     depth = rng.normal(5, 2, 60)
     table = frame(batch=np.tile(["b", "a", "c"], 20), on=np.tile([True, False], 30), flag=np.repeat([0, 1], 30), depth=depth)
     table["kind"] = pd.Categorical(np.tile(["x", "y"], 30)[rng.permutation(60)], categories=["y", "x", "unused"])
-    design = encode_covariates(table, CELLS)
+    design = encode_covariates(table, CELLS, where="covar")
     assert design.names == ("intercept", "batch=b", "batch=c", "on=True", "flag=1", "depth", "kind=y")
     np.testing.assert_array_equal(design.matrix[:, 1], table["batch"] == "b")
     np.testing.assert_allclose(design.matrix[:, 5], (depth - depth.mean()) / depth.std())
@@ -27,7 +27,7 @@ def test_encoding():
 
 
 def test_numbered_batches_are_levels():
-    design = encode_covariates(frame(batch=np.tile([3, 1, 2, 7], 15), count=np.arange(60) % 6), CELLS)
+    design = encode_covariates(frame(batch=np.tile([3, 1, 2, 7], 15), count=np.arange(60) % 6), CELLS, where="covar")
     assert design.names == ("intercept", "batch=2", "batch=3", "batch=7", "count")
 
 
@@ -36,14 +36,14 @@ def test_dependent_and_constant_columns_are_named_and_dropped():
     a, b = rng.normal(size=(2, 60))
     table = frame(a=a, b=b, same=np.full(60, 3.0), sum=a + b, half=np.repeat(["u", "v"], 30), other=np.repeat([5, 7], 30))
     with pytest.warns(ScreenWarning, match=r"left out of the design: .*same \(constant\), sum \(a linear combination"):
-        design = encode_covariates(table, CELLS)
+        design = encode_covariates(table, CELLS, where="covar")
     assert list(design.dropped) == ["same", "sum", "other=7"] and design.names == ("intercept", "a", "b", "half=v")
 
 
 def test_an_array_is_numeric():
     values = np.random.default_rng(0).normal(size=(60, 2))
     values[:, 1] = np.tile([0, 1], 30)
-    design = encode_covariates(values, CELLS)
+    design = encode_covariates(values, CELLS, where="covar")
     assert design.names == ("intercept", "covariate_0", "covariate_1")
     np.testing.assert_allclose(design.matrix.std(0), [0, 1, 1])
 
@@ -51,11 +51,11 @@ def test_an_array_is_numeric():
 def test_input_is_not_changed():
     values = np.random.default_rng(0).normal(size=(60, 2))
     values.flags.writeable = False
-    encode_covariates(values, CELLS)
+    encode_covariates(values, CELLS, where="covar")
 
 
 @pytest.mark.parametrize(
-    ("covariates", "said"),
+    ("covariates", "message"),
     [
         (frame(a=np.append(np.arange(59.0), np.nan)), r"\['a'\] is missing or NaN in row 59 \(c59\)"),
         (frame(a=np.append(np.arange(59.0), np.inf)), "infinite in row 59"),
@@ -64,9 +64,9 @@ def test_input_is_not_changed():
         (frame(a=[[1]] * 60), "neither numbers nor labels"),
         (np.zeros((59, 2)), "59 rows but the screen has 60"),
         (np.array([["a"]] * 60), "numeric"),
-        (frame(a=np.arange(60.0)).iloc[::-1], "names its cells differently"),
+        (frame(a=np.arange(60.0)).iloc[::-1], "name their cells differently"),
     ],
 )
-def test_errors(covariates, said):
-    with pytest.raises(InputError, match=said):
-        encode_covariates(covariates, CELLS)
+def test_errors(covariates, message):
+    with pytest.raises(InputError, match=message):
+        encode_covariates(covariates, CELLS, where="covar")

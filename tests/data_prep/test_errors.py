@@ -1,4 +1,4 @@
-"""What is said."""
+"""What is message."""
 
 import numpy as np
 import pytest
@@ -14,14 +14,14 @@ def test_first_few():
 
 def test_first_rows():
     bad = np.arange(1500) >= 3
-    names = [f"c{i}" for i in range(1500)]
+    names = np.array([f"c{i}" for i in range(1500)])
     assert first_rows(bad, names, n=2) == "row 3 (c3); row 4 (c4); 1,495 more"
-    assert first_rows(np.arange(2) == 1, names, np.array([[0, 1], [0.25, 0.5]])) == "row 1 (c1): [0.25 0.5 ]"
+    assert first_rows(np.arange(2) == 1, names[:2], np.array([[0, 1], [0.25, 0.5]])) == "row 1 (c1): [0.25 0.5 ]"
 
 
 def test_missing_key():
-    error = missing_key("obs", "day", ["b", "a"], "Mend it.")
-    assert isinstance(error, InputError) and str(error) == "obs['day'] is missing; obs has: a, b. Mend it."
+    error = missing_key("obs", "day", ["b", "a"], "Fix it.")
+    assert isinstance(error, InputError) and str(error) == "obs['day'] is missing; obs has: a, b. Fix it."
     assert "obs has: none" in str(missing_key("obs", "day", [], ""))
 
 

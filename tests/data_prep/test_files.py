@@ -53,6 +53,6 @@ def test_a_folder_is_made_or_refused_before_the_work(tmp_path):
     assert writable_folder(tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
     (tmp_path / "file").write_text("kept")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(InputError, match="is not a folder. Choose another with --out"):
+        with pytest.raises(InputError, match="is not a folder. Choose another folder"):
             writable_folder(path)
     assert (tmp_path / "file").read_text() == "kept"

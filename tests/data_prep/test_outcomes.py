@@ -51,16 +51,16 @@ def test_rows_far_from_one_are_refused(factor):
         check(prob)
 
 
-@pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (-0.1, "negative"), (-1e-9, "negative")])
-def test_bad_entries_are_shown_by_row(value, said):
+@pytest.mark.parametrize(("value", "message"), [(np.nan, "NaN or infinite"), (np.inf, "NaN or infinite"), (-0.1, "negative"), (-1e-9, "negative")])
+def test_bad_entries_are_shown_by_row(value, message):
     prob = good()
     prob[1:8, 0] = value
-    with pytest.raises(InputError, match=rf"p is {said} in row 1 \(c1\): \[.*; row 5 \(c5\): .*; 2 more\. Drop those cells"):
+    with pytest.raises(InputError, match=rf"p is {message} in row 1 \(c1\): \[.*; row 5 \(c5\): .*; 2 more\. Drop those cells"):
         check(prob)
 
 
 @pytest.mark.parametrize(
-    ("prob", "names", "said"),
+    ("prob", "names", "message"),
     [
         (good()[:, :1], ("EC",), "has 1 fate; at least two"),
         (good(), ("EC", "MES"), r"shape \(8, 3\) but 2 fate names \(EC, MES\)"),
@@ -71,6 +71,6 @@ def test_bad_entries_are_shown_by_row(value, said):
         (good().astype(complex), NAMES, "complex"),
     ],
 )
-def test_what_is_no_table_of_fates_is_refused(prob, names, said):
-    with pytest.raises(InputError, match=said):
+def test_what_is_no_table_of_fates_is_refused(prob, names, message):
+    with pytest.raises(InputError, match=message):
         check(prob, names)

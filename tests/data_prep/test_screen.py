@@ -52,7 +52,7 @@ def test_ntc_without_gene():
 
 
 @pytest.mark.parametrize(
-    ("frame", "said"),
+    ("frame", "message"),
     [
         (TABLE[["guide_name"]], r"m has no column 'gene_name'; it has: guide_name\. It needs"),
         (TABLE.iloc[:0], r"m has no rows"),
@@ -68,8 +68,8 @@ def test_ntc_without_gene():
         (TABLE.assign(is_ntc=False), r"m calls n1 targeting \(is_ntc false\) but gives the gene as 'non-targeting'.*Set is_ntc"),
     ],
 )
-def test_wrong_maps(frame, said):
-    with pytest.raises(InputError, match=said):
+def test_wrong_maps(frame, message):
+    with pytest.raises(InputError, match=message):
         GuideMap.from_frame(frame, where="m")
 
 
@@ -83,13 +83,13 @@ def test_files(tmp_path):
         assert rows(GuideMap.from_file(path)) == EXPECTED
     path.write_text(plain.replace(",B,", ",NA,"))  # a gene may be called NA
     assert "NA" in GuideMap.from_file(path).gene
-    for content, said in [
+    for content, message in [
         (b"", "can't be read as a table.*Save it as UTF-8"),
         ("é".encode("latin1"), "UTF-8"),
         (plain.encode() + b"a,b,c,d,e\n", "can't be read as a table"),
     ]:
         path.write_bytes(content)
-        with pytest.raises(InputError, match=rf"(?s)map\.csv.*{said}"):
+        with pytest.raises(InputError, match=rf"(?s)map\.csv.*{message}"):
             GuideMap.from_file(path)
     path.write_text(plain.replace(",", ";"))
     with pytest.raises(InputError, match=r"map\.csv has no column 'guide_name'; it has: guide_name;gene_name;is_ntc"):

@@ -106,20 +106,20 @@ def in_two_modalities(md, adata, path):
 
 SCREEN_FILES = [
     Case("fit-hierarchy", "a screen that is not there", lambda desk: [desk.given / "none.h5ad"], ("none.h5ad does not exist", "Give the path")),
-    of_file("an empty screen", b"", "Is it a whole"),
-    of_file("a screen of text", b"guide,gene\n", "Is it a whole"),
-    of_file("half a screen", lambda whole: whole[: len(whole) // 2], "Is it a whole"),
-    of_file("a screen with its head lost", lambda whole: bytes(512) + whole[512:], "Is it a whole"),
-    of_file("a picture as screen", b"\x89PNG\r\n\x1a\n" + bytes(200), "Is it a whole", called="screen.png"),
+    of_file("an empty screen", b"", "Is it a complete"),
+    of_file("a screen of text", b"guide,gene\n", "Is it a complete"),
+    of_file("half a screen", lambda whole: whole[: len(whole) // 2], "Is it a complete"),
+    of_file("a screen with its head lost", lambda whole: bytes(512) + whole[512:], "Is it a complete"),
+    of_file("a picture as screen", b"\x89PNG\r\n\x1a\n" + bytes(200), "Is it a complete", called="screen.png"),
     Case("fit-hierarchy", "HDF5 that is no screen", foreign_hdf5, ("other.h5ad", "no obs table", "Give an .h5ad")),
-    Case("fit-hierarchy", "a table as screen", lambda desk: [desk.whole.files / "truth.csv"], ("truth.csv", "Is it a whole")),
+    Case("fit-hierarchy", "a table as screen", lambda desk: [desk.whole.files / "truth.csv"], ("truth.csv", "Is it a complete")),
     Case("fit-hierarchy", "a folder as screen", empty_folder, ("screen.zarr",)),
     Case("fit-hierarchy", "a zarr without its root", zarr(without_root), ("screen.zarr",)),
-    Case("fit-hierarchy", "a zarr with half its chunks", zarr(half_chunks), ("screen.zarr", "lineages_fwd", "Is the file whole?")),
-    Case("fit-hierarchy", "half an h5mu", mudata(half_h5mu), ("screen.h5mu", "Is it a whole")),
+    Case("fit-hierarchy", "a zarr with half its chunks", zarr(half_chunks), ("screen.zarr", "lineages_fwd", "Is the file complete?")),
+    Case("fit-hierarchy", "half an h5mu", mudata(half_h5mu), ("screen.h5mu", "Is it a complete")),
     Case("fit-hierarchy", "fates in two modalities", mudata(in_two_modalities), ("2 modalities", "Keep one")),
-    of_file("half a screen", lambda whole: whole[: len(whole) // 2], "Is it a whole", by="run-crt"),
-    of_file("an empty screen", b"", "Is it a whole", by="diagnose-null"),
+    of_file("half a screen", lambda whole: whole[: len(whole) // 2], "Is it a complete", by="run-crt"),
+    of_file("an empty screen", b"", "Is it a complete", by="diagnose-null"),
 ]
 
 

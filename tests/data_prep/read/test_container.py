@@ -52,17 +52,17 @@ def test_sources_that_are_none(tmp_path, screen_adata):
     (tmp_path / "text.zarr").write_text("no")
     with h5py.File(tmp_path / "other.h5ad", "w") as file:
         file["x"] = 1
-    for source, said in [
+    for source, message in [
         (None, "a screen is a path, an AnnData or a MuData, not NoneType"),
         (screen_adata.obs, "not DataFrame"),
         (tmp_path / "none.h5ad", "does not exist"),
-        (tmp_path / "text.h5ad", "can't be opened as HDF5.*Is it a whole"),
+        (tmp_path / "text.h5ad", "can't be opened as HDF5.*Is it a complete"),
         (tmp_path / "empty.zarr", "can't be opened as zarr"),
         (tmp_path / "text.zarr", "can't be opened as zarr"),
         (tmp_path, "can't be opened as zarr"),
         (tmp_path / "other.h5ad", "it has no obs table; it has: x"),
     ]:
-        with pytest.raises(InputError, match=rf"(?s){said}"):
+        with pytest.raises(InputError, match=rf"(?s){message}"):
             read_screen(source)
 
 
@@ -95,23 +95,23 @@ DAMAGE: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "no obsm": (lambda f: f.__delitem__("obsm"), r"obsm\['lineages_fwd'\] is missing; obsm has: none"),
     "no indptr": (lambda f: f.__delitem__("obsm/guide/indptr"), r"obsm/guide of screen\.h5ad can't be read \(KeyError"),
     "unknown kind": (lambda f: f["obsm/guide"].attrs.__setitem__("encoding-type", "x"), r"obsm/guide of screen\.h5ad can't be read \(IORegistryError"),
-    "index too large": (lambda f: f["obsm/guide/indices"].__setitem__(0, 999), r"obsm\['guide'\] is not a sound sparse matrix"),
+    "index too large": (lambda f: f["obsm/guide/indices"].__setitem__(0, 999), r"obsm\['guide'\] is not a valid sparse matrix"),
     "short column": (lambda f: array(f, "obsm/lineages_fwd/EC", np.ones(9)), r"obsm/lineages_fwd of screen\.h5ad can't be read"),
-    "short day": (lambda f: array(f, "obs/day/codes", np.zeros(9, np.int8)), r"screen\.h5ad: obs/day has shape \(9,\), but there are 300 cells"),
-    "long fates": (lambda f: array(f, "obsm/lineages_fwd", np.full((301, 3), 1 / 3)), r"obsm/lineages_fwd has shape \(301, 3\), but there are 300 cells"),
+    "short day": (lambda f: array(f, "obs/day/codes", np.zeros(9, np.int8)), r"screen\.h5ad: obs/day has 9 rows but obs has 300 cells"),
+    "long fates": (lambda f: array(f, "obsm/lineages_fwd", np.full((301, 3), 1 / 3)), r"obsm/lineages_fwd has 301 rows but obs has 300 cells"),
     "flat guides": (lambda f: array(f, "obsm/guide", np.ones(300)), r"obsm\['guide'\] has shape \(300,\); it must be cells × guides"),
     "flat fates": (lambda f: array(f, "obsm/lineages_fwd", np.ones(300)), r"obsm\['lineages_fwd'\] has shape \(300,\)"),
     "other order": (
         lambda f: f["obsm/lineages_fwd/_index"].__setitem__(slice(0, 2), [b"cell1", b"cell0"]),
-        r"obsm/lineages_fwd and obs name their cells differently from row 0 \(cell1 and cell0\)\. Bring both into one order",
+        r"obsm/lineages_fwd and obs name their cells differently, first in row 0 \(cell1 and cell0\)\. Bring both into one order",
     ),
 }
 
 
 @pytest.mark.parametrize("case", DAMAGE)
 def test_damage_is_named(case, h5ad):
-    edit, said = DAMAGE[case]
-    with pytest.raises(InputError, match=said):
+    edit, message = DAMAGE[case]
+    with pytest.raises(InputError, match=message):
         read_screen(edited(h5ad, edit))
 
 
@@ -174,5 +174,5 @@ def test_a_damaged_root_is_an_input_error(tmp_path, monkeypatch):
         raise RuntimeError("Unable to get group info")
 
     monkeypatch.setattr(h5py.Group, "__iter__", fail)
-    with pytest.raises(InputError, match=r"the root of s.h5ad can't be read .*Is the file whole\?"), open_view(path):
+    with pytest.raises(InputError, match=r"the root of s.h5ad can't be read .*Is the file complete\?"), open_view(path):
         pass

@@ -77,7 +77,7 @@ def test_frames(kind):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (CALLS + "AAAC-1,1,g2,3\n", "the cell 'AAAC-1' appears twice, on line 3 and line 5.*Keep one row"),
         (CALLS + "AACC-1,2,g2,3\n", r"line 5 has num_features '2' but 1 guides in feature_call \('g2'\)"),
@@ -105,16 +105,16 @@ def test_frames(kind):
         (LOGICAL.replace("-1", ""), "of no known kind.*They agree except for the ending '-1'"),
     ],
 )
-def test_wrong_tables(text, said, tmp_path):
+def test_wrong_tables(text, message, tmp_path):
     path = tmp_path / "guides.csv"
     path.write_text(text)
-    with pytest.raises(InputError, match=rf"(?s)guide table .*guides\.csv.*{said}"):
+    with pytest.raises(InputError, match=rf"(?s)guide table .*guides\.csv.*{message}"):
         read_guide_table(path, CELLS)
 
 
 def test_wrong_frames(tmp_path):
     matrix = pd.DataFrame(DENSE, index=CELLS, columns=GUIDES)
-    for frame, said in [
+    for frame, message in [
         (matrix.set_index(np.array(["AAAC", "AAAG", "AAAT", "AACC"])), "of no known kind.*They agree except for the ending"),
         (matrix.iloc[[0, 0, 1]], "repeats names: AAAC-1"),
         (matrix - 1, "negative"),
@@ -122,10 +122,10 @@ def test_wrong_frames(tmp_path):
         (matrix.astype(object).where(matrix != 0, "no"), "numeric"),
         (pd.DataFrame(), "no known kind"),
     ]:
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             read_guide_table(frame, CELLS)
-    for given, said in [(3, "is a int; it must be a path"), (tmp_path, "is not a file. Give Cell Ranger's"), (tmp_path / "none.csv", "is not a file")]:
-        with pytest.raises(InputError, match=said):
+    for given, message in [(3, "is a int; it must be a path"), (tmp_path, "is not a file. Give Cell Ranger's"), (tmp_path / "none.csv", "is not a file")]:
+        with pytest.raises(InputError, match=message):
             read_guide_table(given, CELLS)
     path = tmp_path / "guides.csv"
     path.write_text(CALLS)
@@ -145,9 +145,9 @@ def test_cells_that_only_one_side_has(tmp_path):
     with pytest.warns(ScreenWarning, match="lists 3 of the screen's 7 cells; the others are taken to carry no guide"):
         read_guide_table(path, np.append(more, "CCC3-2"))
     path.write_text(CALLS.replace("AAAT-1", "AAAT-2").replace("AAAG-1", "AAAG-2"))
-    with pytest.warns(ScreenWarning) as said:
+    with pytest.warns(ScreenWarning) as message:
         read_guide_table(path, CELLS)
-    assert any("lists 1 of the screen's 4 cells" in str(w.message) and "They agree except for the ending" in str(w.message) for w in said)
+    assert any("lists 1 of the screen's 4 cells" in str(w.message) and "They agree except for the ending" in str(w.message) for w in message)
     path.write_text(LOGICAL)
     with pytest.warns(ScreenWarning, match="lists 4 of the screen's 5 cells"):  # a matrix means to list them all
         read_guide_table(path, np.append(CELLS, "CCC1-2"))

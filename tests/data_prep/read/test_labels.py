@@ -13,7 +13,7 @@ CELLS = np.array([f"c{i}" for i in range(6)])
 
 
 def days(values: object) -> tuple[list[int], tuple[str, ...]]:
-    codes, labels = day_codes(pd.Series(values), CELLS, where='obs["day"]')
+    codes, labels = day_codes(pd.Series(values), CELLS[: len(values)], where='obs["day"]')
     assert codes.dtype == np.int64
     return codes.tolist(), labels
 
@@ -42,7 +42,7 @@ def test_days_are_sorted_by_number_or_order(values, labels):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         (["d1_rep2", "d0"], r"'d1_rep2' has 2 numbers \(1, 2\), so its day is unclear\. Use integers"),
         (["1_2", "0"], r"'1_2' has 2 numbers"),  # float("1_2") is 12
@@ -62,11 +62,11 @@ def test_days_are_sorted_by_number_or_order(values, labels):
         (pd.array([pd.NA, 1], dtype="Int64"), r"is missing in row 0 \(c0\)"),
         (pd.Categorical(["d0", None]), r"is missing in row 1 \(c1\)"),
         (pd.Categorical(["d0", "d1"], ["d0", "d1", "d2"]), r"no cell for the categories d2\. .*remove_unused_categories"),
-        ([[1], [2]], r"holds values that are no labels"),
+        ([[1], [2]], r"has values that are not labels"),
     ],
 )
-def test_unclear_days_are_refused(values, said):
-    with pytest.raises(InputError, match=said):
+def test_unclear_days_are_refused(values, message):
+    with pytest.raises(InputError, match=message):
         days(values)
 
 
@@ -92,22 +92,22 @@ def test_codes_and_labels_give_the_days_back(values):
     ],
 )
 def test_levels(values, labels):
-    codes, found = level_codes(pd.Series(values), CELLS, where="rep")
+    codes, found = level_codes(pd.Series(values), CELLS[: len(values)], where="rep")
     assert (codes.tolist(), found) == ([1, 0, 1], labels)
     assert codes.dtype == np.int64
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         (["a", None], r"rep is missing in row 1 \(c1\)"),
         (pd.Categorical(["a"], ["a", 3, "b"]), r"rep has no cell for the categories 3, b"),
-        ([{}], r"rep holds values that are no labels"),
+        ([{}], r"rep has values that are not labels"),
     ],
 )
-def test_levels_that_are_wrong(values, said):
-    with pytest.raises(InputError, match=said):
-        level_codes(pd.Series(values), CELLS, where="rep")
+def test_levels_that_are_wrong(values, message):
+    with pytest.raises(InputError, match=message):
+        level_codes(pd.Series(values), CELLS[: len(values)], where="rep")
 
 
 def test_text_names():

@@ -106,19 +106,19 @@ def test_presence_by_blocks(dtype):
 
 
 def test_errors_of_later_blocks():
-    for value, said in ((-1, r"negative entries in row 2500 \(c2500\)"), (np.nan, "row 2500")):
+    for value, message in ((-1, r"negative entries in row 2500 \(c2500\)"), (np.nan, "row 2500")):
         dense = guides(np.float32)
         dense[2500, 2] = value
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             presence(dense, CELLS, where="g")
     table = pd.DataFrame(guides(np.float32)).astype(object)
     table.iloc[2500, 1] = "x"
     with pytest.raises(InputError, match=r"numeric cells × guides matrix; it has shape \(3000, 5\) and type object"):
         presence(table, CELLS, where="g")
-    for change, said in ((-0.1, r"negative in row 2500 \(c2500\)"), (0.0, r"zero throughout in row 2500 \(c2500\)")):
+    for change, message in ((-0.1, r"negative in row 2500 \(c2500\)"), (0.0, r"zero throughout in row 2500 \(c2500\)")):
         spoilt = usage()
         spoilt[2500] = change
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             check_usage(spoilt, CELLS, where="u")
     spoilt = usage()
     spoilt[[10, 2500], 3] = np.nan
@@ -205,5 +205,5 @@ def test_a_damaged_chunk_is_named(crt_screen, tmp_path):
     with path.open("r+b") as file:
         file.seek(place.byte_offset)
         file.write(b"\0" * place.size)
-    with pytest.raises(InputError, match="obsm/cnmf_usage of screen.h5ad can't be read.*Is the file whole"):
+    with pytest.raises(InputError, match="obsm/cnmf_usage of screen.h5ad can't be read.*Is the file complete"):
         prepare_crt_inputs(path)

@@ -239,7 +239,7 @@ def test_mudata(on_disk, mdata, simulated, tmp_path):
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_mudata_whose_parts_differ(mdata):
     rna, guide = mdata.mod["rna"], mdata.mod["guide"]
-    with pytest.raises(InputError, match=r"mod\['guide'\] has 290 cells but MuData has 300.*intersect_obs"):
+    with pytest.raises(InputError, match=r"mod\['guide'\] has 290 rows but MuData has 300 cells.*intersect_obs"):
         read_screen(mudata.MuData({"rna": rna, "guide": guide[:290].copy()}))
     two = mudata.MuData({"rna": rna, "more": rna.copy(), "guide": guide})
     with pytest.raises(InputError, match=r"obsm\['lineages_fwd'\] is in 2 modalities.*Keep one"):
@@ -298,7 +298,7 @@ def test_crowded_cells_leave_and_the_others_keep_their_names(screen_adata):
     np.testing.assert_allclose(screen.fate_prob, screen_adata.obsm["lineages_fwd"].to_numpy()[keep], rtol=1e-12)
     assert [screen.day_labels[i] for i in screen.day] == screen_adata.obs["day"].iloc[keep].tolist()
     assert [screen.rep_labels[i] for i in screen.rep] == screen_adata.obsm["covar"]["rep"].iloc[keep].tolist()
-    assert (screen.guides != presence(screen_adata.obsm["guide"], screen_adata.obs_names, where="")[keep]).nnz == 0
+    assert (screen.guides != presence(screen_adata.obsm["guide"], screen_adata.obs_names.to_numpy(), where="")[keep]).nnz == 0
     data = build_fate_data(screen, ref_fate="EC")
     assert data.cells == tuple(screen_adata.obs_names[keep])
 
@@ -310,10 +310,10 @@ def test_guides_of_the_map_without_cells_count_nowhere(screen_adata, simulated):
     matrix = screen_adata.obsm["guide"].toarray()
     matrix[:, lost] = 0
     screen_adata.obsm["guide"] = matrix
-    with pytest.warns(ScreenWarning) as said:
+    with pytest.warns(ScreenWarning) as message:
         screen = read_screen(screen_adata)
-    assert any(f"{len(lost)} guides of the map are in no kept cell" in str(w.message) for w in said)
-    assert any("1 genes have no guide in the data and were dropped: GENE1" in str(w.message) for w in said)
+    assert any(f"{len(lost)} guides of the map are in no kept cell" in str(w.message) for w in message)
+    assert any("1 genes have no guide in the data and were dropped: GENE1" in str(w.message) for w in message)
     assert screen.dropped["genes_without_cells"] == ["GENE1"]
     assert screen.guide_names.tolist() == table["guide_name"].iloc[kept].tolist()
     data = build_fate_data(screen, ref_fate="EC")
@@ -343,9 +343,9 @@ def test_unmapped_guides_are_ignored_and_named(screen_adata, simulated):
 
 def test_no_ntc_guides_warns(screen_adata, simulated):
     table = simulated.guide_map.query("~is_ntc")
-    with pytest.warns(ScreenWarning) as said:
+    with pytest.warns(ScreenWarning) as message:
         screen = read_screen(screen_adata, guide_map=table)
-    assert any("no cell carries a non-targeting (NTC) guide" in str(w.message) for w in said)
+    assert any("no cell carries a non-targeting (NTC) guide" in str(w.message) for w in message)
     assert not screen.is_ntc.any()
 
 
@@ -394,7 +394,7 @@ def test_clusters(screen_adata):
     screen_adata.obs["donor"] = np.where(np.arange(N) == 3, None, donor)
     with pytest.raises(InputError, match=r"obs\['donor'\] is missing in row 3 \(cell3\)"):
         read_screen(screen_adata, keys=ScreenKeys(cluster="donor+rep"))
-    with pytest.raises(InputError, match=r"obs\['clone'\] is missing; obs has: .*donor.*--cluster-key"):
+    with pytest.raises(InputError, match=r"obs\['clone'\] is missing; obs has: .*donor.*keys\.cluster"):
         read_screen(screen_adata, keys=ScreenKeys(cluster="rep+clone"))
 
 
@@ -444,12 +444,12 @@ def drop_fates(adata: ad.AnnData) -> None:
 
 
 WRONG: dict[str, tuple[Change, str]] = {
-    "no fates": (without("obsm", "lineages_fwd"), r"obsm\['lineages_fwd'\] is missing; obsm has: covar, guide\. .*--fate-key"),
-    "no guides": (without("obsm", "guide"), r"obsm\['guide'\] is missing; obsm has: covar, lineages_fwd\. .*--guide-key"),
-    "no day": (without("obs", "day"), r"obs\['day'\] is missing; obs has: none\. .*--day-key"),
-    "no rep": (without("obsm", "covar"), r"obs\['rep'\] is missing; obs has: day\. .*--rep-key"),
+    "no fates": (without("obsm", "lineages_fwd"), r"obsm\['lineages_fwd'\] is missing; obsm has: covar, guide\. .*keys\.fate"),
+    "no guides": (without("obsm", "guide"), r"obsm\['guide'\] is missing; obsm has: covar, lineages_fwd\. .*keys\.guide"),
+    "no day": (without("obs", "day"), r"obs\['day'\] is missing; obs has: none\. .*keys\.day"),
+    "no rep": (without("obsm", "covar"), r"obs\['rep'\] is missing; obs has: day\. .*keys\.rep"),
     "no guide names": (without("uns", "guide_names"), r"uns\['guide_names'\] is missing; uns has: guide_map, real.*bare matrix.*guide names there"),
-    "no map": (without("uns", "guide_map"), r"uns\['guide_map'\] is missing; uns has: guide_names, real_or_simulated\. Give a guide map file"),
+    "no map": (without("uns", "guide_map"), r"uns\['guide_map'\] is missing; uns has: guide_names, real_or_simulated\. Give a guide map with guide_map"),
     "bare fates": (lambda a: (bare_fates("x")(a), a.uns.pop("x"), None)[-1], r"uns\['lineages_fwd_names'\] is missing.*put its 3 fate names there"),
     "fate names dict": (bare_fates("fate_names", {"EC": 1}), r"uns\['fate_names'\] is a dict; it must be a list"),
     "fate names few": (bare_fates("fate_names", ["EC", "MES"]), r"shape \(300, 3\) but 2 fate names"),
@@ -471,7 +471,7 @@ WRONG: dict[str, tuple[Change, str]] = {
     "guide text": (guide_as(lambda m: m.astype(str)), r"must be a numeric cells × guides matrix; it has shape .* type <U"),
     "guide complex": (guide_as(lambda m: sp.csr_matrix(m + 0j)), r"must be a numeric .*complex64"),
     "guide cube": (guide_as(lambda m: m[:, :, None]), r"shape \(300, \d+, 1\); it must be cells × guides"),
-    "guide index": (bad_index, r"obsm\['guide'\] is not a sound sparse matrix"),
+    "guide index": (bad_index, r"obsm\['guide'\] is not a valid sparse matrix"),
     "guide names few": (put("uns", "guide_names", lambda n: n[:3]), r"uns\['guide_names'\] has 3 names but obsm\['guide'\] has \d+ columns"),
     "guide names repeat": (put("uns", "guide_names", lambda n: [n[1], *n[1:]]), r"guide names repeat: GENE0_g2\. Make them unique"),
     "guide name missing": (put("uns", "guide_names", lambda n: [n[0], None, *n[2:]]), r"uns\['guide_names'\] has no name in rows 1"),
@@ -481,13 +481,13 @@ WRONG: dict[str, tuple[Change, str]] = {
     "day None": (day_with(None), r"obs\['day'\] is missing in row 0 \(cell0\)\. Fill it"),
     "day two numbers": (day_with("d1_rep2"), r"'d1_rep2' has 2 numbers \(1, 2\).*Use integers"),
     "day underscore": (day_with("1_2"), r"'1_2' has 2 numbers \(1, 2\)"),
-    "day list": (put("obs", "day", lambda d: [[1]] * N), r"obs\['day'\] holds values that are no labels"),
+    "day list": (put("obs", "day", lambda d: [[1]] * N), r"obs\['day'\] has values that are not labels"),
     "day nullable NA": (put("obs", "day", lambda d: pd.array([pd.NA, *[1] * (N - 1)], dtype="Int64")), r"obs\['day'\] is missing in row 0"),
     "day without cells": (put("obs", "day", lambda d: d.cat.add_categories("d9")), r"obs\['day'\] has no cell for the categories d9.*remove_unused"),
     "day twice": (double_day, r"obs of AnnData has 2 columns 'day'\. Keep one"),
     "rep None": (edit("obsm", "covar", at((6, 0), None)), r"obsm\['covar'\]\['rep'\] is missing in row 6 \(cell6\)"),
     "rep twice": (put("obsm", "covar", twice), r"obsm\['covar'\] has 2 columns 'rep'\. Keep one"),
-    "rep list": (put("obsm", "covar", lambda c: pd.DataFrame({"rep": [[1]] * N}, index=c.index)), r"\['rep'\] holds values that are no labels"),
+    "rep list": (put("obsm", "covar", lambda c: pd.DataFrame({"rep": [[1]] * N}, index=c.index)), r"\['rep'\] has values that are not labels"),
     "other names": (put("uns", "guide_map", lambda m: m.assign(guide_name="z" + m["guide_name"])), r"none of the \d+ guides is in the .*the map has zGENE"),
     "map array": (put("uns", "guide_map", lambda m: m.to_numpy()), r"uns\['guide_map'\] is a ndarray; it must be a DataFrame or a dict"),
     "map empty dict": (put("uns", "guide_map", lambda m: {}), r"uns\['guide_map'\] has no rows"),
@@ -502,9 +502,9 @@ WRONG: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("case", WRONG)
 @pytest.mark.filterwarnings("ignore::data_prep.errors.ScreenWarning", "ignore:Observation names are not unique:UserWarning")
 def test_what_is_wrong_is_named(case, screen_adata):
-    change, said = WRONG[case]
+    change, message = WRONG[case]
     change(screen_adata)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         read_screen(screen_adata, max_guides_per_cell=10)
 
 

@@ -15,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep.errors import InputError, ScreenWarning
+from data_prep.read import text_table
 from data_prep.read.guide_map import GuideMap
 from data_prep.read.guide_tables import read_guide_table
-from data_prep.read.text_table import open_table
+from data_prep.read.text_table import TextTable, open_table
 from data_prep.read.usage_tables import read_usage_table
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", 0))
@@ -145,7 +146,7 @@ def test_what_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (b"", "it is empty"),
         (b"\n\r\n\n", "it is empty"),
@@ -161,8 +162,8 @@ def test_what_is_read(tmp_path):
         (b"a,b\n1," + b"x" * 200_000, "after line 1: field larger than field limit"),
     ],
 )
-def test_what_is_refused(data, said, tmp_path):
-    with pytest.raises(InputError, match=rf"the table .*table\.csv can't be read as a table: {said}.* Save it as UTF-8 CSV or TSV"):
+def test_what_is_refused(data, message, tmp_path):
+    with pytest.raises(InputError, match=rf"the table .*table\.csv can't be read as a table: {message}.* Save it as UTF-8 CSV or TSV"):
         records(data, tmp_path)
 
 
@@ -189,3 +190,51 @@ def test_columns_are_found_in_any_case(tmp_path):
     assert table.column({"grna"}) == 1 and table.column({"cell", "barcode"}) == 0 and table.column({"y"}) is None
     with pytest.raises(InputError, match="2 columns for the same thing: Cell ,  GRNA. Keep one"):
         table.column({"cell", "grna"})
+
+
+def from_rows(table: TextTable):
+    return [fields for _, fields in table.rows()]
+
+
+def from_blocks(table: TextTable):
+    columns = range(len(table.header))
+    return [list(fields) for block in table.blocks(columns) for fields in zip(*(column.to_pylist() for column in block.columns), strict=True)]
+
+
+def from_long_rows(table: TextTable):
+    return [[name, *fields.to_pylist()] for name, fields in table.long_rows(())]
+
+
+def outcome(read, path):
+    try:
+        return read(open_table(path, what="the table", give="", row_names=True))
+    except InputError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("block_bytes", [5, 2**24])
+def test_blocks_and_long_rows_are_the_rows_of_the_csv_module(block_bytes, tmp_path, monkeypatch):
+    monkeypatch.setattr(text_table, "BLOCK_BYTES", block_bytes)
+    path = tmp_path / "table.csv"
+    texts = ['a,b\n"1\n2",3\n4,5\n', 'a,b\n"x""y",1\n', 'a,b\nx"y,1\n', 'a,b\r\n"é,1",2\r\n\r\n3,4', "a,b\n1,\n\n2,", "a\n1\n\n2", 'a\n""\n', "a,b\r1,2\r3,4"]
+
+    @settings(deadline=None, max_examples=2000 if SECONDS else 100, derandomize=not SECONDS, suppress_health_check=list(HealthCheck), database=None)
+    @given(tables() | st.sampled_from([text.encode() for text in texts]))
+    def each(data):
+        path.write_bytes(data)
+        expected = outcome(from_rows, path)
+        assert outcome(from_blocks, path) == expected
+        assert outcome(from_long_rows, path) == expected
+
+    each()
+    for text in texts:
+        each.hypothesis.inner_test(text.encode())
+
+
+@pytest.mark.parametrize("bad", ["+1", "1e400", "x", "", "nan(1)"])
+def test_a_number_that_only_one_reader_takes(bad, tmp_path):
+    """Columns are numbers where pyarrow reads them as Python does; else the texts come back."""
+    (tmp_path / "table.csv").write_text(f"a,b\nc1,0.5\nc2,{bad}\n")
+    block = next(open_table(tmp_path / "table.csv", what="the table", give="").blocks([0, 1], [text_table.pa.float64()]))
+    found = block.column(1).to_pylist()
+    assert found == [0.5, float(bad)] if bad in ("+1", "1e400") else found == ["0.5", bad]

@@ -21,7 +21,7 @@ def test_clr_by_hand():
     assert np.isfinite(out).all()
 
 
-def test_percent_is_said_and_scaled():
+def test_percent_is_reported_and_scaled():
     with pytest.warns(ScreenWarning, match="percent"):
         out = clr_usage(100 * USAGE)
     np.testing.assert_allclose(out, clr_usage(USAGE))
@@ -36,13 +36,13 @@ def test_usage_is_not_changed():
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [(np.nan, r"obsm\['u'\] is NaN or infinite in row 1 \(b\)"), (np.inf, "infinite"), (-0.1, r"negative in row 1 \(b\)")],
 )
-def test_bad_usage(value, said):
+def test_bad_usage(value, message):
     usage = USAGE.copy()
     usage[1, 2] = value
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         check_usage(usage, CELLS, where="obsm['u']")
 
 

@@ -50,7 +50,7 @@ def test_cells_that_the_screen_lacks_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (TEXT.replace("5.25", "high"), r"line 3 \(cell c2-1\) has 'high' in column '3', where a number should be"),
         (TEXT.replace("5.25", ""), r"line 3 \(cell c2-1\) has '' in column '3'"),
@@ -72,15 +72,15 @@ def test_cells_that_the_screen_lacks_are_counted(tmp_path):
         (TEXT.replace("\t2\t", "\t \t"), "has no name over columns 3"),
     ],
 )
-def test_wrong_files(text, said, tmp_path):
+def test_wrong_files(text, message, tmp_path):
     path = tmp_path / "usages.txt"
     path.write_text(text)
-    with pytest.raises(InputError, match=rf"(?s)the usage table .*usages\.txt.*{said}"):
+    with pytest.raises(InputError, match=rf"(?s)the usage table .*usages\.txt.*{message}"):
         read_usage_table(path, CELLS)
 
 
 def test_wrong_frames_and_paths(tmp_path):
-    for given, said in [
+    for given, message in [
         (FRAME.iloc[:2], "lacks 1 of the screen's 3 cells: c3-1"),
         (FRAME.iloc[[0, 0, 1, 2]], "repeats cells: c1-1"),
         (FRAME.astype(object).where(FRAME != 4.0, "x"), "not numeric"),
@@ -90,7 +90,7 @@ def test_wrong_frames_and_paths(tmp_path):
         (tmp_path / "none.txt", "is not a file. Give cNMF's"),
         (3, "it must be a path or a table"),
     ]:
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             read_usage_table(given, CELLS)
     whole = gzip.compress(TEXT.encode())
     (tmp_path / "cut.txt.gz").write_bytes(whole[: len(whole) // 2])

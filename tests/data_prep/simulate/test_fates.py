@@ -113,7 +113,7 @@ def test_the_hash_seed_does_not():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"n_cells": 0}, "n_cells is 0; it must be a whole number, at least 1"),
         ({"n_genes": 2.5}, "n_genes is 2.5; it must be a whole number"),
@@ -132,8 +132,8 @@ def test_the_hash_seed_does_not():
         ({"day_weights": (0, 0, 0, 0)}, "day_weights are"),
     ],
 )
-def test_impossible_designs_are_refused(settings, said):
-    with pytest.raises(InputError, match=said):
+def test_impossible_designs_are_refused(settings, message):
+    with pytest.raises(InputError, match=message):
         ScreenDesign(**settings)
 
 

@@ -30,7 +30,7 @@ def test_forms(tmp_path):
     assert rows(GuideMap.from_file(path, ntc_labels=("GENEB",)))[1:] == [("g2", "GENEB", True), ("n1", "Non-Targeting", True)]
 
 
-def test_guides_to_be_ignored_are_said(tmp_path):
+def test_ignored_guides_are_reported(tmp_path):
     path = tmp_path / "feature_reference.csv"
     path.write_text(CELL_RANGER.replace("ENSG2,GENEB", "Ignore,Ignore"))
     with pytest.warns(ScreenWarning, match="1 guides have the target 'Ignore' and were left out: g2"):
@@ -43,7 +43,7 @@ def test_labels_in_any_case(label):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (CELL_RANGER.replace("CRISPR Guide", "Gene"), "has no row of the feature_type 'CRISPR Guide Capture', but Antibody Capture, Gene Capture"),
         (CELL_RANGER.replace("ENSG2,GENEB", ","), "no gene_name for the targeting guides g2"),
@@ -53,8 +53,8 @@ def test_labels_in_any_case(label):
         (SCEPTRE + "g3,A\n", "line 5 has 2 fields but the header has 4"),
     ],
 )
-def test_wrong_maps(text, said, tmp_path):
+def test_wrong_maps(text, message, tmp_path):
     path = tmp_path / "map.csv"
     path.write_text(text)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         GuideMap.from_file(path)
