@@ -2,6 +2,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 OUT ?= results/demo
 READY := .venv/ready
+WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-slow lint bench docs env clean
 
@@ -10,17 +11,18 @@ demo: $(READY)
 	$(PY) scripts/fit_hierarchy.py $(OUT)/screen.h5ad --guide-map $(OUT)/guide_map.csv --out $(OUT)/fit
 	$(PY) scripts/score_daywise.py $(OUT)/fit/gene_daywise_for_mash.csv $(OUT)/truth.csv
 	@echo "Effects and standard errors for mashr: $(OUT)/fit/gene_daywise_for_mash.csv"
-	@echo "The report, for a browser: $(OUT)/fit/report.html"
+	@echo "Report, to open in a browser: $(OUT)/fit/report.html"
 
 test: $(READY)
-	$(PY) -m pytest
+	$(PY) -m pytest $(WORKERS)
 
 test-slow: $(READY)
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest -m slow $(WORKERS)
 
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	$(PY) -m mypy --strict --config-file= --ignore-missing-imports --follow-imports=silent --cache-dir=.mypy_cache/strict tests/typed
 
 bench: $(READY)
 	$(PY) benchmarks/run_all.py

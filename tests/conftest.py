@@ -9,7 +9,7 @@ for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):  # befo
 
 from jaxtyping import install_import_hook
 
-from tests import ROOT
+from tests import ROOT, skip
 from tests.shapes import shapes_checked
 
 
@@ -69,7 +69,7 @@ def shared() -> Path:
     """The folder of shared test data: FATESCREEN_SHARED, else `shared` beside the repository."""
     folder = Path(os.environ.get("FATESCREEN_SHARED") or ROOT.parent / "shared")
     if not (folder / "data" / "papalexi2021_eccite_thp1.h5ad").is_file():
-        pytest.skip(f"no shared test data at {folder / 'data'} (set FATESCREEN_SHARED)")
+        skip(f"no shared test data at {folder / 'data'} (set FATESCREEN_SHARED)")
     return folder
 
 

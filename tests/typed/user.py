@@ -1,4 +1,4 @@
-"""What a user writes, with types: `mypy --strict` must accept it. tests/test_api.py runs both."""
+"""What a user writes, with types: `mypy --strict` accepts it (`make lint`), and tests/test_api.py runs it."""
 
 from pathlib import Path
 

@@ -545,8 +545,6 @@ REAL = {
 @pytest.mark.filterwarnings("ignore::data_prep.errors.ScreenWarning")
 def test_real_screens(name, shared: Path):
     path = shared / "data" / name
-    if not path.exists():
-        pytest.skip(f"no {path}")
     n_cells, n_guides, n_genes, n_ntc, fates, no_cells, lost = REAL[name]
     screen = read_screen(path, keys=ScreenKeys(fate="fateprob", guide="guide_assignment"))
     assert screen.guides.shape == (n_cells, n_guides - len(no_cells))
