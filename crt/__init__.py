@@ -1,5 +1,7 @@
 """Which target genes shift which programs: the conditional randomization test.
 
+Inputs, propensity, resampling, p-values and the null live here; commands, files, reports and figures do not (see `fatescreen`).
+
 A tour::
 
     inputs = prepare_crt_inputs("SCREEN.h5ad", control_group="ntc_cells")  # or the complement, at high MOI

@@ -1,6 +1,6 @@
 """The guide → gene hierarchy: how the knock-down of each gene shifts the odds of each cell fate, day by day.
 
-The model, its inference and its effects live here. Reading screens does not (see `data_prep`), nor do commands, files, reports and figures (see `fatescreen`).
+The model, its inference and its effects live here; reading screens (see `data_prep`), commands, files, reports and figures (see `fatescreen`) do not.
 
 A tour::
 

@@ -134,7 +134,7 @@ class Coordinates:
         """Prior precision 1/s² of each coordinate, (K, F*), from log scales (F*, D + 1)."""
         return (-2 * (log_scale + self.time_scale.log()).T[group.scale_of]).exp()
 
-    def join(self, parts: Sequence[Tensor], nuisance: Float[Tensor, "nuisance nonref *more"]) -> Float[Tensor, "rows nonref *more"]:
+    def join(self, parts: Sequence[Float[Tensor, "..."]], nuisance: Float[Tensor, "nuisance nonref *more"]) -> Float[Tensor, "rows nonref *more"]:
         """The inverse of `GeneGroup.split` over all groups, with the nuisance rows last."""
         return torch.cat([p.reshape(-1, *nuisance.shape[1:]) for p in parts] + [nuisance])
 

@@ -155,10 +155,11 @@ def test_every_module_is_imported():
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_everything_defined_is_used(package):
-    """By name, in the packages, the public names, scripts, benchmarks or the docs' extensions; not by tests alone."""
+    """By name, in the packages, their examples, the public names, scripts, benchmarks or the docs' extensions; not by tests alone."""
     users = [source for folder in (*PACKAGES, "scripts", "benchmarks", "docs") for source in sources(folder, ".py", ".pyi")]
     templates = "".join(source.text for source in sources("fatescreen", ".j2"))
-    assert not (offenders := house.unused(sources(package), users, templates)), listed(offenders)
+    examples = "".join(line for package in PACKAGES for source in sources(package) for line in re.findall(r"^ *>>>.*\n", source.text, re.MULTILINE))
+    assert not (offenders := house.unused(sources(package), users, templates + examples)), listed(offenders)
 
 
 def test_the_default_number_of_resamples_is_written_once():

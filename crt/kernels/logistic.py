@@ -6,6 +6,7 @@ import numba as nb
 import numpy as np
 
 CELLS = 128  # cells that a pass takes at a time
+BIAS = int(np.finfo(np.float64).maxexp) - 1  # of the exponent of a double
 
 
 @nb.njit(cache=True, nogil=True, fastmath=True, inline="always")
@@ -29,7 +30,7 @@ def _probability(C, n, beta, x, k, scale, exponent, mu):
         k[i] = math.floor(v * 1.4426950408889634 + 0.5)
         x[i] = v - k[i] * 0.6931471803691238 - k[i] * 1.9082149292705877e-10
     for i in range(n):
-        exponent[i] = (np.int64(k[i]) + 1023) << 52
+        exponent[i] = (np.int64(k[i]) + BIAS) << 52
     for i in range(n):
         r = x[i]
         series = 1 / 6227020800.0

@@ -1,7 +1,6 @@
 """Figures, each drawn once with matplotlib: as PNG files, inside reports and from Python.
 
-A function draws on the Axes it is given, or on those of a new figure, and returns them; it computes only what drawing needs. Reports place figures in
-`fatescreen.report`.
+A function draws on the Axes it is given, or on those of a new figure, and returns them; what is drawn is computed elsewhere.
 """
 
 from data_prep.exports import exports

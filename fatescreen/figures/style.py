@@ -51,7 +51,17 @@ def new_axes(width: float = 5.5, height: float = 5.0) -> Axes:
 
 
 def tidy(axes: Axes, *, x_label: str, y_label: str, title: str | None = None) -> None:
-    """Label the axes; light grid, no frame at the top and right, ticks without factors or offsets."""
+    """Label the axes; light grid, no frame at the top and right, ticks without factors or offsets.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    x_label, y_label
+        Labels of the axes, written as they are, not as formulas.
+    title
+        Title, or None.
+    """
     axes.set_xlabel(x_label, parse_math=False)
     axes.set_ylabel(y_label, parse_math=False)
     if title:
@@ -85,7 +95,17 @@ def legend(axes: Axes) -> None:
 
 
 def place_legend(axes: Axes, handles: Sequence[Artist], labels: Sequence[str], **settings: Any) -> None:
-    """A legend at a place; it takes no room from the axes."""
+    """A legend at a place; it takes no room from the axes.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    handles, labels
+        Artists and the names of their series, written as they are.
+    settings
+        Further arguments of `Axes.legend`.
+    """
     made = axes.legend(handles, labels, frameon=False, **({"fontsize": "small"} | settings))
     made.set_in_layout(False)
     for text in made.get_texts():
@@ -100,7 +120,7 @@ def short(name: object, most: int = 34) -> str:
 
 
 def name_text(text: Text, name: object, most: int) -> None:
-    """Write a name, shortened to so many characters and never as a formula; the gid of the text has a shortened name in full."""
+    """Write a name, shortened to `most` characters and never as a formula; the gid of the text has a shortened name in full."""
     text.set_parse_math(False)
     text.set_text(short(name, most))
     if len(writable(name)) > most:
@@ -113,13 +133,37 @@ def writable(name: object) -> str:
 
 
 def series_points(axes: Axes, x: Any, y: Any, number: int, text: str) -> None:
-    """Points of a series, without a line."""
+    """Points of a series, without a line.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    x, y
+        Coordinates of the points.
+    number
+        Position of the series, which decides its colour and marker.
+    text
+        Name of the series in the legend.
+    """
     colour, marker, _ = SERIES[number % len(SERIES)]
     axes.plot(x, y, linestyle="none", marker=marker, markersize=5, markerfacecolor="white", color=colour, label=text)
 
 
 def band(axes: Axes, x: Any, low: Any, high: Any, text: str) -> PolyCollection:
-    """A shaded band behind everything else."""
+    """A shaded band behind everything else.
+
+    Parameters
+    ----------
+    axes
+        The axes.
+    x
+        Positions along the x axis.
+    low, high
+        Lower and upper limits there.
+    text
+        Name of the band in the legend.
+    """
     return axes.fill_between(x, low, high, color=COLOURS["band"], linewidth=0, label=text, zorder=0.1)
 
 

@@ -49,7 +49,17 @@ class Options(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: PydanticBaseSettingsSource, **__: PydanticBaseSettingsSource
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Nothing is read from the environment."""
+        """Only the values given: nothing is read from the environment.
+
+        Parameters
+        ----------
+        settings_cls
+            The model.
+        init_settings
+            The values given.
+        _, __
+            Other sources of pydantic-settings, which are not used.
+        """
         return (init_settings,)
 
     @classmethod

@@ -161,7 +161,7 @@ def _eta_variance(design: CellDesign, coords: Coordinates, covariance: GeneMatri
     return variance + design.pair_cols @ pair_covariance(coords, covariance, len(design.pair_day)).to(design.prob.dtype)
 
 
-def cholesky_packed(matrix: Float[Tensor, "cells packed"], packed: Int[Tensor, "nonref nonref"]) -> list[list[Tensor]]:
+def cholesky_packed(matrix: Float[Tensor, "cells packed"], packed: Int[Tensor, "nonref nonref"]) -> list[list[Float[Tensor, " cells"]]]:
     """Cholesky factors of packed symmetric matrices, entry by entry: `factor[i][j]` is (N,), j ≤ i. Negative pivots, from round-off, are set to 0."""
     factor: list[list[Tensor]] = []
     for i in range(packed.shape[0]):

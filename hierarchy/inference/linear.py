@@ -35,6 +35,9 @@ def cholesky(matrix: Float[Tensor, "*batch size size"], genes: Int[Tensor, " gen
     return factor
 
 
+Operator = Callable[[Float[Tensor, "rows nonref sides"]], Float[Tensor, "rows nonref sides"]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Precision:
     """The joint precision Q = prior precision + w · information, as an operator on coordinates (rows, F*, S).
@@ -68,7 +71,7 @@ class Precision:
 
 
 def conjugate_gradient(
-    matrix: Callable[[Tensor], Tensor], rhs: Float[Tensor, "rows nonref sides"], precondition: Callable[[Tensor], Tensor], n_iterations: int
+    matrix: Operator, rhs: Float[Tensor, "rows nonref sides"], precondition: Operator, n_iterations: int
 ) -> Float[Tensor, "rows nonref sides"]:
     """Solve matrix · x = rhs for each right-hand side by preconditioned conjugate gradients (Hestenes and Stiefel 1952).
 
