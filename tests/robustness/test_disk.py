@@ -17,7 +17,7 @@ from tests.robustness.inputs import Desk
 NOBODY = 65534
 
 
-def said_once(ended, *parts):
+def one_message(ended, *parts):
     """Code 2 and one message."""
     assert ended.code == 2 and ended.said.count("error: ") == 1 and "Traceback" not in ended.said, ended
     assert [part for part in parts if part not in ended.said] == [], ended
@@ -33,7 +33,7 @@ def test_files_may_not_grow(name, largest, whole, nursery, tmp_path):
     more = {"fit-hierarchy": ["--seed", 5], "run-crt": ["--no-resume", "--seed", 5], "diagnose-null": ["--seed", 5], "score-daywise": ["--level", 0.8]}
     for out in (desk.out, tmp_path / "new"):
         ended = nursery.run(name, *desk.right(), *more.get(name, []), "--out", out, largest_file=largest)
-        said_once(ended, "or choose another folder with --out")
+        one_message(ended, "or choose another folder with --out")
         assert changed(before, snapshot(tmp_path)) == {}
 
 
@@ -93,7 +93,7 @@ def test_no_right_to_write(whole, nursery, readable, tmp_path):
     for folder in (desk.out, desk.given):
         folder.chmod(0o555)
     for out in (desk.out, desk.given / "new" / "deeper"):
-        said_once(nursery.run("simulate-screen", *desk.right(), "--out", out, user=readable), str(out), "Permission denied", "Choose another with --out")
+        one_message(nursery.run("simulate-screen", *desk.right(), "--out", out, user=readable), str(out), "Permission denied", "Choose another with --out")
     assert changed(before, snapshot(tmp_path)) == {}
     for folder in (desk.out, desk.given):
         folder.chmod(0o755)
@@ -109,7 +109,7 @@ def test_no_right_to_read(option, whole, nursery, readable, tmp_path):
     closed.chmod(0)
     before = {name: None for name in snapshot(out)}
     words = [closed] if option == "SCREEN" else [screen, option, closed]
-    said_once(nursery.run("fit-hierarchy", *words, "--out", out, user=readable), str(closed))
+    one_message(nursery.run("fit-hierarchy", *words, "--out", out, user=readable), str(closed))
     assert snapshot(out) == before
 
 

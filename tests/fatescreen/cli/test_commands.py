@@ -43,7 +43,7 @@ def test_simulate_fit_and_score(simulated, tmp_path):
     assert scored.returncode == 0 and list(pd.read_csv(tmp_path / "s" / "scores.csv")["day"]) == ["d0", "d1", "d2", "all"]
 
 
-def test_columns_that_are_not_their_days_are_said(tmp_path):
+def test_a_warning_where_columns_are_not_numbered_as_days(tmp_path):
     screen = simulate_fate_screen(ScreenDesign(n_cells=600, n_genes=4), seed=1).adata
     screen.obs["day"] = screen.obs["day"].astype(str).map({"d0": "d0", "d1": "d1", "d2": "d3", "d3": "d07"})
     screen.write_h5ad(tmp_path / "screen.h5ad")
