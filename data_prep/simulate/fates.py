@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from jaxtyping import Float64
 
 from data_prep.errors import InputError, whole_number
+from data_prep.read.guide_map import GuideMap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,22 +199,21 @@ def simulate_fate_screen(design: ScreenDesign | None = None, *, seed: int = 0) -
         here = np.flatnonzero(day == t)
         eta[here] += own[here] @ (theta[gene, :, t] + delta)
     genes = np.array([f"GENE{i:0{len(str(d.n_genes - 1))}d}" for i in range(d.n_genes)])
-    guide_map = _guide_map(genes, gene, per_gene, d.n_ntc_guides)
+    guide_map = _guide_map(genes, gene, per_gene, d.n_ntc_guides).to_frame()
     adata = _screen(d, guides, guide_map, day, rep, _fates(eta, d.concentration, rng))
     at = np.indices(theta.shape).reshape(3, -1)
     truth = pd.DataFrame({"gene": genes[at[0]], "fate": np.array(d.fates[1:])[at[1]], "day": [f"d{t}" for t in at[2]], "theta": theta.ravel()})
     return SimulatedScreen(adata=adata, guide_map=guide_map, truth=truth, theta=theta, delta=delta)
 
 
-def _guide_map(genes: np.ndarray, gene: np.ndarray, per_gene: np.ndarray, n_ntc: int) -> pd.DataFrame:
+def _guide_map(genes: np.ndarray, gene: np.ndarray, per_gene: np.ndarray, n_ntc: int) -> GuideMap:
     """The guide map of guides with these genes (positions in `genes`), and NTC guides after them."""
     first = np.concatenate([[0], np.cumsum(per_gene)[:-1]])
-    return pd.DataFrame(
-        {
-            "guide_name": [f"{genes[g]}_g{i - first[g] + 1}" for i, g in enumerate(gene)] + [f"NTC_{i + 1}" for i in range(n_ntc)],
-            "gene_name": [*genes[gene], *["non-targeting"] * n_ntc],
-            "is_ntc": [False] * gene.size + [True] * n_ntc,
-        }
+    names = [f"{genes[g]}_g{i - first[g] + 1}" for i, g in enumerate(gene)] + [f"NTC_{i + 1}" for i in range(n_ntc)]
+    return GuideMap(
+        guide=np.array(names, dtype=object),
+        gene=np.array([*genes[gene], *["non-targeting"] * n_ntc], dtype=object),
+        is_ntc=np.repeat([False, True], [gene.size, n_ntc]),
     )
 
 
