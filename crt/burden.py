@@ -95,7 +95,7 @@ def add_burden_covariate(
 
 def _table(adata: Any, key: str) -> pd.DataFrame:
     if key not in adata.obsm:
-        raise missing_key("obsm", key, adata.obsm.keys(), "The burden is added to the covariate table, or to obs if covar_key is None.")
+        raise missing_key("obsm", key, adata.obsm.keys(), "The burden is added to the covariate table, or to obs if covar_key is None.", "covar_key")
     table = adata.obsm[key]
     if not isinstance(table, pd.DataFrame):
         raise InputError(f"obsm[{key!r}] is a {type(table).__name__}; the burden is a named column, so store the covariates as a DataFrame.", "covar_key")

@@ -32,7 +32,7 @@ def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cell
     """
     if given is not None:
         return read_usage_table(given, cells)
-    found, where = view.need_rows(slot_of(view, key), key, "Name the program usage with usage_key."), f"obsm[{key!r}]"
+    found, where = view.need_rows(slot_of(view, key), key, "Name the program usage with usage_key.", "usage_key"), f"obsm[{key!r}]"
     if isinstance(found, pd.DataFrame):
         same_cells(found.index, cells, where=where)
         return found, tuple(str(c) for c in found.columns), where
@@ -49,13 +49,13 @@ def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cell
 def covariates_of(view: View, columns: Sequence[str] | None, key: str) -> tuple[pd.DataFrame | np.ndarray, str]:
     """These columns of `obs` as a table, else `obsm[key]`, and a description of the source for messages. A table is a copy."""
     if columns is None:
-        found = view.need(slot_of(view, key), key, "Name the covariates with covar_key, or columns of obs with covariates.")
+        found = view.need(slot_of(view, key), key, "Name the covariates with covar_key, or columns of obs with covariates.", "covar_key", "covariates")
         return found.copy() if isinstance(found, pd.DataFrame) and not view.on_disk else found, f"obsm[{key!r}]"
     listed = [columns] if isinstance(columns, str) else list(columns)
     if not listed or (repeated := [name for name in listed if listed.count(name) > 1]):
         problem = f"covariates lists {first_few(dict.fromkeys(repeated))} twice" if listed else "covariates is empty"
         raise InputError(f"{problem}. Name columns of obs, each once.", "covariates")
-    series = {name: view.need("obs", name, "Name columns of obs with covariates.") for name in listed}
+    series = {name: view.need("obs", name, "Name columns of obs with covariates.", "covariates") for name in listed}
     return pd.DataFrame(series), "obs"
 
 
