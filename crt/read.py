@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from data_prep.errors import InputError, first_few, warn
 from data_prep.read.cell_names import same_cells
@@ -25,10 +25,21 @@ def slot_of(view: View, key: str) -> str:
     return "layers" if view.find("obsm", key) is None and view.find("layers", key) is not None else "obsm"
 
 
-def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cells: np.ndarray) -> tuple[Any, tuple[str, ...], str]:
+def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cells: Shaped[np.ndarray, " cells"]) -> tuple[Any, tuple[str, ...], str]:
     """The outcomes from the given table, or as stored; the names of the programs; and a description of the source for messages.
 
     The programs of stored outcomes are named by the columns of a table, else by `uns["program_names"]`, else by numbers.
+
+    Parameters
+    ----------
+    view
+        The open screen.
+    given
+        A table of program usage in place of the stored one, or None.
+    key
+        Key of the stored outcomes, in `obsm` or `layers`.
+    cells
+        Names of the cells.
     """
     if given is not None:
         return read_usage_table(given, cells)
@@ -46,7 +57,7 @@ def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cell
     return values, tuple(f"program_{k}" for k in range(n_programs)), where
 
 
-def covariates_of(view: View, columns: Sequence[str] | None, key: str) -> tuple[pd.DataFrame | np.ndarray, str]:
+def covariates_of(view: View, columns: Sequence[str] | None, key: str) -> tuple[pd.DataFrame | Shaped[np.ndarray, "cells covariates"], str]:
     """These columns of `obs` as a table, else `obsm[key]`, and a description of the source for messages. A table is a copy."""
     if columns is None:
         found = view.need(slot_of(view, key), key, "Name the covariates with covar_key, or columns of obs with covariates.", "covar_key", "covariates")
@@ -60,14 +71,38 @@ def covariates_of(view: View, columns: Sequence[str] | None, key: str) -> tuple[
 
 
 def guide_map_of(view: View, given: GuideMap | pd.DataFrame | str | Path | None, key: str, ntc_labels: Sequence[str]) -> tuple[GuideMap, str]:
-    """The given map, else `uns[key]`, else (for the default key) `uns["guide_map"]`; and a description of the source for messages."""
+    """The given map, else `uns[key]`, else (for the default key) `uns["guide_map"]`; and a description of the source for messages.
+
+    Parameters
+    ----------
+    view
+        The open screen.
+    given
+        A map, table or file in place of the stored one, or None.
+    key
+        Key of the stored map, in `uns`.
+    ntc_labels
+        Genes that mark NTC guides.
+    """
     keys = (key, "guide_map") if key == DEFAULT_MAP else (key,)
     suggestion = "Put the guide → gene map there, as a dict or a table, name it with guide2gene_key, or give it with guide_map."
     return read_guide_map(view, given, keys=keys, ntc_labels=ntc_labels, suggestion=suggestion)
 
 
-def in_order(mapping: GuideMap, names: np.ndarray, where: str, map_where: str) -> GuideMap:
-    """The map's rows for these guides; a guide that it does not know is an error."""
+def in_order(mapping: GuideMap, names: Shaped[np.ndarray, " guides"], where: str, map_where: str) -> GuideMap:
+    """The rows of the map for these guides; a guide that is not in the map is an error.
+
+    Parameters
+    ----------
+    mapping
+        Guide → gene map.
+    names
+        Names of the guides, (guides,).
+    where
+        Source of the guides, for messages.
+    map_where
+        Source of the map, for messages.
+    """
     row = pd.Index(mapping.guide).get_indexer(pd.Index(names))
     if (row < 0).any():
         raise InputError(
