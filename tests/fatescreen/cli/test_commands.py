@@ -33,10 +33,10 @@ def test_simulate_fit_and_score(simulated, tmp_path):
     want |= {"fit.png", "scales.csv", "check_composition.csv", "check_top_genes.csv", "check_family_by_gene.csv"}
     want |= {"qc_delta_mean_by_gene.csv", "qc_theta_beta_offset_by_gene.csv", "run.json", "posterior.nc", "report.html"}
     assert {p.name for p in (tmp_path / "a").iterdir()} == want
-    second = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "b", "--cache", tmp_path / "tensors.pt")
-    third = run("fit_hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "c", "--cache", tmp_path / "tensors.pt")
+    second = command("fit-hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "b", "--cache", tmp_path / "tensors.pt")
+    third = command("fit-hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "c", "--cache", tmp_path / "tensors.pt")
     tables = [(tmp_path / d / "gene_daywise_for_mash.csv").read_bytes() for d in "abc"]
-    assert second.returncode == third.returncode == 0 and tables[0] == tables[1] == tables[2]
+    assert second.code == third.code == 0 and tables[0] == tables[1] == tables[2]
     record = json.loads((tmp_path / "a" / "run.json").read_text())
     assert record["settings"]["seed"] == 0 and record["options"]["ref_fate"] == "EC" and record["input"]["cells"] == 1500
     scored = run("score_daywise", tmp_path / "a" / "gene_daywise_for_mash.csv", simulated / "truth.csv", "--out", tmp_path / "s")
@@ -121,8 +121,8 @@ def test_help_tells_every_option(script):
 )
 def test_real_screens(shared, tmp_path, screen, ref, contrast, lowest):
     keys = ["--fate-key", "fateprob", "--guide-key", "guide_assignment", "--ref-fate", ref, "--contrast-fate", contrast]
-    done = run("fit_hierarchy", shared / "data" / f"{screen}.h5ad", *keys, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = command("fit-hierarchy", shared / "data" / f"{screen}.h5ad", *keys, "--out", tmp_path)
+    assert done.code == 0, done
     table = pd.read_csv(tmp_path / "gene_daywise_for_mash.csv").set_index("gene")
     z = (table["betahat_d0"] / table["se_d0"]).sort_values()
     assert set(z.index[: len(lowest)]) == lowest
