@@ -165,7 +165,7 @@ def test_sides(inputs, screen):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"genes": ["GENE11"]}, "no guide targets GENE11. Similar to 'GENE11'"),
         ({"genes": ["GENE1", "GENE1"]}, "listed twice: GENE1"),
@@ -181,8 +181,8 @@ def test_sides(inputs, screen):
         ({"resampling_method": "stratified_perm", "resampling_kwargs": {"batch_key": "lane"}}, "no batch column 'lane'"),
     ],
 )
-def test_errors(inputs, options, said):
-    with pytest.raises(InputError, match=said):
+def test_errors(inputs, options, message):
+    with pytest.raises(InputError, match=message):
         run_all_genes_union_crt(inputs, **{"B": 9, **options})
 
 

@@ -228,7 +228,7 @@ def test_the_script_and_the_command_write_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ((), "give one screen: SCREEN, or --h5ad FILE, or --simulate"),
         (("--simulate", "--h5ad", "x.h5ad"), "give one screen"),
@@ -238,9 +238,9 @@ def test_the_script_and_the_command_write_the_same_bytes(tmp_path):
         (("--simulate", *SMALL, "--targets", ""), "the list of genes to test is empty"),
     ],
 )
-def test_one_clear_message(tmp_path, options, said):
+def test_one_clear_message(tmp_path, options, message):
     done = command("diagnose-null", "--out", tmp_path, *options)
-    assert done.code == 2 and said in done.err and "Traceback" not in done.err and done.err.count("error:") == 1
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err and done.err.count("error:") == 1
 
 
 def test_a_simulated_screen_of_two_programs(tmp_path):

@@ -83,7 +83,7 @@ def test_cells_of_each_gene_and_day(plain, page):
     assert data_of(page)["tables"]["cells-per-gene"]["data"]["total"] == table["total"].tolist()
 
 
-def test_the_summary_says_what_the_numbers_say(plain, page):
+def test_the_summary_agrees_with_the_numbers(plain, page):
     words, effects = words_of(page), plain["effects"]
     f = effects.fates.index("MES")
     z = np.abs(effects.theta_mean[:, f] / effects.theta_sd[:, f])
@@ -134,7 +134,7 @@ def test_forests_hold_the_guides(plain, page):
     assert "6 more genes" in page
 
 
-def test_a_fit_that_did_not_converge_says_so_first(plain):
+def test_a_fit_that_did_not_converge_is_reported_first(plain):
     bad = dataclasses.replace(plain["fit"], outcome=Outcome.of("step_limit", 60))
     family = plain["checks"].family.assign(effective_fraction=0.1)
     words = words_of(fit_report(**(plain | {"fit": bad, "checks": dataclasses.replace(plain["checks"], family=family)})))
