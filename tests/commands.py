@@ -67,8 +67,8 @@ def snapshot(folder: Path) -> dict[str, bytes | None]:
 
 def changed(before: dict[str, bytes | None], after: dict[str, bytes | None]) -> dict[str, str]:
     """What differs between two snapshots."""
-    said = {name: "new" for name in after.keys() - before.keys()} | {name: "gone" for name in before.keys() - after.keys()}
-    return said | {name: "other bytes" for name in before.keys() & after.keys() if before[name] != after[name]}
+    differences = {name: "new" for name in after.keys() - before.keys()} | {name: "gone" for name in before.keys() - after.keys()}
+    return differences | {name: "other bytes" for name in before.keys() & after.keys() if before[name] != after[name]}
 
 
 def resumable(path: str) -> bool:

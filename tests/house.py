@@ -31,10 +31,10 @@ LONG_SIGNATURES = {
     "stratified_permutation_sampler",
     "add_burden_covariate",
     "make_sceptre_style_synth",
-    "qq_plot",
     "qq_plot_ntc_pvals",
 }
 MOST_ARGUMENTS, MOST_LINES, MOST_FILES = 8, 60, 16
+CALLED_BY_LIBRARIES = {"forward", "backward", "settings_customise_sources"}  # torch calls them, and pydantic-settings
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -227,7 +227,7 @@ def without_parameters(source: Source) -> list[str]:
     found = []
     for name, node, _ in public_functions(source.tree):
         names = [argument.arg for argument in own_arguments(node)]
-        if len(names) < 4:
+        if len(names) < 4 or node.name in CALLED_BY_LIBRARIES:
             continue
         text = section(ast.get_docstring(node) or "", "Parameters")
         described = {part.strip().lstrip("*") for line in re.findall(r"^(\S.*)\n {4}\S", text or "", re.MULTILINE) for part in line.split(" : ")[0].split(",")}
@@ -268,17 +268,19 @@ def unimported(modules: Iterable[str], importers: Iterable[Source], entries: Ite
     return [name for name in modules if name not in named and name not in set(entries)]
 
 
-CALLED_BY_LIBRARIES = {"forward", "backward", "settings_customise_sources"}  # of modules and of autograd functions
-
-
-def defined(source: Source) -> Iterator[tuple[int, str]]:
-    """Functions, classes, methods and constants that a file defines, but for dunder names, and for methods that a decorator registers."""
+def defined(source: Source, public: Iterable[str] = ()) -> Iterator[tuple[int, str]]:
+    """Functions, classes, methods and constants that a file defines, without methods that a decorator registers and public methods of `public` classes."""
     for node in source.tree.body:
         if isinstance(node, (*Function.__args__, ast.ClassDef)):
             yield node.lineno, node.name
         if isinstance(node, ast.ClassDef):
             for member in node.body:
-                if isinstance(member, Function) and not any("validator" in ast.unparse(d) or "overrid" in ast.unparse(d) for d in member.decorator_list):
+                open_to_users = node.name in public and isinstance(member, Function) and not member.name.startswith("_")
+                if (
+                    isinstance(member, Function)
+                    and not open_to_users
+                    and not any("validator" in ast.unparse(d) or "overrid" in ast.unparse(d) for d in member.decorator_list)
+                ):
                     yield member.lineno, member.name
         if isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
@@ -296,8 +298,8 @@ def uses(text: str) -> Iterator[str]:
         before = token.string
 
 
-def unused(definers: Iterable[Source], users: Iterable[Source], also: str) -> list[str]:
-    """What is defined and never used by name in `users`, nor a word of the text `also`."""
+def unused(definers: Iterable[Source], users: Iterable[Source], also: str = "", public: Iterable[str] = ()) -> list[str]:
+    """What is defined and never used by name in `users`, nor a word of the text `also`, nor a public method of a class whose name is `public`."""
     counted: dict[str, int] = {}
     for source in users:
         for name in uses(source.text):
@@ -305,7 +307,7 @@ def unused(definers: Iterable[Source], users: Iterable[Source], also: str) -> li
     words = set(re.findall(r"\w+", also))
     found = []
     for source in definers:
-        for line, name in defined(source):
+        for line, name in defined(source, public):
             own = sum(1 for n in ast.walk(source.tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and n.id == name)
             special = name.startswith("__") or name in words or name in CALLED_BY_LIBRARIES
             if not special and counted.get(name, 0) <= own:

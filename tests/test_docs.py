@@ -68,9 +68,9 @@ def test_files_commands_and_options_named_exist(page):
 
 
 def test_every_command_has_its_table_and_script():
-    said = re.findall(r"\{command-options\} ([\w-]+)", text_of(ROOT / "docs" / "commands.md"))
-    assert sorted(said) == sorted(PROJECT["scripts"])
-    assert all((ROOT / script_of(command)).is_file() and options_of(command).__doc__ for command in said)
+    listed = re.findall(r"\{command-options\} ([\w-]+)", text_of(ROOT / "docs" / "commands.md"))
+    assert sorted(listed) == sorted(PROJECT["scripts"])
+    assert all((ROOT / script_of(command)).is_file() and options_of(command).__doc__ for command in listed)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)

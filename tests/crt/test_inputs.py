@@ -117,7 +117,7 @@ def spoil(screen, what):
 
 
 @pytest.mark.parametrize(
-    ("what", "said"),
+    ("what", "message"),
     [
         ("nan", r"obsm\['cnmf_usage'\] is NaN or infinite in row 7 \(cell7\)"),
         ("inf", "infinite in row 7"),
@@ -135,14 +135,14 @@ def spoil(screen, what):
         ("covar nan", r"\['log_depth'\] is missing or NaN in row 3 \(cell3\)"),
     ],
 )
-def test_errors(screen_copy, what, said):
-    with pytest.raises(InputError, match=said):
+def test_errors(screen_copy, what, message):
+    with pytest.raises(InputError, match=message):
         prepare_crt_inputs(spoil(screen_copy, what))
 
 
 def test_bad_options(screen_copy):
-    for options, said in (({"transform": "log"}, "clr"), ({"control_group": "ntc"}, "ntc_cells"), ({"eps_quantile": 2}, "eps_quantile")):
-        with pytest.raises(InputError, match=said):
+    for options, message in (({"transform": "log"}, "clr"), ({"control_group": "ntc"}, "ntc_cells"), ({"eps_quantile": 2}, "eps_quantile")):
+        with pytest.raises(InputError, match=message):
             prepare_crt_inputs(screen_copy, **options)
     with pytest.raises(InputError, match="does not exist"):
         prepare_crt_inputs("nowhere.h5ad")
@@ -227,12 +227,12 @@ def test_covariates_in_obs(screen_copy, inputs, tmp_path):
         np.testing.assert_array_equal(np.asarray(other.batch_raw).astype(str), np.asarray(inputs.batch_raw).astype(str))
     assert prepare_crt_inputs(screen_copy, covariates="log_depth").covar_names == ("intercept", "log_depth")
     assert prepare_crt_inputs(screen_copy, covariates=["log_depth"]).batch_raw is None
-    for given, said in (
+    for given, message in (
         (["depth"], r"obs\['depth'\] is missing; obs has: .*log_depth"),
         ([], "covariates is empty"),
         (["batch", "batch"], "covariates lists batch twice"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             prepare_crt_inputs(screen_copy, covariates=given)
     screen_copy.obs.loc[screen_copy.obs_names[3], "log_depth"] = np.nan
     with pytest.raises(InputError, match=r"obs\['log_depth'\] is missing or NaN in row 3"):

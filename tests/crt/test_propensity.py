@@ -73,8 +73,12 @@ def test_modes(problem):
     np.testing.assert_array_equal(propensity(Ct, sets[0], mode="oracle_const").p, sets[0].size / 3000)
     given = propensity(Ct, sets[0], mode=lambda treated, C: np.full(len(C), 0.25))
     assert (given.p == 0.25).all()
-    for mode, said in (("logit", "oracle_const"), (lambda t, C: np.full(3, 0.1), "one for each cell"), (lambda t, C: np.full(3000, np.nan), "probabilities")):
-        with pytest.raises(InputError, match=said):
+    for mode, message in (
+        ("logit", "oracle_const"),
+        (lambda t, C: np.full(3, 0.1), "one for each cell"),
+        (lambda t, C: np.full(3000, np.nan), "probabilities"),
+    ):
+        with pytest.raises(InputError, match=message):
             propensity(Ct, sets[0], mode=mode)
     with pytest.raises(InputError, match="penalty"):
         LogisticSettings(penalty=-1)

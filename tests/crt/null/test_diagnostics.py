@@ -21,7 +21,7 @@ from crt.settings import UnitSettings
 from crt.statistic import draws
 from data_prep.errors import InputError
 from tests import ROOT
-from tests.commands import command as here
+from tests.commands import command
 
 OUTPUTS = {"diagnostics_units.csv", "diagnostics_summary.json", "diagnostics_summary.txt", "pvals_real.csv", "pvals_ntc_raw.csv", "pvals_ntc_skew.csv"}
 OUTPUTS |= {"pvals_ntc_oracle_raw.csv", "qq_null.png", "qq_ntc_fit_vs_oracle.png", "pvals_real_skew.csv", "skew_normal_checks.csv"}
@@ -211,19 +211,15 @@ def test_settings_that_cannot_be(plain):
         diagnose_null(inputs, UnitSettings(), group_size=3, program=8)
 
 
-def command(*arguments):
-    script = ROOT / "scripts" / "run_global_null_diagnostics.py"
-    return subprocess.run([sys.executable, str(script), *map(str, arguments)], capture_output=True, text=True)
-
-
-def test_the_script_twice_is_the_same_byte_for_byte(tmp_path):
-    first = command("--simulate", "--out", tmp_path / "a", *SMALL)
+def test_the_script_and_the_command_write_the_same_bytes(tmp_path):
+    script = [sys.executable, ROOT / "scripts" / "run_global_null_diagnostics.py", "--simulate", "--out", tmp_path / "a", *SMALL]
+    first = subprocess.run(list(map(str, script)), capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
-    second = command("--simulate", "--out", tmp_path / "b", *SMALL, "--n-jobs", 2)
+    second = command("diagnose-null", "--simulate", "--out", tmp_path / "b", *SMALL, "--n-jobs", 2)
     assert {p.name for p in (tmp_path / "a").iterdir()} == OUTPUTS | {"run.json", "report.html"}
     for name in sorted(OUTPUTS):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
-    assert first.stdout == second.stdout and first.stdout.splitlines()[-1] == "verdict: calibrated"
+    assert first.stdout == second.out and first.stdout.splitlines()[-1] == "verdict: calibrated"
     assert "NTC groups in 3 partitions; guides in a group: min 6, median 6, max 6" in first.stdout
     summary = json.loads((tmp_path / "a" / "diagnostics_summary.json").read_text())
     assert summary["seed_base"] == 0 and summary["verdict"]["label"] == "calibrated"
@@ -232,7 +228,7 @@ def test_the_script_twice_is_the_same_byte_for_byte(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ((), "give one screen: SCREEN, or --h5ad FILE, or --simulate"),
         (("--simulate", "--h5ad", "x.h5ad"), "give one screen"),
@@ -242,21 +238,21 @@ def test_the_script_twice_is_the_same_byte_for_byte(tmp_path):
         (("--simulate", *SMALL, "--targets", ""), "the list of genes to test is empty"),
     ],
 )
-def test_one_clear_message(tmp_path, options, said):
-    done = here("diagnose-null", "--out", tmp_path, *options)
-    assert done.code == 2 and said in done.err and "Traceback" not in done.err and done.err.count("error:") == 1
+def test_one_clear_message(tmp_path, options, message):
+    done = command("diagnose-null", "--out", tmp_path, *options)
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err and done.err.count("error:") == 1
 
 
 def test_a_simulated_screen_of_two_programs(tmp_path):
     options = ("--cells", 600, "--programs", 2, "--genes", 12, "--n-resamples", 19, "--n-ensemble", 1, "--no-report")
-    done = command("--simulate", "--out", tmp_path, *options)
-    assert done.returncode == 0 and len(pd.read_csv(tmp_path / "pvals_real.csv").columns) == 3, done.stderr
+    done = command("diagnose-null", "--simulate", "--out", tmp_path, *options)
+    assert done.code == 0 and len(pd.read_csv(tmp_path / "pvals_real.csv").columns) == 3, done
 
 
 @pytest.mark.parametrize("screen", ["papalexi2021_eccite_thp1", "schraivogel2020_tapseq_k562"])
 def test_real_screens(screens, tmp_path, screen):
     """Groups of four, as the genes; the sampler's other options are passed on. A group of six is of the wrong size there."""
     real = ("--h5ad", screens / f"{screen}.h5ad", "--control-group", "ntc_cells", "--n-resamples", 199, "--n-ensemble", 4)
-    done = command(*real, "--out", tmp_path / "4", "--group-size", 4)
-    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "verdict: calibrated", done.stderr
-    assert command(*real, "--out", tmp_path / "6").stdout.splitlines()[-1] == "verdict: C"
+    done = command("diagnose-null", *real, "--out", tmp_path / "4", "--group-size", 4)
+    assert done.code == 0 and done.out.splitlines()[-1] == "verdict: calibrated", done
+    assert command("diagnose-null", *real, "--out", tmp_path / "6").out.splitlines()[-1] == "verdict: C"

@@ -89,14 +89,14 @@ def test_an_ensemble_is_random_partitions(many_ntc):
 
 
 def test_what_cannot_be_grouped_is_an_error(many_ntc):
-    for options, said in (
+    for options, message in (
         ({"group_size": 19}, "18 NTC guides, but group_size is 19"),
         ({"group_size": 0}, "group_size is 0"),
         ({"group_size": 3, "n_ensemble": 0}, "n_ensemble is 0"),
         ({"group_size": 3, "max_groups": 0}, "max_groups is 0"),
         ({"group_size": 3, "n_bins": 0}, "n_bins is 0"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             make_ntc_groups_ensemble(many_ntc, **options)
 
 

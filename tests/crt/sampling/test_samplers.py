@@ -175,7 +175,7 @@ def test_stratified_properties(n, n_bins, min_size, seed):
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: bernoulli_index_sampler(np.array([0.1, np.nan]), 5, 1), "outside"),
         (lambda: bernoulli_index_sampler(np.array([0.1, 1.2]), 5, 1), "outside"),
@@ -193,8 +193,8 @@ def test_stratified_properties(n, n_bins, min_size, seed):
         (lambda: StratifiedPermutation(burden_clip_quantiles=(0.9, 0.1)), "ascending"),
     ],
 )
-def test_errors(call, said):
-    with pytest.raises(InputError, match=said):
+def test_errors(call, message):
+    with pytest.raises(InputError, match=message):
         call()
 
 
@@ -203,12 +203,12 @@ def test_settings_by_name():
 
 
 def test_batch_and_burden_columns(inputs, screen):
-    for sampler, said in (
+    for sampler, message in (
         (StratifiedPermutation(batch_key="plate"), "no batch column 'plate'"),
         (StratifiedPermutation(burden_key="guides"), "no burden column 'guides'"),
         (StratifiedPermutation(burden_key="batch"), "must be numeric"),
     ):
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             sampler.bind(inputs)
 
 

@@ -106,10 +106,9 @@ def test_the_hash_seed_does_not():
     )
     root = str(Path(data_prep.__file__).resolve().parents[1])
     here = fingerprint(read_screen(simulate_fate_screen(ScreenDesign(**SMALL), seed=1).adata), ref_fate="EC")
-    for seed in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": root}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == here
+    environment = os.environ | {"PYTHONHASHSEED": "1", "PYTHONPATH": root}  # this process has a random one
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == here
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ def test_a_run(file, inputs, tmp_path):
     np.testing.assert_allclose(table["p_skew"], here.table["p_skew"], rtol=1e-9)
     np.testing.assert_allclose(pd.read_csv(tmp_path / "pvals.csv", index_col=0), here.pvals_df, rtol=1e-9)
     np.testing.assert_allclose(pd.read_csv(tmp_path / "betas.csv", index_col=0), here.betas_df, rtol=1e-9)
-    said = done.stdout.splitlines()
-    first = said[next(i for i, line in enumerate(said) if line.split()[:2] == ["target", "program"]) + 1].split()
+    lines = done.stdout.splitlines()
+    first = lines[next(i for i, line in enumerate(lines) if line.split()[:2] == ["target", "program"]) + 1].split()
     smallest = table[table["log10_p"] == table["log10_p"].min()]
     best = smallest.loc[smallest["z"].abs().idxmax()]
     assert first[:2] == [best["target"], best["program"]]
@@ -55,7 +55,7 @@ def test_stratified_options(file, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--targets", "GEN1"), "no guide targets GEN1"),
         (("--targets", ""), "the list of genes to test is empty"),
@@ -64,9 +64,9 @@ def test_stratified_options(file, tmp_path):
         (("--n-resamples", 0), "resamples"),
     ],
 )
-def test_one_clear_message(file, tmp_path, options, said):
+def test_one_clear_message(file, tmp_path, options, message):
     done = here("run-crt", file, "--out", tmp_path, *options)
-    assert done.code == 2 and said in done.err and "Traceback" not in done.err and done.err.count("error:") == 1
+    assert done.code == 2 and message in done.err and "Traceback" not in done.err and done.err.count("error:") == 1
 
 
 def test_papalexi(screens):

@@ -112,7 +112,7 @@ def test_counts_keep_all_their_digits():
     assert own["cells"] == [1_234_567, 0] and own["z"] == [1.2346, None]
 
 
-def test_rows_beyond_the_limit_stay_out_with_a_note():
+def test_rows_beyond_the_limit_are_left_out_and_counted():
     table = make_table(100)
     assert json.loads(page_json([table], rows=40))["tables"]["own"]["rows"] == 40
     long = "x" * 400

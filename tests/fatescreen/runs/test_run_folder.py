@@ -63,7 +63,7 @@ def _hold(out, inside, leave):
         leave.wait(30)
 
 
-def test_a_second_run_is_refused_while_the_first_continues(tmp_path):
+def test_a_second_run_is_refused_while_the_first_runs(tmp_path):
     context = multiprocessing.get_context("spawn")
     inside, leave = context.Event(), context.Event()
     first = context.Process(target=_hold, args=(tmp_path, inside, leave))
