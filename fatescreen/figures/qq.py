@@ -56,13 +56,9 @@ def qq_plot(
     >>> axes.get_xlabel(), len(axes.lines)
     ('expected −log10 p', 2)
     """
-    drawn = {name: thinned(p) for name, p in curves.items()}
-    empty = [name for name, curve in drawn.items() if not curve.n]
-    if not drawn or empty:
-        raise InputError(f"no p-values to draw{': ' + ', '.join(map(repr, empty)) if empty else ''}. Leave out curves without a defined p-value.", "curves")
+    drawn = _defined(curves)
     axes = new_axes(5.5, 5.5) if ax is None else ax
-    reach = max(float(c.expected.max()) for c in drawn.values())
-    top = max(float(c.observed.max()) for c in drawn.values())
+    reach, top = (max(float(getattr(c, side).max()) for c in drawn.values()) for side in ("expected", "observed"))
     cap = cap if cap is not None else max(3 * reach, 5.0)
     n = band_n or min(c.n for c in drawn.values())
     band(axes, *beta_band(n), f"95 % band of uniform p ({n:,} tests)")
@@ -75,6 +71,15 @@ def qq_plot(
     legend(axes)
     axes.set_label("QQ plot of p-values; " + "; ".join(_described(name, curve) for name, curve in drawn.items()))
     return axes
+
+
+def _defined(curves: Mapping[str, Any]) -> dict[str, Curve]:
+    """The curves, thinned; one without a defined p-value is an error."""
+    drawn = {name: thinned(p) for name, p in curves.items()}
+    empty = [name for name, curve in drawn.items() if not curve.n]
+    if not drawn or empty:
+        raise InputError(f"no p-values to draw{': ' + ', '.join(map(repr, empty)) if empty else ''}. Leave out curves without a defined p-value.", "curves")
+    return drawn
 
 
 def qq_plot_ntc_pvals(
