@@ -1,6 +1,5 @@
 """Figures of a fit: what is drawn is what was fitted, and odd input is drawn too."""
 
-import dataclasses
 import types
 
 import matplotlib.pyplot as plt
@@ -11,22 +10,19 @@ from scipy.stats import norm
 
 from fatescreen.figures import agreement_plot, bound_plot, fit_figure, movement_plot, normal_qq_plot
 from fatescreen.figures.style import COLOURS, SERIES
-from hierarchy import FitSettings
 
 
-def a_fit(elbo=(), moved=(), weights=(), posterior="gene_block", weight=2.0):
-    return types.SimpleNamespace(
-        elbo=elbo, moved=moved, weights=weights, weight=weight, settings=dataclasses.replace(FitSettings(), posterior=posterior), converged=True
-    )
+def a_fit(elbo_over_weight=(), moved=(), window=1):
+    return types.SimpleNamespace(elbo_over_weight=elbo_over_weight, moved=moved, window=window, converged=True)
 
 
-def test_the_bound_is_over_the_weight_of_its_step():
-    line = bound_plot(a_fit(elbo=(-8.0, -6.0), weights=(2.0, 3.0))).lines[0]
+def test_the_bound_after_each_step():
+    line = bound_plot(a_fit(elbo_over_weight=(-4.0, -2.0))).lines[0]
     np.testing.assert_allclose(line.get_xydata(), [[1, -4], [2, -2]])
 
 
-def test_the_bound_of_the_other_family_is_by_windows_of_steps():
-    axes = bound_plot(a_fit(elbo=tuple(np.linspace(-9e5, -2, 1000)), posterior="mean_field"))
+def test_the_bound_after_each_window_of_steps():
+    axes = bound_plot(a_fit(elbo_over_weight=tuple(np.linspace(-9e5, -2, 1000)), window=100))
     assert axes.lines[0].get_xdata()[-1] == 100_000 and len(axes.lines[0].get_xdata()) <= 400 and "100,000 steps" in axes.get_label()
 
 
@@ -59,7 +55,7 @@ def test_figures_are_never_shown_and_may_share_an_axes(monkeypatch):
     assert agreement_plot(table, ax=own, title="$t$") is own and plt.get_fignums() == [figure.number]
     plt.close(figure)
     checks = types.SimpleNamespace(composition=table, genes=table)
-    assert [axes.get_title() for axes in fit_figure(a_fit(elbo=(1.0,), weights=(1.0,)), checks).axes][0] == "ELBO: converged"
+    assert [axes.get_title() for axes in fit_figure(a_fit(elbo_over_weight=(1.0,)), checks).axes][0] == "ELBO: converged"
     assert [text.get_text().strip() for text in own.get_legend().get_texts()] == ["$x$", "_y"]
 
 
