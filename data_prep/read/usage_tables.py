@@ -69,7 +69,7 @@ def _of_text(table: TextTable, n_programs: int, cells: np.ndarray) -> np.ndarray
         is_known = place >= 0
         known = np.flatnonzero(is_known)
         others.append(names[~is_known])
-        numbers = _numbers(block.filter(pa.array(is_known)), table, done + known)
+        numbers = _numbers(block if is_known.all() else block.filter(pa.array(is_known)), table, done + known)
         place = place[known]
         again = (row_of[place] >= 0) | pd.Series(place).duplicated().to_numpy()
         if again.any():
