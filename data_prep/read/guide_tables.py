@@ -97,9 +97,7 @@ def _calls(table: TextTable, cells: np.ndarray) -> tuple[sp.csr_matrix, np.ndarr
     cell, names = _codes(data.column(0))
     if (again := pd.Series(cell).duplicated().to_numpy()).any():
         second = int(again.argmax())
-        first = int((cell == cell[second]).argmax())
-        problem = f"the cell {names[cell[second]]!r} appears twice, on {table.row(first)[0]} and {table.row(second)[0]}"
-        raise InputError(f"{table.where}: {problem}. Keep one row for each cell; give cells of several libraries different names.")
+        raise table.listed_twice(names[cell[second]], int((cell == cell[second]).argmax()), second)
     called = pc.invert(pc.is_in(data.column(1), value_set=pa.array(sorted(NO_CALL))))
     listed = pc.split_pattern(data.column(1).filter(called), "|")
     count = np.zeros(len(cell), np.int64)
@@ -140,8 +138,7 @@ def _matrix(table: TextTable, cells: np.ndarray) -> tuple[sp.csr_matrix, np.ndar
     _check_named(rows, np.arange(len(rows)), np.arange(len(rows)), table)
     if (again := pd.Index(rows).duplicated()).any():
         second = int(again.argmax())
-        first = int((rows == rows[second]).argmax())
-        raise InputError(f"{table.where}: {rows[second]!r} appears twice, on {table.row(first)[0]} and {table.row(second)[0]}. {ONCE}")
+        raise table.listed_twice(rows[second], int((rows == rows[second]).argmax()), second)
     index = cell_index(cells)
     by_guide = bool((rows_of(columns, index) >= 0).any())
     if not by_guide and not (rows_of(rows, index) >= 0).any():

@@ -63,6 +63,10 @@ class TextTable:
         number, fields = next(itertools.islice(self.rows(), i, None))
         return f"{self.unit} {number}", fields
 
+    def listed_twice(self, name: str, first: int, second: int) -> InputError:
+        """The error for a name that two rows have."""
+        return InputError(f"{self.where}: {name!r} appears twice, on {self.row(first)[0]} and {self.row(second)[0]}. Keep one, or give them different names.")
+
     def blocks(self, columns: Sequence[int], kinds: Sequence[pa.DataType] = ()) -> Iterator[pa.Table]:
         """These columns in blocks of rows: the first as text, the others as the first of `kinds` that fits all of them, else as text."""
         done, kinds = 0, list(kinds)

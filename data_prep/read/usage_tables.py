@@ -75,8 +75,7 @@ def _of_text(table: TextTable, n_programs: int, cells: np.ndarray) -> np.ndarray
         if again.any():
             second = int(again.argmax())
             row_of[place[:second]] = done + known[:second]
-            lines = f"{table.row(row_of[place[second]])[0]} and {table.row(done + known[second])[0]}"
-            raise InputError(f"{table.where}: the cell {cells[place[second]]!r} appears twice, on {lines}. Keep one row for each cell.")
+            raise table.listed_twice(cells[place[second]], row_of[place[second]], done + known[second])
         row_of[place] = done + known
         values[place] = numbers
         done += block.num_rows

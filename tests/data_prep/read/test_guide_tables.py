@@ -79,7 +79,7 @@ def test_frames(kind):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (CALLS + "AAAC-1,1,g2,3\n", "the cell 'AAAC-1' appears twice, on line 3 and line 5.*Keep one row"),
+        (CALLS + "AAAC-1,1,g2,3\n", "'AAAC-1' appears twice, on line 3 and line 5. Keep one"),
         (CALLS + "AACC-1,2,g2,3\n", r"line 5 has num_features '2' but 1 guides in feature_call \('g2'\)"),
         (CALLS + "AACC-1,2,g2|,3\n", "line 5 has a guide or cell without a name"),
         ("feature_call,num_umis\ng1,2\n", "has no column such as cell_barcode; it has: feature_call, num_umis"),

@@ -59,7 +59,7 @@ def test_cells_that_the_screen_lacks_are_counted(tmp_path):
         (TEXT.replace("5.25", "5,25"), "has '5,25'"),
         (TEXT.replace("\t5.25", ""), "line 3 has 3 fields but the header has 4. Save it as UTF-8"),
         (TEXT.replace("5.25", "5.25\t1"), "line 3 has 5 fields"),
-        (TEXT.replace("c2-1", "c1-1"), "the cell 'c1-1' appears twice, on line 2 and line 3"),
+        (TEXT.replace("c2-1", "c1-1"), "'c1-1' appears twice, on line 2 and line 3"),
         (
             TEXT.replace("\n", "\ng2-1\t0\t0\t0\n", 1).replace("c2-1", "g1-1"),
             r"lacks 1 of the screen's 3 cells: c2-1 \(the table has g2-1, g1-1;.*subset the screen",
