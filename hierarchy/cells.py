@@ -67,7 +67,7 @@ def cell_design(data: FateData, *, dtype: torch.dtype = torch.float32) -> CellDe
     nuisance[:, -1] = burden
     rows = sp.hstack([own, sp.csr_matrix(nuisance)], format="csr")
     pair_cells, pair_guides, pair_day = _same_gene_pairs(data, offsets, guide, day)
-    prob = data.fate_prob.to(dtype)
+    prob = data.fate_prob.to(dtype).T.contiguous().T  # by column, whatever the source: the order of sums, so their last digits, depends on the layout
     in_day = np.maximum(np.bincount(day, minlength=n_days), 1)
     carried = np.bincount(own.indices, minlength=own.shape[1]).reshape(-1, n_days) / in_day
     return CellDesign(

@@ -37,10 +37,10 @@ class Fit:
         RMS change of the means in each natural-gradient step, in posterior SDs.
     weights
         w before each natural-gradient step.
-    window
-        Number of steps that each entry of `elbo` covers.
     steps
         Number of steps.
+    window
+        Number of steps that each entry of `elbo` covers.
     seconds
         Duration of the fit in seconds.
 

@@ -68,7 +68,7 @@ class Checkpoint:
             self.stages = _joined(meta["stages"], tensors)
             state = restore(self.stages[stage]) if stage in self.stages else None
             fits = stage not in self.stages or state is not None
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RuntimeError):
             fits = False
         if not fits:
             raise InputError(f"the checkpoint {self.path} does not hold the state of this fit. Delete it to start again.", "checkpoint")
@@ -88,8 +88,9 @@ class Checkpoint:
 def _split(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """`value` as JSON, with its tensors moved to `tensors`; dictionaries become lists of pairs, as their keys may be numbers."""
     if isinstance(value, Tensor):
-        tensors[name] = value
-        return {"tensor": name}
+        order = sorted(range(value.ndim), key=value.stride, reverse=True)  # files hold rows first, but the last digits of products depend on the layout
+        tensors[name] = value.permute(order)
+        return {"tensor": name, "order": order}
     if isinstance(value, dict):
         return {"items": [[key, _split(item, f"{name}/{key}", tensors)] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):
@@ -101,7 +102,7 @@ def _joined(value: Any, tensors: dict[str, Tensor]) -> Any:
     """The inverse of `_split`; tuples come back as lists."""
     if isinstance(value, dict):
         if "tensor" in value:
-            return tensors[value["tensor"]]
+            return tensors[value["tensor"]].permute([value["order"].index(axis) for axis in range(len(value["order"]))])
         return {key: _joined(item, tensors) for key, item in value["items"]}
     if isinstance(value, list):
         return [_joined(item, tensors) for item in value]
