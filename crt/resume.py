@@ -123,7 +123,7 @@ class ResultFolder:
             try:
                 out |= {unit.name: unit for unit in _read_units(path, self.n_programs)}
             except Exception as error:  # numpy and zipfile raise many kinds for a foreign file
-                raise InputError(f"{path} is damaged ({type(error).__name__}: {error}). Delete it; its targets are then tested again.") from error
+                raise InputError(f"{path} is damaged ({type(error).__name__}: {error}). Delete it, and its targets are tested again.") from error
         return out
 
     def save(self, results: Iterable[UnitResult]) -> None:

@@ -23,7 +23,7 @@ def shared_options(options: Any, source: Callable[..., Any]) -> Callable[[Callab
         The function or dataclass that defines and describes the options.
     """
     defined = inspect.signature(source).parameters
-    described = dict(re.findall(r"^(\w+)\n((?:    .*\n)+)", inspect.cleandoc(source.__doc__ or ""), re.MULTILINE))
+    described = dict(re.findall(r"^(\w+)\n((?:    .*\n)+)", inspect.cleandoc(source.__doc__ or "") + "\n", re.MULTILINE))
     entries = "".join(f"{name}\n{described.get(name, '')}" for name in options.__annotations__)
 
     def decorated(function: Callable[P, R]) -> Callable[P, R]:

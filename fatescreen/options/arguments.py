@@ -38,7 +38,8 @@ def option_names(arguments: Iterable[str], options: type[BaseModel]) -> list[str
         key = f"{argument.removeprefix('keys.')}_key" if argument.startswith("keys.") else argument
         field = FIELDS.get(key) if FIELDS.get(key) in described else key
         if field in described:
-            names.append(described[field].name)
+            name, default = described[field].name, described[field].default
+            names.append(name.replace("--", "--no-", 1) if default == "yes" else name)  # a switch that is on is turned off
     return list(dict.fromkeys(names))
 
 

@@ -263,7 +263,7 @@ FINISHED = [
     finished("a fingerprint of a hundred thousand brackets", fingerprint(b"[" * 100_000), "run_fingerprint.json is damaged", "--no-resume"),
     finished("a fingerprint in UTF-16", fingerprint("{}".encode("utf-16")), "run_fingerprint.json is damaged", "--no-resume"),
     finished("a fingerprint of another run", fingerprint(b'{"format": 1, "inputs": "x"}'), "another screen", "--no-resume"),
-    finished("a fingerprint of another version", fingerprint(b'{"format": 99}'), "can't be continued", "--no-resume"),
+    finished("a fingerprint of another version", fingerprint(b'{"format": 99}'), "the run cannot resume", "--no-resume"),
     finished("a folder as fingerprint", fingerprint_folder, "run_fingerprint.json is a folder", "Remove it"),
     finished("a file as folder of finished targets", out_is_not_a_folder, "finished is not a folder", "--out"),
 ]

@@ -193,7 +193,7 @@ CRT: list[Case] = [
         options=("--control-group", "ntc_cells"),
     ),
     told("an unknown target", ("--targets", "GEN1"), "no guide targets GEN1", "GENE1", by="run-crt"),
-    told("a target twice", ("--targets", "GENE1,GENE1"), "asked for twice", "once", by="run-crt"),
+    told("a target twice", ("--targets", "GENE1,GENE1"), "listed twice", "once", by="run-crt"),
     told("an unknown burden", ("--resampling-method", "stratified_perm", "--burden-key", "x"), "'x'", by="run-crt"),
     told("an unknown batch", ("--resampling-method", "stratified_perm", "--batch-key", "x"), "'x'", by="run-crt"),
     told("strata of the other sampler", ("--n-bins", 3), "--n-bins", "stratified_perm", by="run-crt"),

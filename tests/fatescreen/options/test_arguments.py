@@ -46,6 +46,7 @@ def test_every_other_name_leads_to_an_option():
         (("guide_assignment_key", "B", "base_seed"), RunCRTOptions, ["--guide-key", "--n-resamples", "--seed"]),
         (("keys.fate", "keys.guide_names", "fate"), FitOptions, ["--fate-key", "--guide-names-key", "--contrast-fate"]),
         (("genes",), DiagnoseOptions, ["--targets"]),
+        (("out_dir", "resume", "adaptive"), RunCRTOptions, ["--out", "--no-resume", "--adaptive"]),
         (("n_genes", "genes"), SimulateOptions, ["--genes"]),
         (("adata", "screen"), FitOptions, ["SCREEN"]),
         (("covar_key",), SimulateOptions, []),
