@@ -72,5 +72,5 @@ def changed(before: dict[str, bytes | None], after: dict[str, bytes | None]) -> 
 
 
 def resumable(path: str) -> bool:
-    """Whether it is what a stopped run keeps to go on from, which is whole."""
+    """Whether it is a complete file from which a stopped run resumes."""
     return path in ("checkpoint.pt", "finished", "run_fingerprint.json") or (path.startswith("finished/") and path.endswith(".npz") and "partial" not in path)

@@ -1,4 +1,4 @@
-"""Files of the wrong kind: damaged, foreign, empty, of another version, or hostile."""
+"""Invalid files: damaged, foreign, empty, of another version, or hostile."""
 
 import pickle
 import shutil
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from data_prep.tensor_file import load_tensors, save_tensors
-from tests.robustness.inputs import Case, Desk
+from tests.robustness.inputs import Case, Workspace
 
 
 class Bomb:
@@ -24,12 +24,12 @@ class Bomb:
         return (open, (str(self.mark), "w"))
 
 
-def bomb(desk: Desk) -> bytes:
-    return pickle.dumps(Bomb(desk.given / "it ran"))
+def bomb(workspace: Workspace) -> bytes:
+    return pickle.dumps(Bomb(workspace.inputs / "executed"))
 
 
 def flipped(content: bytes, where: float = 0.5, n: int = 40) -> bytes:
-    """The same with `n` bytes in a row turned round."""
+    """The same with `n` consecutive bytes inverted."""
     first = int(len(content) * where)
     return content[:first] + bytes(b ^ 0xFF for b in content[first : first + n]) + content[first + n :]
 
@@ -37,32 +37,32 @@ def flipped(content: bytes, where: float = 0.5, n: int = 40) -> bytes:
 SCREENS = {"fit-hierarchy": "fates.h5ad", "run-crt": "usage.h5ad", "diagnose-null": "usage.h5ad"}
 
 
-def of_file(name, content, *said, by="fit-hierarchy", called="screen.h5ad"):
+def of_file(name, content, *expected, by="fit-hierarchy", called="screen.h5ad"):
     """A screen's file of the content that `content` makes of the right one's bytes."""
 
-    def words(desk):
-        whole = (desk.whole.files / SCREENS[by]).read_bytes()
-        return [desk.file(called, content(whole) if callable(content) else content), *desk.right()[1:]]
+    def arguments(workspace):
+        valid = (workspace.valid_inputs.files / SCREENS[by]).read_bytes()
+        return [workspace.file(called, content(valid) if callable(content) else content), *workspace.valid_arguments()[1:]]
 
-    return Case(by, name, words, (called, *said))
+    return Case(by, name, arguments, (called, *expected))
 
 
-def foreign_hdf5(desk):
-    path = desk.given / "other.h5ad"
+def foreign_hdf5(workspace):
+    path = workspace.inputs / "other.h5ad"
     with h5py.File(path, "w") as file:
         file["numbers"] = np.arange(3)
     return [path]
 
 
-def zarr(spoil):
-    def words(desk):
+def zarr(corrupt):
+    def arguments(workspace):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the format that is written
-            path = desk.screen(lambda a: None, ".zarr")
-        spoil(path)
-        return [path, *desk.right()[1:]]
+            path = workspace.screen(lambda a: None, ".zarr")
+        corrupt(path)
+        return [path, *workspace.valid_arguments()[1:]]
 
-    return words
+    return arguments
 
 
 def without_root(path):
@@ -76,23 +76,23 @@ def half_chunks(path):
             chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
 
 
-def empty_folder(desk):
-    path = desk.given / "screen.zarr"
+def empty_folder(workspace):
+    path = workspace.inputs / "screen.zarr"
     path.mkdir()
     return [path]
 
 
-def mudata(spoil):
-    def words(desk):
+def mudata(corrupt):
+    def arguments(workspace):
         import mudata as md
 
-        adata = desk.whole.fates.copy()
-        path = desk.given / "screen.h5mu"
+        adata = workspace.valid_inputs.fates.copy()
+        path = workspace.inputs / "screen.h5mu"
         with md.set_options(pull_on_update=False):
-            spoil(md, adata, path)
-        return [path, *desk.right()[1:]]
+            corrupt(md, adata, path)
+        return [path, *workspace.valid_arguments()[1:]]
 
-    return words
+    return arguments
 
 
 def half_h5mu(md, adata, path):
@@ -105,33 +105,38 @@ def in_two_modalities(md, adata, path):
 
 
 SCREEN_FILES = [
-    Case("fit-hierarchy", "a screen that is not there", lambda desk: [desk.given / "none.h5ad"], ("none.h5ad does not exist", "Give the path")),
+    Case("fit-hierarchy", "a screen that is not there", lambda workspace: [workspace.inputs / "none.h5ad"], ("none.h5ad does not exist", "Give the path")),
     of_file("an empty screen", b"", "Is it a complete"),
     of_file("a screen of text", b"guide,gene\n", "Is it a complete"),
-    of_file("half a screen", lambda whole: whole[: len(whole) // 2], "Is it a complete"),
-    of_file("a screen with its head lost", lambda whole: bytes(512) + whole[512:], "Is it a complete"),
+    of_file("half a screen", lambda valid: valid[: len(valid) // 2], "Is it a complete"),
+    of_file("a screen with its head lost", lambda valid: bytes(512) + valid[512:], "Is it a complete"),
     of_file("a picture as screen", b"\x89PNG\r\n\x1a\n" + bytes(200), "Is it a complete", called="screen.png"),
     Case("fit-hierarchy", "HDF5 that is no screen", foreign_hdf5, ("other.h5ad", "no obs table", "Give an .h5ad")),
-    Case("fit-hierarchy", "a table as screen", lambda desk: [desk.whole.files / "truth.csv"], ("truth.csv", "Is it a complete")),
+    Case("fit-hierarchy", "a table as screen", lambda workspace: [workspace.valid_inputs.files / "truth.csv"], ("truth.csv", "Is it a complete")),
     Case("fit-hierarchy", "a folder as screen", empty_folder, ("screen.zarr",)),
     Case("fit-hierarchy", "a zarr without its root", zarr(without_root), ("screen.zarr",)),
     Case("fit-hierarchy", "a zarr with half its chunks", zarr(half_chunks), ("screen.zarr", "lineages_fwd", "Is the file complete?")),
     Case("fit-hierarchy", "half an h5mu", mudata(half_h5mu), ("screen.h5mu", "Is it a complete")),
     Case("fit-hierarchy", "fates in two modalities", mudata(in_two_modalities), ("2 modalities", "Keep one")),
-    of_file("half a screen", lambda whole: whole[: len(whole) // 2], "Is it a complete", by="run-crt"),
+    of_file("half a screen", lambda valid: valid[: len(valid) // 2], "Is it a complete", by="run-crt"),
     of_file("an empty screen", b"", "Is it a complete", by="diagnose-null"),
 ]
 
 
-def guide_map(name, content, *said, called="map.csv"):
-    return Case("fit-hierarchy", name, lambda desk: [*desk.right(), "--guide-map", desk.file(called, content)], (called, *said))
+def guide_map(name, content, *expected, called="map.csv"):
+    return Case("fit-hierarchy", name, lambda workspace: [*workspace.valid_arguments(), "--guide-map", workspace.file(called, content)], (called, *expected))
 
 
 MAPS = [
     Case(
-        "fit-hierarchy", "a map that is not there", lambda desk: [*desk.right(), "--guide-map", desk.given / "no.csv"], ("no.csv is not a file", "Give a CSV")
+        "fit-hierarchy",
+        "a map that is not there",
+        lambda workspace: [*workspace.valid_arguments(), "--guide-map", workspace.inputs / "no.csv"],
+        ("no.csv is not a file", "Give a CSV"),
     ),
-    Case("fit-hierarchy", "a folder as map", lambda desk: [*desk.right(), "--guide-map", desk.given], ("is not a file", "Give a CSV")),
+    Case(
+        "fit-hierarchy", "a folder as map", lambda workspace: [*workspace.valid_arguments(), "--guide-map", workspace.inputs], ("is not a file", "Give a CSV")
+    ),
     guide_map("an empty map", b"", "Save it as UTF-8"),
     guide_map("a map of headings", b"guide_name,gene_name\n", "no rows"),
     guide_map("a map in Latin-1", "guide_name,gene_name\ng\u00e9,A\n".encode("latin-1"), "Save it as UTF-8"),
@@ -143,20 +148,20 @@ MAPS = [
 ]
 
 
-def cache(name, content, *said):
-    """fit-hierarchy with a cache of the content that `content` makes of the desk and a right cache's bytes."""
+def cache(name, content, *expected):
+    """fit-hierarchy with a cache whose content `content` makes from the workspace and the path of a valid cache."""
 
-    def words(desk):
-        path = desk.given / "tensors.pt"
+    def arguments(workspace):
+        path = workspace.inputs / "tensors.pt"
         from data_prep import cached_fate_data, read_screen
 
-        cached_fate_data(read_screen(desk.whole.fates), ref_fate="EC", path=path)
-        made = content(desk, path)
+        cached_fate_data(read_screen(workspace.valid_inputs.fates), ref_fate="EC", path=path)
+        made = content(workspace, path)
         if isinstance(made, bytes):
             path.write_bytes(made)
-        return [*desk.right(), "--cache", path]
+        return [*workspace.valid_arguments(), "--cache", path]
 
-    return Case("fit-hierarchy", name, words, ("tensors.pt", *said))
+    return Case("fit-hierarchy", name, arguments, ("tensors.pt", *expected))
 
 
 def resaved(change):
@@ -173,10 +178,10 @@ def resaved(change):
 CACHES = [
     cache("a cache of text", lambda *_: b"no tensors", "delete it"),
     cache("an empty cache", lambda *_: b"", "delete it"),
-    cache("a pickle as cache", lambda desk, _: bomb(desk), "delete it"),
-    cache("a pickle that torch saved", lambda desk, path: torch.save(Bomb(desk.given / "it ran"), path), "delete it"),
+    cache("a pickle as cache", lambda workspace, _: bomb(workspace), "delete it"),
+    cache("a pickle that torch saved", lambda workspace, path: torch.save(Bomb(workspace.inputs / "executed"), path), "delete it"),
     cache("half a cache", lambda _, path: path.read_bytes()[: path.stat().st_size // 2], "delete it"),
-    cache("a cache with bytes turned round", lambda _, path: flipped(path.read_bytes()), "elete it"),
+    cache("a cache with inverted bytes", lambda _, path: flipped(path.read_bytes()), "elete it"),
     cache("other tensors as cache", lambda _, path: torch.save({"x": torch.ones(3)}, path), "delete it"),
     cache("a cache without a part", resaved(lambda tensors, _: tensors.pop("day")), "Delete it"),
     cache("a cache with text for a tensor", resaved(lambda tensors, names: names.update(day=str(tensors.pop("day")))), "Delete it"),
@@ -187,63 +192,63 @@ CACHES = [
 ]
 
 
-def checkpoint(name, content, *said):
-    def words(desk):
-        made = content(desk)
+def checkpoint(name, content, *expected):
+    def arguments(workspace):
+        made = content(workspace)
         if isinstance(made, bytes):
-            (desk.out / "checkpoint.pt").write_bytes(made)
-        return [*desk.right(), "--out", desk.out]
+            (workspace.out / "checkpoint.pt").write_bytes(made)
+        return [*workspace.valid_arguments(), "--out", workspace.out]
 
-    return Case("fit-hierarchy", name, words, ("checkpoint.pt", *said))
+    return Case("fit-hierarchy", name, arguments, ("checkpoint.pt", *expected))
 
 
 CHECKPOINTS = [
-    checkpoint("a checkpoint of text", lambda desk: b"no state", "Delete it"),
-    checkpoint("an empty checkpoint", lambda desk: b"", "Delete it"),
+    checkpoint("a checkpoint of text", lambda workspace: b"no state", "Delete it"),
+    checkpoint("an empty checkpoint", lambda workspace: b"", "Delete it"),
     checkpoint("a pickle as checkpoint", bomb, "Delete it"),
-    checkpoint("a folder as checkpoint", lambda desk: (desk.out / "checkpoint.pt").mkdir(), "Delete it"),
-    checkpoint("a checkpoint of another run", lambda desk: torch.save({"format": 1, "key": "x"}, desk.out / "checkpoint.pt"), "Delete it"),
-    checkpoint("a checkpoint of another version", lambda desk: torch.save({"format": 99}, desk.out / "checkpoint.pt"), "Delete it"),
+    checkpoint("a folder as checkpoint", lambda workspace: (workspace.out / "checkpoint.pt").mkdir(), "Delete it"),
+    checkpoint("a checkpoint of another run", lambda workspace: torch.save({"format": 1, "key": "x"}, workspace.out / "checkpoint.pt"), "Delete it"),
+    checkpoint("a checkpoint of another version", lambda workspace: torch.save({"format": 99}, workspace.out / "checkpoint.pt"), "Delete it"),
 ]
 
 
-def finished(name, spoil, *said):
-    """run-crt again where an earlier run's finished targets are spoilt."""
+def finished(name, corrupt, *expected):
+    """run-crt again after the finished targets of an earlier run were corrupted."""
 
-    def words(desk):
-        spoil(desk, next((desk.out / "finished").glob("*.npz")))
-        return [*desk.right(), "--out", desk.out]
+    def arguments(workspace):
+        corrupt(workspace, next((workspace.out / "finished").glob("*.npz")))
+        return [*workspace.valid_arguments(), "--out", workspace.out]
 
-    return Case("run-crt", name, words, said)
+    return Case("run-crt", name, arguments, expected)
 
 
 def rewritten(change):
-    def spoil(_, path):
+    def corrupt(_, path):
         with np.load(path) as held:
             values = dict(held)
         change(values)
         np.savez(path, **values)
 
-    return spoil
+    return corrupt
 
 
-def objects(desk, path):
+def objects(workspace, path):
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr("name.npy", b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n" + bomb(desk))
+        file.writestr("name.npy", b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }".ljust(117) + b"\n" + bomb(workspace))
 
 
 def fingerprint(content):
-    return lambda desk, _: (desk.out / "run_fingerprint.json").write_bytes(content)
+    return lambda workspace, _: (workspace.out / "run_fingerprint.json").write_bytes(content)
 
 
-def fingerprint_folder(desk, _):
-    (desk.out / "run_fingerprint.json").unlink()
-    (desk.out / "run_fingerprint.json").mkdir()
+def fingerprint_folder(workspace, _):
+    (workspace.out / "run_fingerprint.json").unlink()
+    (workspace.out / "run_fingerprint.json").mkdir()
 
 
-def out_is_not_a_folder(desk, _):
-    shutil.rmtree(desk.out / "finished")
-    (desk.out / "finished").write_text("here")
+def out_is_not_a_folder(workspace, _):
+    shutil.rmtree(workspace.out / "finished")
+    (workspace.out / "finished").write_text("here")
 
 
 NPZ = ".npz is damaged"
@@ -252,9 +257,9 @@ FINISHED = [
     finished("an empty npz", lambda _, path: path.write_bytes(b""), NPZ, AGAIN),
     finished("an npz of text", lambda _, path: path.write_bytes(b"no arrays"), NPZ, AGAIN),
     finished("half an npz", lambda _, path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), NPZ, AGAIN),
-    finished("an npz with bytes turned round", lambda _, path: path.write_bytes(flipped(path.read_bytes())), NPZ, AGAIN),
+    finished("an npz with inverted bytes", lambda _, path: path.write_bytes(flipped(path.read_bytes())), NPZ, AGAIN),
     finished("an npz of pickles", objects, NPZ, AGAIN),
-    finished("a pickle as npz", lambda desk, path: path.write_bytes(bomb(desk)), NPZ, AGAIN),
+    finished("a pickle as npz", lambda workspace, path: path.write_bytes(bomb(workspace)), NPZ, AGAIN),
     finished("an npz without a column", rewritten(lambda v: v.pop("beta")), NPZ, AGAIN),
     finished("an npz of other programs", rewritten(lambda v: v.update(beta=v["beta"][:, :1])), NPZ, AGAIN),
     finished("an npz with names for numbers", rewritten(lambda v: v.update(z=v["z"].astype(str))), NPZ, AGAIN),

@@ -1,14 +1,14 @@
-"""Wrong options, config files, tables and folders."""
+"""Invalid options, config files, tables and folders."""
 
 import json
 
 import pandas as pd
 
-from tests.robustness.inputs import Case, config, told
+from tests.robustness.inputs import Case, config, with_options
 
 CONFIGS = [
-    told("a config that is not there", ("--config", "none.yaml"), "none.yaml does not exist"),
-    told("a folder as config", ("--config", "/"), "the config file /"),
+    with_options("a config that is not there", ("--config", "none.yaml"), "none.yaml does not exist"),
+    with_options("a folder as config", ("--config", "/"), "the config file /"),
     config("a config that is not YAML", "seed: [1", "is not YAML"),
     config("a config of bytes", bytes(range(128, 256)), "is not YAML"),
     config("a config that is a list", "- seed\n", "name: value"),
@@ -23,7 +23,7 @@ CONFIGS = [
     config("a config with a list for a number", "seed: [1]\n", "seed is [1]", "a whole number"),
     config("a config of another command", json.dumps({"command": "run-crt", "options": {}}), "the record of run-crt, not of fit-hierarchy"),
     config("a record without options", json.dumps({"command": "fit-hierarchy", "options": 3}), "name: value"),
-    config("a config that would run code", "seed: !!python/object/apply:os.mkdir ['it-ran']\n", "is not YAML"),
+    config("a config that would run code", "seed: !!python/object/apply:os.mkdir ['executed']\n", "is not YAML"),
     config("a config with a wrong yes", "report: !!bool perhaps\n", "is not YAML"),
     config("a config with a wrong time", "seed: !!timestamp never\n", "is not YAML"),
     config("a config with a huge number", f"seed: 0x{'f' * 6000}\n", "seed is", "at most 4294967295"),
@@ -37,22 +37,22 @@ CONFIGS = [
     config("a config with a date for a path", "guide_map: 2020-01-01\n", "guide_map is", "a path"),
 ]
 FIT = [
-    told("no seed below 0", ("--seed", -1), "--seed is '-1'", "at least 0", "The nearest is 0"),
-    told("a seed of a half", ("--seed", 0.5), "--seed is '0.5'", "a whole number"),
-    told("a weight of 0", ("--likelihood-weight", 0), "--likelihood-weight is '0'", "above 0"),
-    told("a weight that is not a number", ("--likelihood-weight", "nan"), "--likelihood-weight is 'nan'", "above 0"),
-    told("an unknown family", ("--posterior", "gene_blocks"), "--posterior is 'gene_blocks'", "Did you mean 'gene_block'?"),
-    told("one draw", ("--draws", 1), "--draws is '1'", "at least 2"),
-    told("no step", ("--max-steps", 0), "--max-steps is '0'", "at least 1"),
-    told("an unknown device", ("--device", "tpu"), "'tpu' is not a device", "Choose 'auto'"),
-    told("a cluster without the sandwich", ("--cluster-key", "rep"), "--cluster-key is for --se sandwich"),
-    told("the sandwich for mean_field", ("--se", "sandwich", "--posterior", "mean_field"), "gene_block"),
-    Case("fit-hierarchy", "no screen", lambda desk: [], ("SCREEN is missing", ".h5ad")),
+    with_options("no seed below 0", ("--seed", -1), "--seed is '-1'", "at least 0", "The nearest is 0"),
+    with_options("a seed of a half", ("--seed", 0.5), "--seed is '0.5'", "a whole number"),
+    with_options("a weight of 0", ("--likelihood-weight", 0), "--likelihood-weight is '0'", "above 0"),
+    with_options("a weight that is not a number", ("--likelihood-weight", "nan"), "--likelihood-weight is 'nan'", "above 0"),
+    with_options("an unknown family", ("--posterior", "gene_blocks"), "--posterior is 'gene_blocks'", "Did you mean 'gene_block'?"),
+    with_options("one draw", ("--draws", 1), "--draws is '1'", "at least 2"),
+    with_options("no step", ("--max-steps", 0), "--max-steps is '0'", "at least 1"),
+    with_options("an unknown device", ("--device", "tpu"), "'tpu' is not a device", "Choose 'auto'"),
+    with_options("a cluster without the sandwich", ("--cluster-key", "rep"), "--cluster-key is for --se sandwich"),
+    with_options("the sandwich for mean_field", ("--se", "sandwich", "--posterior", "mean_field"), "gene_block"),
+    Case("fit-hierarchy", "no screen", lambda workspace: [], ("SCREEN is missing", ".h5ad")),
 ]
 
 
-def sim(name, options, *said):
-    return Case("simulate-screen", name, lambda desk: options, said)
+def sim(name, options, *expected):
+    return Case("simulate-screen", name, lambda workspace: options, expected)
 
 
 SIMULATE = [
@@ -73,17 +73,17 @@ SIMULATE = [
 ]
 
 
-def score(name, table=None, truth=None, *said, options=()):
+def score(name, table=None, truth=None, *expected, options=()):
     """score-daywise with a table or truth that `table` or `truth` makes of the right one: a DataFrame, or bytes."""
 
-    def words(desk):
+    def arguments(workspace):
         out = []
-        for path, change, called in zip(desk.right(), (table, truth), ("table.csv", "truth.csv"), strict=True):
+        for path, change, called in zip(workspace.valid_arguments(), (table, truth), ("table.csv", "truth.csv"), strict=True):
             made = pd.read_csv(path) if change is None else change(pd.read_csv(path)) if callable(change) else change
-            out.append(desk.file(called, made.to_csv(index=False) if isinstance(made, pd.DataFrame) else made))
+            out.append(workspace.file(called, made.to_csv(index=False) if isinstance(made, pd.DataFrame) else made))
         return [*out, *options]
 
-    return Case("score-daywise", name, words, said)
+    return Case("score-daywise", name, arguments, expected)
 
 
 def cell(column, value):
@@ -96,9 +96,19 @@ def cell(column, value):
 
 
 SCORE = [
-    Case("score-daywise", "a table that is not there", lambda desk: [desk.given / "no.csv", desk.right()[1]], ("no.csv is not a file", "Give")),
-    Case("score-daywise", "a folder as table", lambda desk: [desk.given, desk.right()[1]], ("is not a file", "Give")),
-    Case("score-daywise", "a table that is not zip", lambda desk: [desk.file("t.zip", b"no"), desk.right()[1]], ("t.zip", "can't be read as a CSV")),
+    Case(
+        "score-daywise",
+        "a table that is not there",
+        lambda workspace: [workspace.inputs / "no.csv", workspace.valid_arguments()[1]],
+        ("no.csv is not a file", "Give"),
+    ),
+    Case("score-daywise", "a folder as table", lambda workspace: [workspace.inputs, workspace.valid_arguments()[1]], ("is not a file", "Give")),
+    Case(
+        "score-daywise",
+        "a table that is not zip",
+        lambda workspace: [workspace.file("t.zip", b"no"), workspace.valid_arguments()[1]],
+        ("t.zip", "can't be read as a CSV"),
+    ),
     score("an empty table", b"", None, "table.csv", "can't be read as a CSV"),
     score("a table of headings", lambda t: t.iloc[:0], None, "no rows"),
     score("a table in UTF-16", "gene,betahat_d0".encode("utf-16"), None, "table.csv", "can't be read as a CSV"),
@@ -124,37 +134,42 @@ SCORE = [
 ]
 
 
-def out(name, make, *said, by="simulate-screen"):
-    return Case(by, name, lambda desk: [*desk.right(), "--out", make(desk)], said)
+def out(name, make, *expected, by="simulate-screen"):
+    return Case(by, name, lambda workspace: [*workspace.valid_arguments(), "--out", make(workspace)], expected)
 
 
 def earlier_of(other):
-    def make(desk):
-        (desk.out / "run.json").write_text(json.dumps({"command": other, "files": []}))
-        return desk.out
+    def make(workspace):
+        (workspace.out / "run.json").write_text(json.dumps({"command": other, "files": []}))
+        return workspace.out
 
     return make
 
 
 def folder_in_place(name):
-    def make(desk):
-        (desk.out / name).unlink()
-        (desk.out / name).mkdir()
-        return desk.out
+    def make(workspace):
+        (workspace.out / name).unlink()
+        (workspace.out / name).mkdir()
+        return workspace.out
 
     return make
 
 
 OUT = [
-    out("a file as folder", lambda desk: desk.file("here", "x"), "is not a folder", "--out"),
-    out("a folder below a file", lambda desk: desk.file("here", "x") / "there", "is not a folder", "--out"),
-    out("a name too long", lambda desk: desk.given / ("x" * 300), "File name too long", "shorter"),
-    out("a link to nowhere", lambda desk: (desk.given / "link").symlink_to(desk.given / "nowhere") or desk.given / "link", "link", "--out"),
+    out("a file as folder", lambda workspace: workspace.file("here", "x"), "is not a folder", "--out"),
+    out("a folder below a file", lambda workspace: workspace.file("here", "x") / "there", "is not a folder", "--out"),
+    out("a name too long", lambda workspace: workspace.inputs / ("x" * 300), "File name too long", "shorter"),
+    out(
+        "a link to nowhere",
+        lambda workspace: (workspace.inputs / "link").symlink_to(workspace.inputs / "nowhere") or workspace.inputs / "link",
+        "link",
+        "--out",
+    ),
     out("results of another command", earlier_of("run-crt"), "holds results of run-crt", "Choose another folder", "--out"),
     out("a folder in a result's place", folder_in_place("truth.csv"), "truth.csv is a folder", "Remove it"),
     out("a folder in the record's place", folder_in_place("run.json"), "run.json is a folder", "Remove it"),
     out("a folder in a result's place", folder_in_place("pvals.csv"), "pvals.csv is a folder", "Remove it", by="run-crt"),
-    out("a folder in the lock's place", lambda desk: (desk.out / ".lock").mkdir() or desk.out, ".lock", "Remove that folder"),
-    Case("simulate-screen", "no folder", lambda desk: ["--out", ""], ("--out",)),
+    out("a folder in the lock's place", lambda workspace: (workspace.out / ".lock").mkdir() or workspace.out, ".lock", "Remove that folder"),
+    Case("simulate-screen", "no folder", lambda workspace: ["--out", ""], ("--out",)),
 ]
 CASES = CONFIGS + FIT + SIMULATE + SCORE + OUT

@@ -1,10 +1,10 @@
-"""Screens with one thing wrong: keys, values, sizes, labels and names."""
+"""Screens with one error: keys, values, sizes, labels and names."""
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from tests.robustness.inputs import Case, spoilt, told
+from tests.robustness.inputs import Case, corrupted, with_options
 
 
 def fate(value):
@@ -67,53 +67,57 @@ def guide_names(values):
 FATES = "obsm['lineages_fwd']"
 DAY = "obs['day']"
 FIT: list[Case] = [
-    spoilt("no fates", gone("obsm", "lineages_fwd"), f"{FATES} is missing", "--fate-key"),
-    spoilt("misnamed fates", lambda a: a.obsm.__setitem__("lineage_fwd", a.obsm.pop("lineages_fwd")), "guide, lineage_fwd.", "--fate-key"),
-    spoilt("a NaN fate", fate(np.nan), FATES, "row 3 (cell3)", "Drop those cells"),
-    spoilt("an infinite fate", fate(np.inf), FATES, "row 3 (cell3)", "Drop those cells"),
-    spoilt("a fate of minus infinity", fate(-np.inf), FATES, "row 3 (cell3)", "Drop those cells"),
-    spoilt("a negative fate", fate((-0.5, 1.0, 0.5)), FATES, "negative in row 3 (cell3)", "Drop those cells"),
-    spoilt("a cell of no fate", fate(0.0), FATES, "row 3 (cell3)", "sum to 1", "divide each row"),
-    spoilt("fates that sum to 3", fate(1.0), FATES, "row 3 (cell3)", "divide each row"),
-    spoilt("fates without names", bare(), "lineages_fwd_names", "put its 3 fate names there"),
-    spoilt("two names for three fates", bare(("EC", "MES")), FATES, "one name for each column"),
-    spoilt("a fate named twice", bare(("EC", "MES", "MES")), FATES, "repeats a fate name", "once"),
-    spoilt("one fate", bare(("EC",), lambda p: np.ones((len(p), 1))), FATES, "at least two"),
-    spoilt("fates of text", put("obsm", "lineages_fwd", lambda a: pd.DataFrame("x", a.obs_names, ["EC", "MES"])), FATES, "not numeric", "Give one probability"),
-    spoilt("fates of three axes", bare(("EC", "MES"), lambda p: np.ones((len(p), 2, 2))), FATES, "cells × fates"),
-    spoilt("no guides", gone("obsm", "guide"), "obsm['guide'] is missing", "--guide-key"),
-    spoilt("no guide names", gone("uns", "guide_names"), "uns['guide_names'] is missing", "guide names there"),
-    spoilt("a guide name too few", guide_names(lambda names: names[1:]), "uns['guide_names']", "one name for each column"),
-    spoilt("a guide named twice", guide_names(lambda names: [names[1], *names[1:]]), "guide", "unique"),
-    spoilt("a NaN guide", guides(np.nan), "obsm['guide']", "row 5 (cell5)"),
-    spoilt("an infinite guide", guides(np.inf), "obsm['guide']", "row 5 (cell5)"),
-    spoilt("a negative guide", guides(-1), "obsm['guide']", "row 5 (cell5)"),
-    spoilt("no cell with a guide", put("obsm", "guide", lambda a: sp.csr_matrix(a.obsm["guide"].shape)), "guide"),
-    spoilt("no guide map", gone("uns", "guide_map"), "uns['guide_map'] is missing", "--guide-map"),
-    spoilt("a map without genes", mapped(lambda m: m.drop(columns="gene_name")), "no column 'gene_name'", "It needs"),
-    spoilt("a map with a guide twice", mapped(lambda m: pd.concat([m, m.iloc[:1]], ignore_index=True)), "GENE0_g1", "one row for each guide"),
-    spoilt(
+    corrupted("no fates", gone("obsm", "lineages_fwd"), f"{FATES} is missing", "--fate-key"),
+    corrupted("misnamed fates", lambda a: a.obsm.__setitem__("lineage_fwd", a.obsm.pop("lineages_fwd")), "guide, lineage_fwd.", "--fate-key"),
+    corrupted("a NaN fate", fate(np.nan), FATES, "row 3 (cell3)", "Drop those cells"),
+    corrupted("an infinite fate", fate(np.inf), FATES, "row 3 (cell3)", "Drop those cells"),
+    corrupted("a fate of minus infinity", fate(-np.inf), FATES, "row 3 (cell3)", "Drop those cells"),
+    corrupted("a negative fate", fate((-0.5, 1.0, 0.5)), FATES, "negative in row 3 (cell3)", "Drop those cells"),
+    corrupted("a cell of no fate", fate(0.0), FATES, "row 3 (cell3)", "sum to 1", "divide each row"),
+    corrupted("fates that sum to 3", fate(1.0), FATES, "row 3 (cell3)", "divide each row"),
+    corrupted("fates without names", bare(), "lineages_fwd_names", "put its 3 fate names there"),
+    corrupted("two names for three fates", bare(("EC", "MES")), FATES, "one name for each column"),
+    corrupted("a fate named twice", bare(("EC", "MES", "MES")), FATES, "repeats a fate name", "once"),
+    corrupted("one fate", bare(("EC",), lambda p: np.ones((len(p), 1))), FATES, "at least two"),
+    corrupted(
+        "fates of text", put("obsm", "lineages_fwd", lambda a: pd.DataFrame("x", a.obs_names, ["EC", "MES"])), FATES, "not numeric", "Give one probability"
+    ),
+    corrupted("fates of three axes", bare(("EC", "MES"), lambda p: np.ones((len(p), 2, 2))), FATES, "cells × fates"),
+    corrupted("no guides", gone("obsm", "guide"), "obsm['guide'] is missing", "--guide-key"),
+    corrupted("no guide names", gone("uns", "guide_names"), "uns['guide_names'] is missing", "guide names there"),
+    corrupted("a guide name too few", guide_names(lambda names: names[1:]), "uns['guide_names']", "one name for each column"),
+    corrupted("a guide named twice", guide_names(lambda names: [names[1], *names[1:]]), "guide", "unique"),
+    corrupted("a NaN guide", guides(np.nan), "obsm['guide']", "row 5 (cell5)"),
+    corrupted("an infinite guide", guides(np.inf), "obsm['guide']", "row 5 (cell5)"),
+    corrupted("a negative guide", guides(-1), "obsm['guide']", "row 5 (cell5)"),
+    corrupted("no cell with a guide", put("obsm", "guide", lambda a: sp.csr_matrix(a.obsm["guide"].shape)), "guide"),
+    corrupted("no guide map", gone("uns", "guide_map"), "uns['guide_map'] is missing", "--guide-map"),
+    corrupted("a map without genes", mapped(lambda m: m.drop(columns="gene_name")), "no column 'gene_name'", "It needs"),
+    corrupted("a map with a guide twice", mapped(lambda m: pd.concat([m, m.iloc[:1]], ignore_index=True)), "GENE0_g1", "one row for each guide"),
+    corrupted(
         "a guide of two genes", mapped(lambda m: pd.concat([m, m.iloc[:1].assign(gene_name="X")], ignore_index=True)), "two genes", "one row for each guide"
     ),
-    spoilt("is_ntc neither yes nor no", mapped(lambda m: m.assign(is_ntc="perhaps")), "is_ntc", "use True or False"),
-    spoilt("a map of other guides", mapped(lambda m: m.assign(guide_name=[f"x{i}" for i in range(len(m))])), "guide"),
-    spoilt("only NTC guides", mapped(lambda m: m.assign(gene_name="non-targeting", is_ntc=True)), "guide"),
-    spoilt("an empty map", mapped(lambda m: m.iloc[:0]), "no rows", "one for each guide"),
-    spoilt("no days", gone("obs", "day"), "obs['day'] is missing", "--day-key"),
-    spoilt("a NaN day", day(lambda n: [np.nan] + [1.0] * (n - 1)), "day", "row 0 (cell0)", "Fill it"),
-    spoilt("an infinite day", day(lambda n: [np.inf] + [1.0] * (n - 1)), "day"),
-    spoilt("days without a number", day(lambda n: ["early"] * (n - 1) + ["late"]), "'early'", "ordered categorical"),
-    spoilt("two labels of one day", day(lambda n: ["d1", "day 1"] * (n // 2)), "read as the same day", "one label for each day"),
-    spoilt("a day without cells", day(lambda n: pd.Categorical(["d0"] * n, ["d0", "d1"])), "d1", "remove_unused_categories"),
-    spoilt("no replicates", gone("obsm", "covar"), "obs['rep'] is missing", "--rep-key"),
-    spoilt("a NaN replicate", lambda a: a.obsm["covar"].__setitem__("rep", pd.Categorical([None, *["r"] * (a.n_obs - 1)])), "rep", "row 0 (cell0)", "Fill it"),
-    spoilt("cells named twice", named_twice, "obs_names repeat: cell0", "obs_names_make_unique"),
-    spoilt("no cells", lambda a: a[:0].copy(), "no cells"),
-    told("a limit of no guide", ("--max-guides-per-cell", 0), "--max-guides-per-cell", "at least 1"),
-    told("an unknown reference fate", ("--ref-fate", "Ec"), "'Ec'", "EC, MES, NEU", "--ref-fate"),
-    told("an unknown contrast fate", ("--contrast-fate", "X"), "--contrast-fate", "MES, NEU"),
-    told("the reference as contrast", ("--contrast-fate", "EC"), "--contrast-fate", "MES, NEU"),
-    told("an unknown cluster column", ("--se", "sandwich", "--cluster-key", "clone"), "obs['clone'] is missing", "--cluster-key"),
+    corrupted("is_ntc neither yes nor no", mapped(lambda m: m.assign(is_ntc="perhaps")), "is_ntc", "use True or False"),
+    corrupted("a map of other guides", mapped(lambda m: m.assign(guide_name=[f"x{i}" for i in range(len(m))])), "guide"),
+    corrupted("only NTC guides", mapped(lambda m: m.assign(gene_name="non-targeting", is_ntc=True)), "guide"),
+    corrupted("an empty map", mapped(lambda m: m.iloc[:0]), "no rows", "one for each guide"),
+    corrupted("no days", gone("obs", "day"), "obs['day'] is missing", "--day-key"),
+    corrupted("a NaN day", day(lambda n: [np.nan] + [1.0] * (n - 1)), "day", "row 0 (cell0)", "Fill it"),
+    corrupted("an infinite day", day(lambda n: [np.inf] + [1.0] * (n - 1)), "day"),
+    corrupted("days without a number", day(lambda n: ["early"] * (n - 1) + ["late"]), "'early'", "ordered categorical"),
+    corrupted("two labels of one day", day(lambda n: ["d1", "day 1"] * (n // 2)), "read as the same day", "one label for each day"),
+    corrupted("a day without cells", day(lambda n: pd.Categorical(["d0"] * n, ["d0", "d1"])), "d1", "remove_unused_categories"),
+    corrupted("no replicates", gone("obsm", "covar"), "obs['rep'] is missing", "--rep-key"),
+    corrupted(
+        "a NaN replicate", lambda a: a.obsm["covar"].__setitem__("rep", pd.Categorical([None, *["r"] * (a.n_obs - 1)])), "rep", "row 0 (cell0)", "Fill it"
+    ),
+    corrupted("cells named twice", named_twice, "obs_names repeat: cell0", "obs_names_make_unique"),
+    corrupted("no cells", lambda a: a[:0].copy(), "no cells"),
+    with_options("a limit of no guide", ("--max-guides-per-cell", 0), "--max-guides-per-cell", "at least 1"),
+    with_options("an unknown reference fate", ("--ref-fate", "Ec"), "'Ec'", "EC, MES, NEU", "--ref-fate"),
+    with_options("an unknown contrast fate", ("--contrast-fate", "X"), "--contrast-fate", "MES, NEU"),
+    with_options("the reference as contrast", ("--contrast-fate", "EC"), "--contrast-fate", "MES, NEU"),
+    with_options("an unknown cluster column", ("--se", "sandwich", "--cluster-key", "clone"), "obs['clone'] is missing", "--cluster-key"),
 ]
 
 USAGE = "obsm['cnmf_usage']"
@@ -128,8 +132,8 @@ def used(value):
     return change
 
 
-def crt(name, change, *said, options=()):
-    return spoilt(name, change, *said, by="run-crt", options=options)
+def crt(name, change, *expected, options=()):
+    return corrupted(name, change, *expected, by="run-crt", options=options)
 
 
 def assigned(value):
@@ -192,15 +196,15 @@ CRT: list[Case] = [
         "complement",
         options=("--control-group", "ntc_cells"),
     ),
-    told("an unknown target", ("--targets", "GEN1"), "no guide targets GEN1", "GENE1", by="run-crt"),
-    told("a target twice", ("--targets", "GENE1,GENE1"), "listed twice", "once", by="run-crt"),
-    told("an unknown burden", ("--resampling-method", "stratified_perm", "--burden-key", "x"), "'x'", by="run-crt"),
-    told("an unknown batch", ("--resampling-method", "stratified_perm", "--batch-key", "x"), "'x'", by="run-crt"),
-    told("strata of the other sampler", ("--n-bins", 3), "--n-bins", "stratified_perm", by="run-crt"),
-    told("no resamples", ("--n-resamples", 0), "--n-resamples", "at least 1", by="run-crt"),
-    told("groups larger than the NTC guides", ("--group-size", 500), "group", by="diagnose-null"),
-    told("a program that is not there", ("--program", 99), "program", by="diagnose-null"),
-    told("two screens", ("--simulate",), "give one screen", "--simulate", by="diagnose-null"),
-    spoilt("no NTC guides", put("uns", "guide2gene", lambda a: dict.fromkeys(a.uns["guide2gene"], "G")), "NTC", by="diagnose-null"),
+    with_options("an unknown target", ("--targets", "GEN1"), "no guide targets GEN1", "GENE1", by="run-crt"),
+    with_options("a target twice", ("--targets", "GENE1,GENE1"), "listed twice", "once", by="run-crt"),
+    with_options("an unknown burden", ("--resampling-method", "stratified_perm", "--burden-key", "x"), "'x'", by="run-crt"),
+    with_options("an unknown batch", ("--resampling-method", "stratified_perm", "--batch-key", "x"), "'x'", by="run-crt"),
+    with_options("strata of the other sampler", ("--n-bins", 3), "--n-bins", "stratified_perm", by="run-crt"),
+    with_options("no resamples", ("--n-resamples", 0), "--n-resamples", "at least 1", by="run-crt"),
+    with_options("groups larger than the NTC guides", ("--group-size", 500), "group", by="diagnose-null"),
+    with_options("a program that is not there", ("--program", 99), "program", by="diagnose-null"),
+    with_options("two screens", ("--simulate",), "give one screen", "--simulate", by="diagnose-null"),
+    corrupted("no NTC guides", put("uns", "guide2gene", lambda a: dict.fromkeys(a.uns["guide2gene"], "G")), "NTC", by="diagnose-null"),
 ]
 CASES = FIT + CRT

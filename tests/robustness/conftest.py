@@ -1,22 +1,22 @@
-"""The whole inputs, made once."""
+"""Valid inputs and a server of processes, made once."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.robustness.inputs import Whole
-from tests.robustness.processes import Nursery
+from tests.robustness.inputs import ValidInputs
+from tests.robustness.processes import ForkServer
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """Inputs with nothing wrong and a finished run of every command; leave them as they are."""
-    return Whole.at(tmp_path_factory.mktemp("whole"))
+def valid_inputs(tmp_path_factory: pytest.TempPathFactory) -> ValidInputs:
+    """Valid inputs and a finished run of every command; do not change them."""
+    return ValidInputs.create(tmp_path_factory.mktemp("valid"))
 
 
 @pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    """Commands as processes of their own, without the imports."""
-    warm = Nursery()
-    yield warm
-    warm.close()
+def fork_server() -> Iterator[ForkServer]:
+    """Commands as separate processes that need no imports."""
+    server = ForkServer()
+    yield server
+    server.close()

@@ -23,17 +23,17 @@ from tests import ROOT
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: its exit code, or minus the signal; None when it had to be stopped. What it said, both streams together."""
+    """How a process ended: its exit code, or minus the signal; None when it had to be stopped. Its output, both streams together."""
 
     code: int | None
-    said: str
+    output: str
 
 
 @dataclass
 class Moment:
-    """A signal that a process sends itself at its n-th change of the disk (files opened to write, renamed, removed; folders made, removed), before it.
+    """A signal that a process sends to itself just before its n-th change of the disk: a file opened for writing, renamed or removed, a folder made or removed.
 
-    The same in every run, unlike a time. With n = 0 no signal is sent, and the number of changes is printed at the end.
+    Unlike a time, it is the same in every run. With n = 0 no signal is sent, and the number of changes is printed at the end.
     """
 
     n: int
@@ -41,7 +41,7 @@ class Moment:
     count: int = 0
 
     def watch(self) -> None:
-        """From now on."""
+        """Start to count."""
         sys.addaudithook(self._seen)
 
     def _seen(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -51,14 +51,14 @@ class Moment:
                 os.kill(os.getpid(), self.signal)
 
 
-class Nursery:
-    """The warm process, seen from the tests."""
+class ForkServer:
+    """A process that has imported everything and forks one child per command."""
 
     def __init__(self) -> None:
-        """Start it and wait until it is warm."""
+        """Start it and wait until its imports are done."""
         env = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        words = [sys.executable, "-m", "tests.robustness.processes"]
-        self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
+        arguments = [sys.executable, "-m", "tests.robustness.processes"]
+        self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=env)
         self._ask()
 
     def _ask(self, **request: Any) -> Any:
@@ -67,12 +67,12 @@ class Nursery:
             self.process.stdin.write(json.dumps(request, default=str) + "\n")
             self.process.stdin.flush()
         line = self.process.stdout.readline()
-        assert line, "the nursery has died"
+        assert line, "the fork server has died"
         return json.loads(line)
 
-    def start(self, name: str, *words: object, **how: Any) -> int:
+    def start(self, name: str, *arguments: object, **how: Any) -> int:
         """Start a command; its process id. `how`: largest_file and memory in bytes, user id, seconds between checkpoints, and `moment` (see `Moment`)."""
-        return int(self._ask(start=[name, *map(str, words)], **how))
+        return int(self._ask(start=[name, *map(str, arguments)], **how))
 
     def wait(self, pid: int, seconds: float = 600) -> Ended:
         """Wait for a command's end; stop it if that takes too long."""
@@ -82,12 +82,12 @@ class Nursery:
         """Wait until a command has sent itself a SIGSTOP."""
         assert self._ask(stopped=pid), "it has ended"
 
-    def run(self, name: str, *words: object, **how: Any) -> Ended:
-        """A whole command."""
-        return self.wait(self.start(name, *words, **how))
+    def run(self, name: str, *arguments: object, **how: Any) -> Ended:
+        """Run a command to its end."""
+        return self.wait(self.start(name, *arguments, **how))
 
     def close(self) -> None:
-        """End the warm process."""
+        """End the server."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.close()
         self.process.wait(timeout=30)
@@ -95,7 +95,7 @@ class Nursery:
 
 
 def _child(
-    words: list[str],
+    arguments: list[str],
     *,
     largest_file: int | None = None,
     user: int | None = None,
@@ -117,13 +117,13 @@ def _child(
     if between is not None:
         hierarchy.inference.checkpoint.SECONDS_BETWEEN = between
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = words
+    sys.argv = arguments
     watched = Moment(*moment) if moment is not None else None
     if watched:
         watched.watch()
     code = 0
     try:
-        COMMANDS[words[0]]()
+        COMMANDS[arguments[0]]()
     except SystemExit as done:
         code = int(done.code or 0)
     if watched and not watched.n:
@@ -131,7 +131,7 @@ def _child(
     return code
 
 
-def _start(words: list[str], how: dict[str, Any], pipes: dict[int, int]) -> int:
+def _start(arguments: list[str], how: dict[str, Any], pipes: dict[int, int]) -> int:
     out, into = os.pipe()
     pid = os.fork()
     if pid:
@@ -143,7 +143,7 @@ def _start(words: list[str], how: dict[str, Any], pipes: dict[int, int]) -> int:
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")  # the old ones know what they were opened on
     code = 1
     try:
-        code = _child(words, **how)
+        code = _child(arguments, **how)
         with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
@@ -152,18 +152,18 @@ def _start(words: list[str], how: dict[str, Any], pipes: dict[int, int]) -> int:
 
 
 def _wait(pid: int, seconds: float, pipe: int) -> dict[str, Any]:
-    end, said, stopped = time.monotonic() + seconds, b"", False
+    end, output, stopped = time.monotonic() + seconds, b"", False
     while True:
         if select.select([pipe], [], [], max(0.0, min(0.2, end - time.monotonic())))[0]:
             if not (part := os.read(pipe, 65536)):
                 break
-            said += part
+            output += part
         elif time.monotonic() > end and not stopped:
             stopped = True
             os.kill(pid, signal.SIGKILL)
     os.close(pipe)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return {"code": None if stopped else status, "said": said.decode("utf-8", "replace")}
+    return {"code": None if stopped else status, "output": output.decode("utf-8", "replace")}
 
 
 def main() -> None:
@@ -178,7 +178,7 @@ def main() -> None:
 
     answers = os.fdopen(os.dup(1), "w")
     pipes: dict[int, int] = {}
-    print(json.dumps("warm"), file=answers, flush=True)
+    print(json.dumps("ready"), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         if "start" in request:

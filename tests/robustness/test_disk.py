@@ -1,4 +1,4 @@
-"""A disk that is full, a folder that is read-only, a write that fails: the old results or the new ones, whole, and nothing else."""
+"""A full disk, a read-only folder, a failing write: the folder holds either all old or all new results and nothing else."""
 
 import errno
 import os
@@ -12,28 +12,28 @@ import pytest
 from data_prep.errors import InputError
 from fatescreen.runs.folder import run_folder
 from tests.commands import changed, command, resumable, snapshot
-from tests.robustness.inputs import Desk
+from tests.robustness.inputs import Workspace
 
 NOBODY = 65534
 
 
-def one_message(ended, *parts):
+def assert_one_message(ended, *parts):
     """Code 2 and one message."""
-    assert ended.code == 2 and ended.said.count("error: ") == 1 and "Traceback" not in ended.said, ended
-    assert [part for part in parts if part not in ended.said] == [], ended
+    assert ended.code == 2 and ended.output.count("error: ") == 1 and "Traceback" not in ended.output, ended
+    assert [part for part in parts if part not in ended.output] == [], ended
 
 
 @pytest.mark.parametrize(
     ("name", "largest"), [("fit-hierarchy", 200), ("fit-hierarchy", 3000), ("run-crt", 200), ("run-crt", 3000), ("diagnose-null", 3000), ("score-daywise", 200)]
 )
-def test_files_may_not_grow(name, largest, whole, nursery, tmp_path):
-    """As on a full disk, every write beyond a size fails."""
-    desk = Desk(whole, tmp_path, name)
+def test_files_may_not_grow(name, largest, valid_inputs, fork_server, tmp_path):
+    """As on a full disk: every write beyond a size fails."""
+    workspace = Workspace(valid_inputs, tmp_path, name)
     before = snapshot(tmp_path)
     more = {"fit-hierarchy": ["--seed", 5], "run-crt": ["--no-resume", "--seed", 5], "diagnose-null": ["--seed", 5], "score-daywise": ["--level", 0.8]}
-    for out in (desk.out, tmp_path / "new"):
-        ended = nursery.run(name, *desk.right(), *more.get(name, []), "--out", out, largest_file=largest)
-        one_message(ended, "or choose another folder with --out")
+    for out in (workspace.out, tmp_path / "new"):
+        ended = fork_server.run(name, *workspace.valid_arguments(), *more.get(name, []), "--out", out, largest_file=largest)
+        assert_one_message(ended, "or choose another folder with --out")
         assert changed(before, snapshot(tmp_path)) == {}
 
 
@@ -49,7 +49,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["fit-hierarchy", "run-crt", "simulate-screen"])
-def test_full_disk(name, whole, small_disk):
+def test_full_disk(name, valid_inputs, small_disk):
     filling = small_disk / "filling"
     out = small_disk / "out"
     for free in (0, 4096, 16384):
@@ -62,7 +62,7 @@ def test_full_disk(name, whole, small_disk):
                 assert error.errno == errno.ENOSPC
         os.truncate(filling, max(0, filling.stat().st_size - free))
         before = snapshot(small_disk)
-        done = command(name, *whole.words(name), "--out", out)
+        done = command(name, *valid_inputs.arguments(name), "--out", out)
         assert done.code == 2 and done.err.count("error: ") == 1, done
         assert "No space left" in done.err and "Free some space" in done.err or "or choose another folder with --out" in done.err.lower(), done
         assert out.exists() is any(map(resumable, snapshot(out)))
@@ -87,29 +87,34 @@ def readable(tmp_path):
         folder.chmod(mode)
 
 
-def test_no_right_to_write(whole, nursery, readable, tmp_path):
-    desk = Desk(whole, tmp_path, "simulate-screen")
+def test_no_right_to_write(valid_inputs, fork_server, readable, tmp_path):
+    workspace = Workspace(valid_inputs, tmp_path, "simulate-screen")
     before = snapshot(tmp_path)
-    for folder in (desk.out, desk.given):
+    for folder in (workspace.out, workspace.inputs):
         folder.chmod(0o555)
-    for out in (desk.out, desk.given / "new" / "deeper"):
-        one_message(nursery.run("simulate-screen", *desk.right(), "--out", out, user=readable), str(out), "Permission denied", "Choose another with --out")
+    for out in (workspace.out, workspace.inputs / "new" / "deeper"):
+        assert_one_message(
+            fork_server.run("simulate-screen", *workspace.valid_arguments(), "--out", out, user=readable),
+            str(out),
+            "Permission denied",
+            "Choose another with --out",
+        )
     assert changed(before, snapshot(tmp_path)) == {}
-    for folder in (desk.out, desk.given):
+    for folder in (workspace.out, workspace.inputs):
         folder.chmod(0o755)
 
 
 @pytest.mark.parametrize("option", ["SCREEN", "--guide-map", "--cache", "--config"])
-def test_no_right_to_read(option, whole, nursery, readable, tmp_path):
+def test_no_right_to_read(option, valid_inputs, fork_server, readable, tmp_path):
     closed, out = tmp_path / "closed", tmp_path / "out"
     out.mkdir()
     out.chmod(0o777)
-    shutil.copy(whole.files / "fates.h5ad", closed)
-    screen = shutil.copy(whole.files / "fates.h5ad", tmp_path / "fates.h5ad")
+    shutil.copy(valid_inputs.files / "fates.h5ad", closed)
+    screen = shutil.copy(valid_inputs.files / "fates.h5ad", tmp_path / "fates.h5ad")
     closed.chmod(0)
     before = {name: None for name in snapshot(out)}
-    words = [closed] if option == "SCREEN" else [screen, option, closed]
-    one_message(nursery.run("fit-hierarchy", *words, "--out", out, user=readable), str(closed))
+    arguments = [closed] if option == "SCREEN" else [screen, option, closed]
+    assert_one_message(fork_server.run("fit-hierarchy", *arguments, "--out", out, user=readable), str(closed))
     assert snapshot(out) == before
 
 

@@ -1,6 +1,6 @@
 """Random options, damaged files and random tables: a result, or an `InputError` and exit code 2; nothing else.
 
-FATESCREEN_FUZZ=5000 tries so many of each in place of a few.
+FATESCREEN_FUZZ=5000 is the number of random examples of each, in place of a few.
 """
 
 import datetime
@@ -21,7 +21,7 @@ from fatescreen.options.run_crt import RunCRTOptions
 from fatescreen.options.score_daywise import ScoreOptions
 from fatescreen.options.simulate_screen import SimulateOptions
 from tests.commands import command
-from tests.robustness.inputs import Desk
+from tests.robustness.inputs import Workspace
 
 EXAMPLES = int(os.environ.get("FATESCREEN_FUZZ", "0"))
 
@@ -152,42 +152,42 @@ def damaged(content, edits):
 
 
 def of_screen(called):
-    def lay(desk, _):
-        path = desk.given / called
-        shutil.copy(desk.right()[0], path)
-        return [path], [path, *desk.right()[1:]]
+    def lay(workspace, _):
+        path = workspace.inputs / called
+        shutil.copy(workspace.valid_arguments()[0], path)
+        return [path], [path, *workspace.valid_arguments()[1:]]
 
     return lay
 
 
-def of_zarr(desk, _):
+def of_zarr(workspace, _):
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the format that is written
-        path = desk.screen(lambda a: None, ".zarr")
-    return sorted(p for p in path.rglob("*") if p.is_file()), [path, *desk.right()[1:]]
+        path = workspace.screen(lambda a: None, ".zarr")
+    return sorted(p for p in path.rglob("*") if p.is_file()), [path, *workspace.valid_arguments()[1:]]
 
 
-def of_map(desk, _):
-    path = shutil.copy(desk.whole.files / "map.csv", desk.given / "map.csv")
-    return [path], [*desk.right(), "--guide-map", path]
+def of_map(workspace, _):
+    path = shutil.copy(workspace.valid_inputs.files / "map.csv", workspace.inputs / "map.csv")
+    return [path], [*workspace.valid_arguments(), "--guide-map", path]
 
 
-def of_cache(desk, nursery):
-    path = desk.given / "cache.pt"
-    words = [*desk.right(), "--cache", path]
-    assert nursery.run(desk.name, *words, "--out", desk.out).code == 0
-    return [path], words
+def of_cache(workspace, fork_server):
+    path = workspace.inputs / "cache.pt"
+    arguments = [*workspace.valid_arguments(), "--cache", path]
+    assert fork_server.run(workspace.name, *arguments, "--out", workspace.out).code == 0
+    return [path], arguments
 
 
-def of_checkpoint(desk, nursery):
-    nursery.run(desk.name, *desk.right(), "--out", desk.out, between=0, moment=[10])
-    return [desk.out / "checkpoint.pt"], desk.right()
+def of_checkpoint(workspace, fork_server):
+    fork_server.run(workspace.name, *workspace.valid_arguments(), "--out", workspace.out, between=0, moment=[10])
+    return [workspace.out / "checkpoint.pt"], workspace.valid_arguments()
 
 
-def of_finished(desk, _):
-    return [*desk.out.glob("finished/*.npz"), desk.out / "run_fingerprint.json", desk.out / "run.json"], desk.right()
+def of_finished(workspace, _):
+    return [*workspace.out.glob("finished/*.npz"), workspace.out / "run_fingerprint.json", workspace.out / "run.json"], workspace.valid_arguments()
 
 
 LAYOUTS = {
@@ -202,30 +202,30 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)
-def test_damaged_files(kind, whole, nursery, tmp_path):
+def test_damaged_files(kind, valid_inputs, fork_server, tmp_path):
     """In a process of its own, so that a crash of the HDF5 library would be seen."""
     (name, lay), h5ad = LAYOUTS[kind], kind.startswith("h5ad")
-    desk = Desk(whole, tmp_path, name)
-    files, words = lay(desk, nursery)
+    workspace = Workspace(valid_inputs, tmp_path, name)
+    files, arguments = lay(workspace, fork_server)
     contents = [path.read_bytes() for path in files]
-    kept, spoilt = tmp_path / "kept", files[:1]
-    shutil.copytree(desk.out, kept)
+    kept, damaged_file = tmp_path / "kept", files[:1]
+    shutil.copytree(workspace.out, kept)
 
     @tries(12)
     @given(st.integers(0, 10_000), EDITS)
     def any_damage(which, edits):
-        shutil.rmtree(desk.out)
-        shutil.copytree(kept, desk.out)
+        shutil.rmtree(workspace.out)
+        shutil.copytree(kept, workspace.out)
         which %= len(files)
-        for path, content in ((spoilt[0], contents[files.index(spoilt[0])]), (files[which], damaged(contents[which], edits))):
+        for path, content in ((damaged_file[0], contents[files.index(damaged_file[0])]), (files[which], damaged(contents[which], edits))):
             path.write_bytes(content)
-        spoilt[0] = files[which]
-        ended = nursery.wait(nursery.start(name, *words, "--out", desk.out, memory=8 * 2**30), seconds=30 if h5ad else 600)
+        damaged_file[0] = files[which]
+        ended = fork_server.wait(fork_server.start(name, *arguments, "--out", workspace.out, memory=8 * 2**30), seconds=30 if h5ad else 600)
         if ended.code not in (0, 2) and (keep := os.environ.get("FATESCREEN_FUZZ_KEEP")):
             shutil.copy(files[which], f"{keep}/{kind.replace(' ', '_')}-{uuid.uuid4()}{files[which].suffix}")
         library = h5ad and (ended.code is None or ended.code < 0)  # libhdf5 loops or crashes on some damaged files; no code of ours runs then
-        assert ended.code in (0, 2) or library, (ended.code, ended.said[-3000:])
-        assert "Traceback" not in ended.said
+        assert ended.code in (0, 2) or library, (ended.code, ended.output[-3000:])
+        assert "Traceback" not in ended.output
 
     any_damage()
 
@@ -238,16 +238,16 @@ def csv(rows):
     return "\n".join(",".join(row) for row in rows).encode("utf-8", "surrogatepass")
 
 
-def test_score_tables(whole, tmp_path):
-    desk = Desk(whole, tmp_path, "score-daywise")
-    right = [path.read_bytes() for path in desk.right()]
+def test_score_tables(valid_inputs, tmp_path):
+    workspace = Workspace(valid_inputs, tmp_path, "score-daywise")
+    right = [path.read_bytes() for path in workspace.valid_arguments()]
     random = st.tuples(HEADINGS, st.lists(st.lists(CELLS, max_size=7), max_size=5)).map(lambda parts: csv([parts[0], *parts[1]]))
 
     @tries(60, share=4)
     @given(*(random | st.just(content) | EDITS.map(lambda edits, content=content: damaged(content, edits)) for content in right))
     def any_tables(table, truth):
-        words = [desk.file("table.csv", table), desk.file("truth.csv", truth)]
-        done = command("score-daywise", *words)
+        arguments = [workspace.file("table.csv", table), workspace.file("truth.csv", truth)]
+        done = command("score-daywise", *arguments)
         assert done.code in (0, 2) and "Traceback" not in done.err, done
 
     any_tables()

@@ -1,4 +1,4 @@
-"""Runs that are killed at any moment, then run again: the same bytes as a run that was left alone."""
+"""Runs that are killed at any moment and run again: the same bytes as an uninterrupted run."""
 
 import os
 import re
@@ -28,16 +28,16 @@ def jobs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(jobs, nursery, tmp_path_factory):
+def undisturbed(jobs, fork_server, tmp_path_factory):
     """Where each command writes, what it leaves there, and how often it changes the disk."""
     found = {}
-    for name, words in jobs.items():
+    for name, arguments in jobs.items():
         out = tmp_path_factory.mktemp("killed") / name
-        assert nursery.run(*words, "--out", out, between=0).code == 0  # compiles, whose files would be counted
+        assert fork_server.run(*arguments, "--out", out, between=0).code == 0  # compiles, whose files would be counted
         shutil.rmtree(out)
-        ended = nursery.run(*words, "--out", out, between=0, moment=[0])
+        ended = fork_server.run(*arguments, "--out", out, between=0, moment=[0])
         assert ended.code == 0, ended
-        found[name] = out, snapshot(out), int(re.search(r"changes of the disk: (\d+)", ended.said)[1])
+        found[name] = out, snapshot(out), int(re.search(r"changes of the disk: (\d+)", ended.output)[1])
     return found
 
 
@@ -46,58 +46,58 @@ TRIALS = [pytest.param(name, i, marks=() if i in FEW[name] else pytest.mark.slow
 
 
 @pytest.mark.parametrize(("name", "i"), TRIALS)
-def test_killed_and_resumed(name, i, jobs, undisturbed, nursery):
+def test_killed_and_resumed(name, i, jobs, undisturbed, fork_server):
     """At the first change of the disk, at some in between, and at the last but one twentieth; `MOMENTS` is after the last."""
-    out, whole, changes = undisturbed[name]
+    out, expected, changes = undisturbed[name]
     shutil.rmtree(out, ignore_errors=True)
-    killed = nursery.run(*jobs[name], "--out", out, between=0, moment=[1 + i * changes // MOMENTS])
+    killed = fork_server.run(*jobs[name], "--out", out, between=0, moment=[1 + i * changes // MOMENTS])
     assert changes > 2 * MOMENTS and killed.code == (-signal.SIGKILL if i < MOMENTS else 0), killed
-    again = nursery.run(*jobs[name], "--out", out, between=0)
+    again = fork_server.run(*jobs[name], "--out", out, between=0)
     assert again.code == 0, again
-    assert changed(whole, snapshot(out)) == {}
+    assert changed(expected, snapshot(out)) == {}
 
 
 @pytest.mark.parametrize("name", FEW)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_asked_to_stop(name, number, code, jobs, undisturbed, nursery):
-    """Nothing partial stays, and it goes on from there."""
-    out, whole, changes = undisturbed[name]
+def test_asked_to_stop(name, number, code, jobs, undisturbed, fork_server):
+    """No partial results stay, and the next run resumes."""
+    out, expected, changes = undisturbed[name]
     shutil.rmtree(out, ignore_errors=True)
-    stopped = nursery.run(*jobs[name], "--out", out, between=0, moment=[changes // 2, number])
-    assert stopped.code == code and "Traceback" not in stopped.said, stopped
+    stopped = fork_server.run(*jobs[name], "--out", out, between=0, moment=[changes // 2, number])
+    assert stopped.code == code and "Traceback" not in stopped.output, stopped
     kept = snapshot(out)
     assert kept and [path for path in kept if not resumable(path)] == []
-    assert nursery.run(*jobs[name], "--out", out, between=0).code == 0
-    assert changed(whole, snapshot(out)) == {}
+    assert fork_server.run(*jobs[name], "--out", out, between=0).code == 0
+    assert changed(expected, snapshot(out)) == {}
 
 
 @pytest.mark.parametrize(
-    ("name", "kept", "mend"),
+    ("name", "kept", "fix"),
     [("fit-hierarchy", "checkpoint.pt", "Delete it to start again"), ("run-crt", "finished/[!.]*.npz", "Delete it, and its targets are tested again")],
 )
-def test_what_a_killed_run_kept_is_damaged(name, kept, mend, jobs, undisturbed, nursery):
-    """It is said, and after the mend the answer is the same."""
-    out, whole, changes = undisturbed[name]
+def test_damaged_checkpoint_of_a_killed_run(name, kept, fix, jobs, undisturbed, fork_server):
+    """The message names the file; after the fix the results are the same."""
+    out, expected, changes = undisturbed[name]
     shutil.rmtree(out, ignore_errors=True)
-    nursery.run(*jobs[name], "--out", out, between=0, moment=[changes // 2])
+    fork_server.run(*jobs[name], "--out", out, between=0, moment=[changes // 2])
     path = sorted(out.glob(kept))[0]
     path.write_bytes(flipped(path.read_bytes()))
-    again = nursery.run(*jobs[name], "--out", out, between=0)
-    assert again.code == 2 and str(path) in again.said and mend in again.said, again
+    again = fork_server.run(*jobs[name], "--out", out, between=0)
+    assert again.code == 2 and str(path) in again.output and fix in again.output, again
     path.unlink()
-    assert nursery.run(*jobs[name], "--out", out, between=0).code == 0
-    assert changed(whole, snapshot(out)) == {}
+    assert fork_server.run(*jobs[name], "--out", out, between=0).code == 0
+    assert changed(expected, snapshot(out)) == {}
 
 
 @pytest.mark.parametrize("name", FEW)
-def test_two_runs_into_one_folder(name, jobs, undisturbed, nursery):
+def test_two_runs_into_one_folder(name, jobs, undisturbed, fork_server):
     """The second is refused; the first, which is made to wait for it, does not notice."""
-    out, whole, changes = undisturbed[name]
+    out, expected, changes = undisturbed[name]
     shutil.rmtree(out, ignore_errors=True)
-    first = nursery.start(*jobs[name], "--out", out, between=0, moment=[changes // 2, signal.SIGSTOP])
-    nursery.wait_until_stopped(first)
-    second = nursery.run(*jobs[name], "--out", out, between=0)
+    first = fork_server.start(*jobs[name], "--out", out, between=0, moment=[changes // 2, signal.SIGSTOP])
+    fork_server.wait_until_stopped(first)
+    second = fork_server.run(*jobs[name], "--out", out, between=0)
     os.kill(first, signal.SIGCONT)
-    assert second.code == 2 and f"another run is writing in {out}" in second.said and "Wait until it ends" in second.said, second
-    assert nursery.wait(first).code == 0
-    assert changed(whole, snapshot(out)) == {}
+    assert second.code == 2 and f"another run is writing in {out}" in second.output and "Wait until it ends" in second.output, second
+    assert fork_server.wait(first).code == 0
+    assert changed(expected, snapshot(out)) == {}

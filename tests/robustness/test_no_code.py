@@ -15,7 +15,7 @@ from data_prep.files import locked
 from tests import ROOT
 from tests.commands import command
 from tests.robustness.cases_files import Bomb, bomb, objects
-from tests.robustness.inputs import Desk
+from tests.robustness.inputs import Workspace
 
 SOURCES = [path for package in ("data_prep", "hierarchy", "crt", "fatescreen", "scripts") for path in (ROOT / package).rglob("*.py")]
 
@@ -29,7 +29,7 @@ def calls(path):
 
 def unsafe(name, call):
     """Whether a call can run code from a file or a text."""
-    said = {word.arg: ast.unparse(word.value) for word in call.keywords}
+    keywords = {word.arg: ast.unparse(word.value) for word in call.keywords}
     last = name.rsplit(".", 1)[-1]
     if name in ("eval", "exec", "compile", "__import__", "os.system"):
         return True
@@ -41,12 +41,12 @@ def unsafe(name, call):
     ):
         return True
     if name in ("np.load", "numpy.load"):
-        return said.get("allow_pickle") != "False"
+        return keywords.get("allow_pickle") != "False"
     if name == "torch.load":
-        return said.get("weights_only") != "True"
+        return keywords.get("weights_only") != "True"
     if name == "yaml.load":
-        return said.get("Loader") not in ("_Plain", "yaml.SafeLoader")
-    return said.get("allow_pickle") == "True" or said.get("shell") == "True"
+        return keywords.get("Loader") not in ("_Plain", "yaml.SafeLoader")
+    return keywords.get("allow_pickle") == "True" or keywords.get("shell") == "True"
 
 
 def test_no_reader_that_runs_code():
@@ -73,70 +73,70 @@ def test_the_search_finds(text, tmp_path):
     assert [unsafe(name, call) for name, call in calls(path)][0]
 
 
-def hdf5_attribute(desk):
+def hdf5_attribute(workspace):
     """A pickle as an attribute, and an array of Python objects as bytes, as old writers left them."""
-    path = desk.screen(lambda a: None)
+    path = workspace.screen(lambda a: None)
     with h5py.File(path, "a") as file:
         file["obsm/lineages_fwd"].attrs["encoding-type"] = "pickle"
-        file["uns"].attrs["payload"] = np.void(bomb(desk))
-        file["uns/payload"] = np.void(bomb(desk))
+        file["uns"].attrs["payload"] = np.void(bomb(workspace))
+        file["uns/payload"] = np.void(bomb(workspace))
     return [path]
 
 
-def zarr_objects(desk):
+def zarr_objects(workspace):
     import json
     import warnings
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the format that is written
-        path = desk.screen(lambda a: None, ".zarr")
+        path = workspace.screen(lambda a: None, ".zarr")
     meta = next(p for p in path.joinpath("obsm", "lineages_fwd").rglob(".zarray"))
-    said = json.loads(meta.read_text())
-    said |= {"dtype": "|O", "filters": [{"id": "pickle", "protocol": 5}], "compressor": None, "fill_value": None}
+    metadata = json.loads(meta.read_text())
+    metadata |= {"dtype": "|O", "filters": [{"id": "pickle", "protocol": 5}], "compressor": None, "fill_value": None}
     for name in (".zmetadata",):
         (path / name).unlink(missing_ok=True)
-    meta.write_text(json.dumps(said))
+    meta.write_text(json.dumps(metadata))
     for chunk in meta.parent.glob("[0-9]*"):
-        chunk.write_bytes(bomb(desk))
+        chunk.write_bytes(bomb(workspace))
     return [path]
 
 
-def yaml_call(desk):
-    mark = desk.given / "it ran"
-    return [*desk.right(), "--config", desk.file("c.yaml", f"seed: !!python/object/apply:os.mkdir ['{mark}']\n")]
+def yaml_call(workspace):
+    mark = workspace.inputs / "executed"
+    return [*workspace.valid_arguments(), "--config", workspace.file("c.yaml", f"seed: !!python/object/apply:os.mkdir ['{mark}']\n")]
 
 
-def record_call(desk):
-    mark = desk.given / "it ran"
-    desk.file("run.json", f'{{"command": "fit-hierarchy", "options": !!python/object/apply:os.mkdir ["{mark}"]}}')
-    return [*desk.right(), "--config", desk.given / "run.json"]
+def record_call(workspace):
+    mark = workspace.inputs / "executed"
+    workspace.file("run.json", f'{{"command": "fit-hierarchy", "options": !!python/object/apply:os.mkdir ["{mark}"]}}')
+    return [*workspace.valid_arguments(), "--config", workspace.inputs / "run.json"]
 
 
-def cache(desk):
-    torch.save(Bomb(desk.given / "it ran"), desk.given / "c.pt")
-    return [*desk.right(), "--cache", desk.given / "c.pt"]
+def cache(workspace):
+    torch.save(Bomb(workspace.inputs / "executed"), workspace.inputs / "c.pt")
+    return [*workspace.valid_arguments(), "--cache", workspace.inputs / "c.pt"]
 
 
-def checkpoint(desk):
-    torch.save({"format": 1, "key": Bomb(desk.given / "it ran")}, desk.out / "checkpoint.pt")
-    return desk.right()
+def checkpoint(workspace):
+    torch.save({"format": 1, "key": Bomb(workspace.inputs / "executed")}, workspace.out / "checkpoint.pt")
+    return workspace.valid_arguments()
 
 
-def finished(desk):
-    objects(desk, next((desk.out / "finished").glob("*.npz")))
-    return desk.right()
+def finished(workspace):
+    objects(workspace, next((workspace.out / "finished").glob("*.npz")))
+    return workspace.valid_arguments()
 
 
-def npy_screen(desk):
-    np.save(desk.given / "s.npy", np.array([Bomb(desk.given / "it ran")], dtype=object), allow_pickle=True)
-    return [desk.given / "s.npy"]
+def npy_screen(workspace):
+    np.save(workspace.inputs / "s.npy", np.array([Bomb(workspace.inputs / "executed")], dtype=object), allow_pickle=True)
+    return [workspace.inputs / "s.npy"]
 
 
 def table_of(name):
-    def words(desk):
-        return [desk.file(name, bomb(desk)), desk.right()[1]]
+    def arguments(workspace):
+        return [workspace.file(name, bomb(workspace)), workspace.valid_arguments()[1]]
 
-    return words
+    return arguments
 
 
 HOSTILE = [
@@ -153,23 +153,23 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(("name", "words"), HOSTILE, ids=lambda part: getattr(part, "__name__", part))
-def test_hostile_files_run_nothing(name, words, whole, tmp_path):
-    desk = Desk(whole, tmp_path, name)
-    done = command(name, *words(desk), "--out", desk.out)
-    assert not (desk.given / "it ran").exists()
+@pytest.mark.parametrize(("name", "arguments"), HOSTILE, ids=lambda part: getattr(part, "__name__", part))
+def test_hostile_files_run_nothing(name, arguments, valid_inputs, tmp_path):
+    workspace = Workspace(valid_inputs, tmp_path, name)
+    done = command(name, *arguments(workspace), "--out", workspace.out)
+    assert not (workspace.inputs / "executed").exists()
     assert done.code == 2 and "Traceback" not in done.err, done
 
 
-def test_the_bomb_goes_off(tmp_path):
-    """Else the tests above could not fail."""
-    pickle.loads(pickle.dumps(Bomb(tmp_path / "it ran"))).close()
-    assert (tmp_path / "it ran").exists()
+def test_unpickling_would_run_code(tmp_path):
+    """Otherwise the tests above could not fail."""
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "executed"))).close()
+    assert (tmp_path / "executed").exists()
 
 
-def test_a_second_run_of_the_library_is_refused(whole, tmp_path):
+def test_a_second_run_of_the_library_is_refused(valid_inputs, tmp_path):
     """`out_dir` belongs to one run, whether a command or a call; afterwards it is free."""
-    inputs = prepare_crt_inputs(whole.usage)
+    inputs = prepare_crt_inputs(valid_inputs.usage)
     first = run_all_genes_union_crt(inputs, B=19, out_dir=tmp_path)
     with locked(tmp_path / "finished"), pytest.raises(InputError, match="another run is writing in .*finished. Wait until it ends"):
         run_all_genes_union_crt(inputs, B=19, out_dir=tmp_path)

@@ -31,7 +31,7 @@ def many_ntc():
 
 
 def with_frequencies(real, ntc):
-    """Inputs with given numbers of cells, of 1,000, per guide; three targeting guides per gene."""
+    """Inputs with the given numbers of cells for each guide, of 1,000 cells; each gene has three guides."""
     C, Y, rng = random_problem(1000, 2, 2)
     counts = [*real, *ntc]
     guides = np.zeros((1000, len(counts)))

@@ -80,5 +80,5 @@ def test_states_that_name_no_columns(screen_adata):
     screen_adata.obsm["my_fwd"] = screen_adata.obsm["lineages_fwd"]  # not CellRank's, so the states need not be its columns
     with pytest.raises(InputError, match=r"uns\['my_fwd_names'\] is missing"):
         read_screen(screen_adata, keys=ScreenKeys(fate="my_fwd"))
-    screen_adata.uns["lineages_fwd_names"] = ["x", "y", "z"]  # the names of the user have priority
+    screen_adata.uns["lineages_fwd_names"] = ["x", "y", "z"]  # the user's names come first
     assert read_screen(screen_adata).fate_names == ("x", "y", "z")

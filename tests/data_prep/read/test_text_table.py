@@ -1,6 +1,6 @@
 """Every text reader on every text: a value or an `InputError`, never another exception.
 
-FUZZ_SECONDS=300 python -m pytest tests/data_prep/read/test_text_table.py runs for that time with each reader.
+FUZZ_SECONDS=300 python -m pytest tests/data_prep/read/test_text_table.py tests each reader for that time.
 """
 
 import gzip
