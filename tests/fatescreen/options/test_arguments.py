@@ -14,7 +14,9 @@ from tests import ROOT
 
 MODELS = [FitOptions, RunCRTOptions, DiagnoseOptions, ScoreOptions, SimulateOptions]
 FIRST = {"InputError": 1, "ScreenWarning": 1, "warn": 1, "missing_key": 4}  # position of the first argument name in a call
-PYTHON_ONLY = {"batch_cells", "count", "key", "penalty", "time_scale"}  # arguments that no option sets
+PYTHON_ONLY = {  # arguments that no option sets
+    "batch_cells", "count", "day_weights", "eps_quantile", "key", "moi_mean", "n_effect_programs", "ntc_frac_guides", "penalty", "time_scale",
+}  # fmt: skip
 
 
 def named():
