@@ -16,6 +16,17 @@ from crt.settings import GROUP_SIZE, AdaptiveOptions, UnitOptions, UnitSettings,
 from crt.signatures import shared_options
 
 
+class GroupOptions(UnitOptions, total=False):
+    """The options of functions that test NTC groups, as `crt_pvals_for_ntc_groups_ensemble` defines them."""
+
+    group_size: int
+    n_jobs: int
+
+
+class EnsembleOptions(GroupOptions, AdaptiveOptions, total=False):
+    """`GroupOptions` of functions that can draw in stages."""
+
+
 @shared_options(AdaptiveOptions, run_all_genes_union_crt)
 def crt_pvals_for_ntc_groups_ensemble(
     inputs: CRTInputs, ensemble: Sequence[Groups], *, group_size: int = GROUP_SIZE, n_jobs: int = 1, **options: Unpack[AdaptiveOptions]
@@ -65,10 +76,8 @@ def crt_pvals_for_ntc_groups_ensemble(
     return pvalue_table(found, ensemble, inputs, "p_raw")
 
 
-@shared_options(AdaptiveOptions, run_all_genes_union_crt)
-def crt_pvals_for_ntc_groups_ensemble_skew(
-    inputs: CRTInputs, ensemble: Sequence[Groups], *, group_size: int = GROUP_SIZE, n_jobs: int = 1, **options: Unpack[AdaptiveOptions]
-) -> pd.DataFrame:
+@shared_options(EnsembleOptions, crt_pvals_for_ntc_groups_ensemble)
+def crt_pvals_for_ntc_groups_ensemble_skew(inputs: CRTInputs, ensemble: Sequence[Groups], **options: Unpack[EnsembleOptions]) -> pd.DataFrame:
     """Skew-normal p-values of NTC groups, from the same draws as `crt_pvals_for_ntc_groups_ensemble`.
 
     Parameters
@@ -77,12 +86,8 @@ def crt_pvals_for_ntc_groups_ensemble_skew(
         Screen, from `prepare_crt_inputs`.
     ensemble
         Partitions of the NTC guides, from `make_ntc_groups_ensemble`.
-    group_size
-        Number of guides per group; a group of another size is an error.
-    n_jobs
-        Number of worker threads. Results do not depend on it.
     **options
-        Those of `run_all_genes_union_crt`.
+        Those of `crt_pvals_for_ntc_groups_ensemble`.
 
     Returns
     -------
@@ -104,13 +109,14 @@ def crt_pvals_for_ntc_groups_ensemble_skew(
     (6, 4)
     """
     settings = settings_of(options, skew_normal=True)
-    found = ntc_group_results(inputs, ensemble, settings, group_size=group_size, keep=lambda unit: unit.result, n_jobs=n_jobs)
+    size, n_jobs = options["group_size"], options["n_jobs"]
+    found = ntc_group_results(inputs, ensemble, settings, group_size=size, keep=lambda unit: unit.result, n_jobs=n_jobs)
     return pvalue_table(found, ensemble, inputs, "p_skew")
 
 
-@shared_options(UnitOptions, run_all_genes_union_crt)
+@shared_options(GroupOptions, crt_pvals_for_ntc_groups_ensemble)
 def compute_ntc_group_null_pvals_parallel(
-    inputs: CRTInputs, groups: Groups, *, group_size: int = GROUP_SIZE, n_jobs: int = 1, **options: Unpack[UnitOptions]
+    inputs: CRTInputs, groups: Groups, **options: Unpack[GroupOptions]
 ) -> Float32[np.ndarray, "groups resamples programs"]:
     """Leave-one-out p-values of the resamples of NTC groups, for the null curve of a QQ plot.
 
@@ -120,12 +126,8 @@ def compute_ntc_group_null_pvals_parallel(
         Screen, from `prepare_crt_inputs`.
     groups
         One partition of the NTC guides, a member of the ensemble.
-    group_size
-        Number of guides per group; a group of another size is an error.
-    n_jobs
-        Number of worker threads. Results do not depend on it.
     **options
-        Those of `run_all_genes_union_crt`.
+        Those of `crt_pvals_for_ntc_groups_ensemble`.
 
     Returns
     -------
@@ -147,7 +149,7 @@ def compute_ntc_group_null_pvals_parallel(
     >>> p.shape, round(float((p <= 0.05).mean()), 2)
     ((3, 255, 4), 0.05)
     """
-    settings = settings_of(options)
+    settings, size, n_jobs = settings_of(options), options["group_size"], options["n_jobs"]
 
     def leave_one_out(unit: TestedUnit) -> np.ndarray:
         p = np.full((settings.n_resamples, len(inputs.program_names)), np.nan, np.float32)
@@ -155,7 +157,7 @@ def compute_ntc_group_null_pvals_parallel(
             p[:] = leave_one_out_pvalues(unit.draws.null, side=settings.side)
         return p
 
-    return np.stack(ntc_group_results(inputs, [groups], settings, group_size=group_size, keep=leave_one_out, n_jobs=n_jobs))
+    return np.stack(ntc_group_results(inputs, [groups], settings, group_size=size, keep=leave_one_out, n_jobs=n_jobs))
 
 
 def ntc_group_results(
