@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
 
 from data_prep.errors import InputError, first_few
 
@@ -40,13 +41,13 @@ class MashData:
     @property
     def informative(self) -> Bool[np.ndarray, " genes"]:
         """The genes with an estimate in at least one condition."""
-        return self.observed.any(1)
+        return np.asarray(self.observed.any(1))
 
 
 def mash_data(
-    betahat: Float[np.ndarray, "genes conditions"],
-    se: Float[np.ndarray, "genes conditions"],
-    V: Float[np.ndarray, "*genes conditions conditions"] | None = None,
+    betahat: ArrayLike,
+    se: ArrayLike,
+    V: ArrayLike | None = None,
 ) -> MashData:
     """Check the estimates and invert the covariances of their errors, C = diag(se) V diag(se).
 
@@ -103,18 +104,19 @@ def _check_values(betahat: np.ndarray, se: np.ndarray, observed: np.ndarray) -> 
             raise InputError(f"{name} must be {must}, or NaN where missing; {int(bad.sum())} entries are not ({'; '.join(places)}).", name)
 
 
-def _checked_correlation(V: np.ndarray | None, shape: tuple[int, ...], observed: np.ndarray) -> np.ndarray:
+def _checked_correlation(given: ArrayLike | None, shape: tuple[int, ...], observed: np.ndarray) -> np.ndarray:
     """V as (1 or genes, conditions, conditions), finite where it is needed."""
     n_genes, n = shape
-    if V is None:
+    if given is None:
         return np.eye(n)[None]
-    V = np.asarray(V, np.float64)
+    V = np.asarray(given, np.float64)
     if V.shape not in ((n, n), (n_genes, n, n)):
         raise InputError(f"V has shape {V.shape}; it must be ({n}, {n}), or ({n_genes}, {n}, {n}) with one matrix a gene.", "V")
     V = V if V.ndim == 3 else V[None]
     needed = observed[:, :, None] & observed[:, None, :] if len(V) > 1 else (observed.any(0)[:, None] & observed.any(0)[None, :])[None]
     V = np.where(needed, V, np.eye(n))
-    wrong = ~np.isfinite(V).all((1, 2)) | (np.abs(V - V.transpose(0, 2, 1)) > 1e-8).any((1, 2)) | (np.abs(V.diagonal(axis1=1, axis2=2) - 1) > 1e-6).any(1)
+    uneven = np.abs(V - V.transpose(0, 2, 1)).max((1, 2)) > 1e-8
+    wrong = ~np.isfinite(V).all((1, 2)) | uneven | (np.abs(V.diagonal(axis1=1, axis2=2) - 1).max(1) > 1e-6)
     if wrong.any():
         raise InputError(f"V must be symmetric with ones on the diagonal; it is not for the genes in rows {first_few(np.flatnonzero(wrong))}.", "V")
     return V

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from data_prep.errors import InputError, positive, warn
 from hierarchy.mash.covariances import between_contrasts, canonical, data_driven, temporal
@@ -98,14 +99,14 @@ class MashFit:
 
 
 def fit_mash(
-    betahat: Float[np.ndarray, "genes conditions"],
-    se: Float[np.ndarray, "genes conditions"],
+    betahat: ArrayLike,
+    se: ArrayLike,
     *,
-    V: Float[np.ndarray, "*genes conditions conditions"] | None = None,
+    V: ArrayLike | None = None,
     covariances: CovarianceKind | Mapping[str, np.ndarray] = "auto",
     null_weight: float = 10.0,
-    grid: Float[np.ndarray, " scales"] | None = None,
-    weights: Float[np.ndarray, " components"] | None = None,
+    grid: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     n_contrasts: int = 1,
 ) -> MashFit:
     """Multivariate adaptive shrinkage (Urbut, Wang, Carbonetto and Stephens 2019, doi:10.1038/s41588-018-0268-8).
@@ -116,12 +117,12 @@ def fit_mash(
     Parameters
     ----------
     betahat
-        Estimates, one row a gene, one column a condition: the days of a contrast in order, or the days of several contrasts, contrast by contrast. NaN is a
+        Estimates, (genes, conditions): the days of a contrast in order, or the days of several contrasts, contrast by contrast. NaN is a
         missing estimate and is integrated out.
     se
-        Their standard errors.
+        Their standard errors, (genes, conditions).
     V
-        Correlation of the errors between conditions: one matrix, or one for each gene; independent errors by default.
+        Correlation of the errors between conditions: one matrix (conditions, conditions), or one for each gene; independent errors by default.
     covariances
         "auto": canonical, temporal and data-driven covariances; "mashr": canonical and data-driven; "canonical"; or a mapping of name → covariance, which are
         used as they are given.
@@ -205,15 +206,15 @@ def _checked_covariance(name: str, U: np.ndarray, n: int) -> np.ndarray:
     return U
 
 
-def _checked_grid(grid: np.ndarray) -> np.ndarray:
-    grid = np.asarray(grid, np.float64)
+def _checked_grid(given: ArrayLike) -> np.ndarray:
+    grid = np.asarray(given, np.float64)
     if grid.ndim != 1 or not grid.size or not (np.isfinite(grid) & (grid > 0)).all():
         raise InputError("grid must be a list of positive, finite scales.", "grid")
     return grid
 
 
-def _checked_weights(weights: np.ndarray, prior: Prior) -> np.ndarray:
-    weights = np.asarray(weights, np.float64)
+def _checked_weights(given: ArrayLike, prior: Prior) -> np.ndarray:
+    weights = np.asarray(given, np.float64)
     if weights.shape != (prior.n_components,) or not (np.isfinite(weights) & (weights >= 0)).all() or not np.isclose(weights.sum(), 1, atol=1e-6):
         said = f"weights has shape {weights.shape}; it must hold {prior.n_components} numbers of at least 0 that sum to 1"
         raise InputError(f"{said}: the null, then scale by scale the {len(prior.names)} covariances.", "weights")

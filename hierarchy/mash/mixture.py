@@ -10,6 +10,7 @@ so one small eigenproblem for each gene and U serves all scales (Woodbury identi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -184,8 +185,8 @@ def _quadratic(scaled: np.ndarray, is_null: np.ndarray, null: float, pseudo: flo
 def _triangle(rows: np.ndarray) -> np.ndarray:
     """R of a QR factorisation of a tall matrix, by blocks that stay in cache, then of their triangles."""
     blocks = np.pad(rows, ((0, -len(rows) % QR_ROWS), (0, 0))).reshape(-1, QR_ROWS, rows.shape[1])
-    triangles = np.linalg.qr(blocks, mode="r")
-    return np.linalg.qr(triangles.reshape(-1, rows.shape[1]), mode="r")
+    qr: Any = np.linalg.qr  # its stub knows no batches of triangles
+    return qr(qr(blocks, mode="r").reshape(-1, rows.shape[1]), mode="r")
 
 
 def _line_search(own: np.ndarray, pi: np.ndarray, aim: np.ndarray, is_null: np.ndarray, pseudo: float, value: float) -> tuple[np.ndarray, float]:
@@ -207,7 +208,7 @@ def _objective(own: np.ndarray, pi: np.ndarray, is_null: np.ndarray, pseudo: flo
 
 
 def autoselect_grid(betahat: np.ndarray, se: np.ndarray, observed: np.ndarray, *, ratio: float = 2**0.5) -> Float[np.ndarray, " scales"]:
-    """Scales from a tenth of the smallest standard error to twice the largest effect that an estimate leaves beyond its error, each `ratio` times the one before.
+    """Scales from a tenth of the smallest standard error to twice the largest effect beyond its error, each `ratio` times the one before.
 
     As `autoselect_grid` of mashr: from min(se)/10 to 2 √max(b̂² − se²), or 8 times the least where no estimate exceeds its error.
     """

@@ -35,7 +35,7 @@ class Posterior:
 
     @property
     def lfsr(self) -> Float[np.ndarray, "genes conditions"]:
-        """Local false sign rate: the probability that the more probable sign is wrong, no effect counted as wrong (Stephens 2017, doi:10.1093/biostatistics/kxw041)."""
+        """Local false sign rate: the probability that the more probable sign is wrong, no effect counted as wrong (Stephens 2017, equation 13)."""
         positive = 1 - self.negative_prob - self.zero_prob
         return np.where(self.negative_prob > positive, 1 - self.negative_prob, self.negative_prob + self.zero_prob).clip(0, 1)
 
