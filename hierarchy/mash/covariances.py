@@ -48,7 +48,7 @@ def temporal(n_days: int) -> Covariances:
     return out if n_days > 2 else {"random_walk": out["random_walk"]}
 
 
-def between_contrasts(over_days: Mapping[str, np.ndarray], n_contrasts: int) -> Covariances:
+def between_contrasts(over_days: Mapping[str, Float[np.ndarray, "days days"]], n_contrasts: int) -> Covariances:
     """Covariances over days spread to several contrasts (contrast by contrast): in each contrast alone, and equal in all.
 
     Parameters
@@ -107,7 +107,9 @@ def data_driven(data: MashData) -> Covariances:
 
 
 def deconvolve(
-    betahat: Float[np.ndarray, "genes conditions"], error: Float[np.ndarray, "genes conditions conditions"], start: Mapping[str, np.ndarray]
+    betahat: Float[np.ndarray, "genes conditions"],
+    error: Float[np.ndarray, "genes conditions conditions"],
+    start: Mapping[str, Float[np.ndarray, "conditions conditions"]],
 ) -> Covariances:
     """Extreme deconvolution: covariances of a mixture of Gaussians with mean zero, of which each gene is seen with error of its own covariance.
 

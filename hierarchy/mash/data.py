@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
-from numpy.typing import ArrayLike
+from jaxtyping import Bool, Float, Shaped
 
 from data_prep.errors import InputError, first_few
 
@@ -45,9 +44,9 @@ class MashData:
 
 
 def mash_data(
-    betahat: ArrayLike,
-    se: ArrayLike,
-    V: ArrayLike | None = None,
+    betahat: Shaped[np.ndarray, "..."],
+    se: Shaped[np.ndarray, "..."],
+    V: Shaped[np.ndarray, "..."] | None = None,
 ) -> MashData:
     """Check the estimates and invert the covariances of their errors, C = diag(se) V diag(se).
 
@@ -104,7 +103,7 @@ def _check_values(betahat: np.ndarray, se: np.ndarray, observed: np.ndarray) -> 
             raise InputError(f"{name} must be {must}, or NaN where missing; {int(bad.sum())} entries are not ({'; '.join(places)}).", name)
 
 
-def _checked_correlation(given: ArrayLike | None, shape: tuple[int, ...], observed: np.ndarray) -> np.ndarray:
+def _checked_correlation(given: Shaped[np.ndarray, "..."] | None, shape: tuple[int, ...], observed: np.ndarray) -> np.ndarray:
     """V as (1 or genes, conditions, conditions), finite where it is needed."""
     n_genes, n = shape
     if given is None:

@@ -6,16 +6,14 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
-from numpy.typing import ArrayLike
+from jaxtyping import Float, Shaped
 
-from data_prep.errors import InputError, positive, warn
+from data_prep.errors import InputError, positive, warn, whole_number
 from hierarchy.mash.covariances import between_contrasts, canonical, data_driven, temporal
 from hierarchy.mash.data import MashData, mash_data
 from hierarchy.mash.mixture import Prior, autoselect_grid, component_names, fit_weights, log_likelihood_ratios
 from hierarchy.mash.posterior import Posterior, component_probabilities, draw, summarise_posterior
 
-LEAST_GENES = 10  # genes below which weights can't be learned, and the prior is one of equal weights
 CovarianceKind = Literal["auto", "mashr", "canonical"]
 
 
@@ -35,6 +33,16 @@ class MashFit:
         Weights of the components: the null first, then scale by scale, within a scale the covariances in their order.
     gap
         Largest possible distance of the penalised log likelihood from its maximum; 0 where weights were given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hierarchy import fit_mash
+    >>> rng = np.random.default_rng(1)
+    >>> effects = np.where(np.arange(200)[:, None] < 20, rng.normal(0, 1, (200, 1)), 0.0) * np.ones(4)
+    >>> fitted = fit_mash(effects + rng.normal(0, 0.2, (200, 4)), np.full((200, 4), 0.2), covariances="canonical")
+    >>> max(fitted.covariance_weights, key=fitted.covariance_weights.get), fitted.sample(3, seed=1).shape
+    ('null', (3, 200, 4))
     """
 
     data: MashData
@@ -99,14 +107,14 @@ class MashFit:
 
 
 def fit_mash(
-    betahat: ArrayLike,
-    se: ArrayLike,
+    betahat: Shaped[np.ndarray, "..."],
+    se: Shaped[np.ndarray, "..."],
     *,
-    V: ArrayLike | None = None,
-    covariances: CovarianceKind | Mapping[str, np.ndarray] = "auto",
+    V: Shaped[np.ndarray, "..."] | None = None,
+    covariances: CovarianceKind | Mapping[str, Shaped[np.ndarray, "..."]] = "auto",
     null_weight: float = 10.0,
-    grid: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    grid: Shaped[np.ndarray, "..."] | None = None,
+    weights: Shaped[np.ndarray, "..."] | None = None,
     n_contrasts: int = 1,
 ) -> MashFit:
     """Multivariate adaptive shrinkage (Urbut, Wang, Carbonetto and Stephens 2019, doi:10.1038/s41588-018-0268-8).
@@ -163,7 +171,7 @@ def fit_mash(
     if not data.observed.any():
         raise InputError("betahat has no estimate: every entry is missing.", "betahat")
     n = data.betahat.shape[1]
-    if n % n_contrasts:
+    if n % whole_number("n_contrasts", n_contrasts):
         raise InputError(f"n_contrasts is {n_contrasts}, but {n} conditions can't be split into that many contrasts of equal length.", "n_contrasts")
     matrices = _matrices(data, covariances, n_contrasts)
     scales = autoselect_grid(data.betahat, data.se, data.observed) if grid is None else _checked_grid(grid)
@@ -177,7 +185,9 @@ def fit_mash(
     return MashFit(data=data, prior=prior, ratios=ratios, weights=fitted, gap=gap)
 
 
-def _matrices(data: MashData, covariances: CovarianceKind | Mapping[str, np.ndarray], n_contrasts: int) -> dict[str, np.ndarray]:
+def _matrices(
+    data: MashData, covariances: CovarianceKind | Mapping[str, Float[np.ndarray, "conditions conditions"]], n_contrasts: int
+) -> dict[str, np.ndarray]:
     n = data.betahat.shape[1]
     if isinstance(covariances, Mapping):
         return {name: _checked_covariance(name, U, n) for name, U in covariances.items()}
@@ -206,16 +216,16 @@ def _checked_covariance(name: str, U: np.ndarray, n: int) -> np.ndarray:
     return U
 
 
-def _checked_grid(given: ArrayLike) -> np.ndarray:
+def _checked_grid(given: Shaped[np.ndarray, "..."]) -> np.ndarray:
     grid = np.asarray(given, np.float64)
     if grid.ndim != 1 or not grid.size or not (np.isfinite(grid) & (grid > 0)).all():
         raise InputError("grid must be a list of positive, finite scales.", "grid")
     return grid
 
 
-def _checked_weights(given: ArrayLike, prior: Prior) -> np.ndarray:
+def _checked_weights(given: Shaped[np.ndarray, "..."], prior: Prior) -> np.ndarray:
     weights = np.asarray(given, np.float64)
     if weights.shape != (prior.n_components,) or not (np.isfinite(weights) & (weights >= 0)).all() or not np.isclose(weights.sum(), 1, atol=1e-6):
-        said = f"weights has shape {weights.shape}; it must hold {prior.n_components} numbers of at least 0 that sum to 1"
-        raise InputError(f"{said}: the null, then scale by scale the {len(prior.names)} covariances.", "weights")
+        problem = f"weights has shape {weights.shape}; it must hold {prior.n_components} numbers of at least 0 that sum to 1"
+        raise InputError(f"{problem}: the null, then scale by scale the {len(prior.names)} covariances.", "weights")
     return weights

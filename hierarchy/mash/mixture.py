@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.optimize import nnls
 
 from hierarchy.mash.data import MashData
@@ -42,11 +42,11 @@ class Prior:
     """
 
     names: tuple[str, ...]
-    factors: tuple[np.ndarray, ...]
+    factors: tuple[Float[np.ndarray, "conditions _"], ...]
     grid: Float[np.ndarray, " scales"]
 
     @classmethod
-    def of(cls, covariances: Mapping[str, np.ndarray], grid: Float[np.ndarray, " scales"]) -> "Prior":
+    def of(cls, covariances: Mapping[str, Float[np.ndarray, "conditions conditions"]], grid: Float[np.ndarray, " scales"]) -> "Prior":
         """From named covariances."""
         return cls(names=tuple(covariances), factors=tuple(factor(U) for U in covariances.values()), grid=np.asarray(grid, np.float64))
 
@@ -207,8 +207,10 @@ def _objective(own: np.ndarray, pi: np.ndarray, is_null: np.ndarray, pseudo: flo
         return float(np.log(own @ pi).sum()) + penalty
 
 
-def autoselect_grid(betahat: np.ndarray, se: np.ndarray, observed: np.ndarray, *, ratio: float = 2**0.5) -> Float[np.ndarray, " scales"]:
-    """Scales from a tenth of the smallest standard error to twice the largest effect beyond its error, each `ratio` times the one before.
+def autoselect_grid(
+    betahat: Float[np.ndarray, "genes conditions"], se: Float[np.ndarray, "genes conditions"], observed: Bool[np.ndarray, "genes conditions"]
+) -> Float[np.ndarray, " scales"]:
+    """Scales from a tenth of the smallest standard error to twice the largest effect beyond its error, each √2 times the one before.
 
     As `autoselect_grid` of mashr: from min(se)/10 to 2 √max(b̂² − se²), or 8 times the least where no estimate exceeds its error.
     """
@@ -217,8 +219,8 @@ def autoselect_grid(betahat: np.ndarray, se: np.ndarray, observed: np.ndarray, *
     largest = 2 * beyond**0.5 if beyond > 0 else 8 * least
     if largest <= least:
         return np.array([largest])
-    n = int(np.ceil(np.log(largest / least) / np.log(ratio)))
-    return largest * ratio ** np.arange(-n, 1.0)
+    n = int(np.ceil(2 * np.log2(largest / least)))
+    return largest * 2 ** (np.arange(-n, 1.0) / 2)
 
 
 def component_names(prior: Prior) -> Sequence[str]:

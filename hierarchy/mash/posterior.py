@@ -105,7 +105,21 @@ def draw(
     n: int,
     rng: np.random.Generator,
 ) -> Float[np.ndarray, "draws genes conditions"]:
-    """`n` draws of every gene from its posterior: a component by its probability, then the Gaussian given it."""
+    """`n` draws of every gene from its posterior: a component by its probability, then the Gaussian given it.
+
+    Parameters
+    ----------
+    data
+        The estimates.
+    prior
+        The components of the mixture.
+    probability
+        Posterior probability of each component, of `component_probabilities`.
+    n
+        Number of draws.
+    rng
+        Random generator.
+    """
     n_genes, n_conditions = data.betahat.shape
     out = np.zeros((n, n_genes, n_conditions))
     cumulative = probability.cumsum(1)

@@ -206,7 +206,7 @@ def test_extreme_deconvolution_finds_a_covariance():
         ({"covariances": {"a": np.eye(2)}}, "'a' has shape (2, 2)"),
         ({"covariances": {"a": -np.eye(3)}}, "'a' is not positive semi-definite"),
         ({"covariances": "pca"}, "choose 'auto'"),
-        ({"grid": [0.0, 1.0]}, "positive, finite scales"),
+        ({"grid": np.array([0.0, 1.0])}, "positive, finite scales"),
         ({"weights": np.ones(3)}, "weights has shape (3,)"),
         ({"null_weight": 0.5}, "at least 1"),
         ({"n_contrasts": 2}, "n_contrasts is 2"),
