@@ -32,6 +32,7 @@ LONG_SIGNATURES = {
     "add_burden_covariate",
     "make_sceptre_style_synth",
     "qq_plot_ntc_pvals",
+    "fit_mash",
 }
 MOST_ARGUMENTS, MOST_LINES, MOST_FILES = 8, 60, 16
 CALLED_BY_LIBRARIES = {"forward", "backward", "settings_customise_sources"}  # torch calls them, and pydantic-settings

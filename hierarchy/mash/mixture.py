@@ -1,0 +1,228 @@
+"""The mixture prior of mash: likelihoods of each gene under every component, and the weights that maximise the penalised likelihood.
+
+A component is N(0, w² U), U a covariance between conditions and w a scale of the grid; with U = F F', the marginal likelihood of a gene relative to the
+null is, in the eigenvalues λ of F' C⁻¹ F and z = Q' F' C⁻¹ b̂ (Q its eigenvectors),
+
+    log N(b̂; 0, C + w² U) − log N(b̂; 0, C) = ½ Σ_k [w² z_k²/(1 + w² λ_k) − log(1 + w² λ_k)],
+
+so one small eigenproblem for each gene and U serves all scales (Woodbury identity), and a rank-one U needs none.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.optimize import nnls
+
+from hierarchy.mash.data import MashData
+
+TOLERANCE = 1e-9  # duality gap of the weights, relative to the number of genes
+MAX_ROUNDS = 200
+NEWTON_STEPS = 5
+QR_ROWS = 512
+EM_STEPS = 12  # before the support is cut to what they leave
+LEAST_LOG = -200.0  # of a component's likelihood over the gene's best: a smaller one never matters
+BLOCK = 4096  # genes whose eigenproblems are held at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prior:
+    """A mixture of the point mass at zero and N(0, w² U) over scales w and covariances U.
+
+    Attributes
+    ----------
+    names
+        Names of the covariances.
+    factors
+        F of each covariance U = F F', (conditions, rank).
+    grid
+        Scales w, rising.
+    """
+
+    names: tuple[str, ...]
+    factors: tuple[Float[np.ndarray, "conditions _"], ...]
+    grid: Float[np.ndarray, " scales"]
+
+    @classmethod
+    def of(cls, covariances: Mapping[str, Float[np.ndarray, "conditions conditions"]], grid: Float[np.ndarray, " scales"]) -> "Prior":
+        """From named covariances."""
+        return cls(names=tuple(covariances), factors=tuple(factor(U) for U in covariances.values()), grid=np.asarray(grid, np.float64))
+
+    @property
+    def n_components(self) -> int:
+        """The null, then grid scale by grid scale, within a scale the covariances in their order."""
+        return 1 + len(self.names) * len(self.grid)
+
+
+def factor(U: Float[np.ndarray, "conditions conditions"]) -> Float[np.ndarray, "conditions rank"]:
+    """F with F F' = U, with as many columns as U has positive eigenvalues; rows of conditions without variance are exactly zero."""
+    values, vectors = np.linalg.eigh((U + U.T) / 2)
+    keep = values > 1e-12 * max(values[-1], 1e-300)
+    return np.where(U.diagonal()[:, None] > 0, vectors[:, keep] * np.sqrt(values[keep]), 0.0)
+
+
+def pencil(
+    F: Float[np.ndarray, "conditions rank"], precision: Float[np.ndarray, "genes conditions conditions"], score: Float[np.ndarray, "genes conditions"]
+) -> tuple[Float[np.ndarray, "genes rank"], Float[np.ndarray, "genes rank"], Float[np.ndarray, "genes conditions rank"]]:
+    """λ, z and F Q of each gene: the eigenvalues of F' C⁻¹ F, the score in its eigenvectors Q, and the directions in which the prior varies."""
+    inner = F.T @ precision @ F
+    along = score @ F
+    if F.shape[1] == 1:
+        return inner[:, 0], along, np.broadcast_to(F, (len(score), *F.shape))
+    values, vectors = np.linalg.eigh(inner)
+    return values.clip(0), np.einsum("gkr,gk->gr", vectors, along), F @ vectors
+
+
+def log_likelihood_ratios(data: MashData, prior: Prior) -> Float[np.ndarray, "genes components"]:
+    """log of each component's marginal likelihood over the null's."""
+    n, k = len(data.betahat), len(prior.names)
+    out = np.zeros((n, prior.n_components))
+    squared = np.square(prior.grid)
+    for first in range(0, n, BLOCK):
+        rows = slice(first, first + BLOCK)
+        for j, F in enumerate(prior.factors):
+            values, z, _ = pencil(F, data.precision[rows], data.score[rows])
+            grown = 1.0 + values[:, None, :] * squared[:, None]
+            ratio = 0.5 * (np.square(z)[:, None, :] * squared[:, None] / grown - np.log(grown)).sum(2)
+            out[rows, 1 + j :: k] = ratio
+    return out
+
+
+def fit_weights(
+    ratios: Float[np.ndarray, "genes components"], *, null_weight: float = 10.0, tolerance: float = TOLERANCE
+) -> tuple[Float[np.ndarray, " components"], float]:
+    """The weights π that maximise Σ_g log Σ_k π_k L_gk + (null_weight − 1) log π_0, and the duality gap that they leave.
+
+    The constrained Newton method for mixtures (Wang 2007, doi:10.1111/j.1467-9868.2007.00583.x): components whose gradient exceeds the total weight join the
+    support, a non-negative least-squares problem gives the Newton step on it, and a line search makes it rise. The objective is concave, and with
+    D = max_k ∂/∂π_k, its distance from the optimum is at most D − (genes + null_weight − 1).
+
+    Parameters
+    ----------
+    ratios
+        log likelihoods, each gene's up to a constant.
+    null_weight
+        Dirichlet penalty on the null, at least 1: 1 for none.
+    tolerance
+        The gap, relative to the total weight, at which the weights are taken as optimal.
+
+    Returns
+    -------
+    tuple
+        The weights, and the gap in log-likelihood units.
+    """
+    likelihood = np.exp(np.maximum(ratios - ratios.max(1, keepdims=True), LEAST_LOG))
+    pseudo = null_weight - 1.0
+    total = len(likelihood) + pseudo
+    pi = _expectation_maximisation(likelihood, pseudo)
+    support = np.flatnonzero((pi > 0.1 / total) | (np.arange(pi.size) == 0))
+    pi = pi[support] / pi[support].sum()
+    gap = np.inf
+    for _ in range(MAX_ROUNDS):
+        support, pi = _newton(likelihood, support, pi, pseudo)
+        gradient = (1.0 / (likelihood[:, support] @ pi)) @ likelihood
+        if pseudo:
+            at_null = pi[support == 0]
+            gradient[0] += pseudo / float(at_null[0])
+        gap = float(gradient.max() - total)
+        if gap <= tolerance * total:
+            break
+        joining = _peaks(gradient, total, support)
+        support, pi = np.append(support, joining), np.append(pi, np.zeros(joining.size))
+    weights = np.zeros(likelihood.shape[1])
+    weights[support] = pi
+    return weights / weights.sum(), max(gap, 0.0)
+
+
+def _expectation_maximisation(likelihood: np.ndarray, pseudo: float) -> np.ndarray:
+    """A few EM steps from equal weights: where the support is, roughly."""
+    pi = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
+    for _ in range(EM_STEPS):
+        pi *= (1.0 / (likelihood @ pi)) @ likelihood
+        pi[0] += pseudo
+        pi /= pi.sum()
+    return pi
+
+
+def _peaks(gradient: np.ndarray, total: float, support: np.ndarray) -> np.ndarray:
+    """The components outside the support with the largest gradients above the total, a few at a time."""
+    outside = np.setdiff1d(np.flatnonzero(gradient > total), support)
+    return outside[np.argsort(-gradient[outside], kind="stable")[:8]]
+
+
+def _newton(likelihood: np.ndarray, support: np.ndarray, pi: np.ndarray, pseudo: float) -> tuple[np.ndarray, np.ndarray]:
+    """Newton steps on the support until they no longer raise the objective; components that reach zero leave it, the penalised null excepted."""
+    own = likelihood[:, support]
+    is_null = support == 0
+    value = _objective(own, pi, is_null, pseudo)
+    for _ in range(NEWTON_STEPS):
+        aim = _quadratic(own / (own @ pi)[:, None], is_null, float(pi[is_null].sum()), pseudo)
+        new, reached = _line_search(own, pi, aim, is_null, pseudo, value)
+        if not reached > value:
+            break
+        pi, value = new, reached
+    keep = (pi > 1e-14) | (is_null & (pseudo > 0))
+    return support[keep], pi[keep] / pi[keep].sum()
+
+
+def _quadratic(scaled: np.ndarray, is_null: np.ndarray, null: float, pseudo: float) -> np.ndarray:
+    """The maximum over π ≥ 0, Σπ = 1, of the quadratic approximation of the objective: the non-negative least squares ‖S π − 2‖, S_gk = L_gk/(Lπ)_g.
+
+    The penalty is a gene of weight `pseudo` that only the null explains. A QR factorisation keeps the precision that normal equations would lose, as
+    neighbouring scales are nearly collinear.
+    """
+    rows = np.column_stack([scaled, np.full(len(scaled), 2.0)])
+    if pseudo:
+        rows = np.vstack([rows, pseudo**0.5 * np.append(is_null / null, 2.0)])
+    triangle = _triangle(rows)
+    heavy = 10 * np.abs(triangle).max()
+    found = nnls(np.vstack([triangle[:, :-1], np.full(scaled.shape[1], heavy)]), np.append(triangle[:, -1], heavy))[0]
+    return found / found.sum()
+
+
+def _triangle(rows: np.ndarray) -> np.ndarray:
+    """R of a QR factorisation of a tall matrix, by blocks that stay in cache, then of their triangles."""
+    blocks = np.pad(rows, ((0, -len(rows) % QR_ROWS), (0, 0))).reshape(-1, QR_ROWS, rows.shape[1])
+    qr: Any = np.linalg.qr  # its stub knows no batches of triangles
+    return qr(qr(blocks, mode="r").reshape(-1, rows.shape[1]), mode="r")
+
+
+def _line_search(own: np.ndarray, pi: np.ndarray, aim: np.ndarray, is_null: np.ndarray, pseudo: float, value: float) -> tuple[np.ndarray, float]:
+    """The first of the steps 1, ½, ¼, … towards `aim` that raises the objective."""
+    size = 1.0
+    while size > 1e-10:
+        new = pi + size * (aim - pi)
+        reached = _objective(own, new, is_null, pseudo)
+        if reached > value:
+            return new, reached
+        size /= 2
+    return pi, value
+
+
+def _objective(own: np.ndarray, pi: np.ndarray, is_null: np.ndarray, pseudo: float) -> float:
+    with np.errstate(divide="ignore"):
+        penalty = pseudo * float(np.log(pi[is_null]).sum()) if pseudo else 0.0
+        return float(np.log(own @ pi).sum()) + penalty
+
+
+def autoselect_grid(
+    betahat: Float[np.ndarray, "genes conditions"], se: Float[np.ndarray, "genes conditions"], observed: Bool[np.ndarray, "genes conditions"]
+) -> Float[np.ndarray, " scales"]:
+    """Scales from a tenth of the smallest standard error to twice the largest effect beyond its error, each √2 times the one before.
+
+    As `autoselect_grid` of mashr: from min(se)/10 to 2 √max(b̂² − se²), or 8 times the least where no estimate exceeds its error.
+    """
+    least = float(se[observed].min()) / 10
+    beyond = float((np.square(betahat) - np.square(se))[observed].max())
+    largest = 2 * beyond**0.5 if beyond > 0 else 8 * least
+    if largest <= least:
+        return np.array([largest])
+    n = int(np.ceil(2 * np.log2(largest / least)))
+    return largest * 2 ** (np.arange(-n, 1.0) / 2)
+
+
+def component_names(prior: Prior) -> Sequence[str]:
+    """ "null", then "covariance.scale" with the scale's position from 1."""
+    return ["null", *(f"{name}.{i + 1}" for i in range(len(prior.grid)) for name in prior.names)]
