@@ -108,8 +108,8 @@ def test_mean_field_errors_grow_with_the_day_and_gene_block_errors_do_not():
 
 
 def test_minibatch_mean_field_agrees_with_full_batch():
-    data, _ = make(n_cells=2000, n_genes=8)
-    settings = {"posterior": "mean_field", "likelihood_weight": 10.0, "max_steps": 1500}
+    data, _ = make(n_cells=800, n_genes=5)
+    settings = {"posterior": "mean_field", "likelihood_weight": 10.0, "max_steps": 600, "learning_rate": 0.03}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScreenWarning)
         full, batched = (fit(data, settings=FitSettings(**settings, batch_cells=b)).moments() for b in (None, 500))
