@@ -97,7 +97,7 @@ def test_no_right_to_write(valid_inputs, fork_server, readable, tmp_path):
             fork_server.run("simulate-screen", *workspace.valid_arguments(), "--out", out, user=readable),
             str(out),
             "Permission denied",
-            "Option: --out",
+            "Choose another folder. Option: --out",
         )
     assert changed(before, snapshot(tmp_path)) == {}
     for folder in (workspace.out, workspace.inputs):
