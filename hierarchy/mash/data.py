@@ -112,12 +112,15 @@ def _checked_correlation(given: Shaped[np.ndarray, "..."] | None, shape: tuple[i
     if V.shape not in ((n, n), (n_genes, n, n)):
         raise InputError(f"V has shape {V.shape}; it must be ({n}, {n}), or ({n_genes}, {n}, {n}) with one matrix a gene.", "V")
     V = V if V.ndim == 3 else V[None]
-    needed = observed[:, :, None] & observed[:, None, :] if len(V) > 1 else (observed.any(0)[:, None] & observed.any(0)[None, :])[None]
+    seen = observed if len(V) > 1 else np.asarray(observed.any(0, keepdims=True))
+    needed = seen[:, :, None] & seen[:, None, :]
     V = np.where(needed, V, np.eye(n))
     uneven = np.abs(V - V.transpose(0, 2, 1)).max((1, 2)) > 1e-8
-    wrong = ~np.isfinite(V).all((1, 2)) | uneven | (np.abs(V.diagonal(axis1=1, axis2=2) - 1).max(1) > 1e-6)
-    if wrong.any():
-        raise InputError(f"V must be symmetric with ones on the diagonal; it is not for the genes in rows {first_few(np.flatnonzero(wrong))}.", "V")
+    not_one = np.abs(V.diagonal(axis1=1, axis2=2) - 1).max(1) > 1e-6
+    wrong = np.asarray(~np.isfinite(V).all((1, 2)) | uneven | not_one)
+    rows = np.flatnonzero(wrong)
+    if rows.size:
+        raise InputError(f"V must be symmetric with ones on the diagonal; it is not for the genes in rows {first_few(rows)}.", "V")
     return V
 
 
