@@ -13,6 +13,7 @@ from hierarchy.inference.base import Moments as Moments
 from hierarchy.inference.base import Outcome as Outcome
 from hierarchy.inference.gene_block import GeneBlock as GeneBlock
 from hierarchy.inference.mean_field import MeanField as MeanField
+from hierarchy.mash.data import null_correlation as null_correlation
 from hierarchy.mash.fit import MashFit as MashFit
 from hierarchy.mash.fit import fit_mash as fit_mash
 from hierarchy.model import HierarchyModel as HierarchyModel

@@ -84,6 +84,26 @@ def null_correlation(betahat: Float[np.ndarray, "genes conditions"], se: Float[n
     """Correlation of the errors from genes without a clear effect: of the z-scores of genes whose |z| is below 2 in every condition.
 
     As `estimate_null_correlation_simple` of mashr (Urbut et al. 2019). The identity where fewer genes than twice the number of conditions qualify.
+
+    Parameters
+    ----------
+    betahat
+        Estimates, (genes, conditions).
+    se
+        Their standard errors.
+
+    Returns
+    -------
+    numpy.ndarray
+        For the argument V of `fit_mash`, (conditions, conditions).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hierarchy import null_correlation
+    >>> errors = np.random.default_rng(1).multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], 2000)
+    >>> null_correlation(errors, np.ones((2000, 2))).shape
+    (2, 2)
     """
     z = betahat / se
     quiet = z[(np.abs(z) < NULL_Z).all(1)]

@@ -73,7 +73,7 @@ def test_asked_to_stop(name, number, code, jobs, undisturbed, fork_server):
 
 @pytest.mark.parametrize(
     ("name", "kept", "fix"),
-    [("fit-hierarchy", "checkpoint.pt", "Delete it to start again"), ("run-crt", "finished/[!.]*.npz", "Delete it; its targets are then tested again")],
+    [("fit-hierarchy", "checkpoint.pt", "Delete it to start again"), ("run-crt", "finished/[!.]*.npz", "Delete it, and its targets are tested again")],
 )
 def test_damaged_checkpoint_of_a_killed_run(name, kept, fix, jobs, undisturbed, fork_server):
     """The message names the file; after the fix the results are the same."""
