@@ -81,7 +81,7 @@ def mash_data(
 
 
 def null_correlation(betahat: Float[np.ndarray, "genes conditions"], se: Float[np.ndarray, "genes conditions"]) -> Float[np.ndarray, "conditions conditions"]:
-    """Correlation of the errors from genes without a clear effect: of the z-scores of genes whose |z| is below 2 in every condition.
+    """Correlation of the errors from genes without a clear effect: of the z-scores of genes whose `|z|` is below 2 in every condition.
 
     As `estimate_null_correlation_simple` of mashr (Urbut et al. 2019). The identity where fewer genes than twice the number of conditions qualify.
 
