@@ -11,6 +11,8 @@ from data_prep.errors import InputError
 
 Propensity = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
 MODES = ("fit", "oracle_const")
+_FLAT = 1e-6  # an eigenvalue of the covariates' correlation matrix below this is float32 rounding: the cells do not vary in its direction
+_JITTER = 1e-10  # keeps the Hessian regular where every probability is 0 or 1 to rounding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +22,14 @@ class LogisticSettings:
     Attributes
     ----------
     penalty
-        Ridge penalty λ of ½λ‖β‖², without the intercept; 1.0 is scikit-learn's C=1.0. It acts on the scale of the design: numeric covariates are z-scored,
-        levels are 0/1.
+        λ of ½λβ'Sβ, with S the covariance matrix of the covariates over the unit's cells: λ/2 times the variance of the linear predictor. It does not depend on
+        how the covariates are coded. Of a level with a share f of the cells, λf|η̄_level − η̄| expected treated cells are moved to other levels.
     max_iter
         Maximum number of Newton steps.
     tolerance
-        Convergence criterion: the maximum change of a coefficient in a full step. The remaining error is at most `stale` times as large.
+        A fit has converged when the Newton decrement √(g'H⁻¹g) of a full step, times how far the coefficients have moved since the Hessian was computed, is at
+        most this. The decrement bounds the error of the coefficients in any statistic Σ r(x − p), in units of its SD, and the product estimates what is left of
+        it after the step.
     stale
         Maximum change of a coefficient in a step below which the last Hessian is reused.
 
@@ -41,10 +45,10 @@ class LogisticSettings:
     0.1
     """
 
-    penalty: float = 1.0
+    penalty: float = 0.01
     max_iter: int = 50
-    tolerance: float = 1e-4
-    stale: float = 0.05
+    tolerance: float = 1e-6
+    stale: float = 0.01
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -95,10 +99,11 @@ class PropensityFit:
 def fit_logistic(
     Ct: Float32[np.ndarray, "covariates cells"], treated: Sequence[Int[np.ndarray, " _"]], *, settings: LogisticSettings | None = None
 ) -> Coefficients:
-    """Maximise Σ x log π + (1 − x) log(1 − π) − ½λ‖β₋₀‖² by Newton's method, for several targets at once.
+    """Maximise Σ x log π + (1 − x) log(1 − π) − ½λβ'Sβ by Newton's method, for several targets at once.
 
-    A step is halved where the slope along it is steeper at its end than at its start, since it then passed the maximum. The objective is concave, so the
-    iteration converges to its only maximum. scikit-learn finds the same maximum for one target at a time; here all targets share each pass over the design.
+    The intercept is not penalised, so Σπ is the number of treated cells. A step is halved where the slope along it is steeper at its end than at its start,
+    since it then passed the maximum. The objective is concave, so the iteration converges to its only maximum. Steps are taken in a basis that whitens the
+    covariates, so they do not depend on the coding of levels either. All targets share each pass over the design.
 
     Parameters
     ----------
@@ -110,59 +115,74 @@ def fit_logistic(
         Settings of the regression; the defaults of `LogisticSettings` if None.
     """
     s = settings or LogisticSettings()
-    p, n = Ct.shape
-    penalty = np.full(p, s.penalty)
-    penalty[0] = 0.0
     score = np.stack([Ct[:, t].sum(1, dtype=np.float64) for t in treated])
-    share = np.array([t.size for t in treated]) / n
-    beta = np.zeros((len(treated), p))
-    beta[:, 0] = np.log(share) - np.log1p(-share)
-    step, slope = _first_step(Ct, score, share, penalty)
-    beta += step
+    share = np.array([t.size for t in treated]) / Ct.shape[1]
+    basis, theta, step, slope = _start(Ct, score, share, s.penalty)
+    penalty = np.full(basis.shape[1], s.penalty)
+    penalty[0] = 0.0
     converged, n_iter = np.zeros(len(treated), bool), np.zeros(len(treated), np.int64)
-    moved, curvature = np.full(len(treated), np.inf), np.empty((len(treated), p, p))
-    gradient, hessian = np.empty_like(beta), np.empty((len(treated), p, p))
+    moved, reach = np.full(len(treated), np.inf), np.zeros(len(treated))
+    curvature = np.empty((len(treated), penalty.size, penalty.size))
+    gradient, hessian = np.empty_like(score), np.empty((*score.shape, score.shape[1]))
     for _ in range(s.max_iter):
         on = np.flatnonzero(~converged)
         if on.size == 0:
             break
         g, h = gradient[: on.size], hessian[: on.size]
         fresh = moved[on] > s.stale
-        _kernels.logistic_pass(Ct, beta[on], g, h, fresh)
-        g[:] = score[on] - g - penalty * beta[on]
+        _kernels.logistic_pass(Ct, _rows_times(theta[on], basis.T), g, h, fresh)
+        slopes = _rows_times(score[on] - g, basis) - penalty * theta[on]
         n_iter[on] += 1
-        landed = np.abs((g * step[on]).sum(1))
-        over = landed > slope[on] * (1 + 1e-9) + 1e-12
-        h[:, np.arange(p), np.arange(p)] += penalty + 1e-10 * np.maximum(1.0, h[:, np.arange(p), np.arange(p)])
-        curvature[on[fresh]] = h[fresh]
-        new = np.linalg.solve(curvature[on], g[..., None])[..., 0]
+        over = np.abs((slopes * step[on]).sum(1)) > slope[on] * (1 + 1e-9) + 1e-12
+        curvature[on[fresh]] = basis.T @ h[fresh] @ basis + np.diag(penalty + _JITTER)
+        new = np.linalg.solve(curvature[on], slopes[..., None])[..., 0]
         for row, target in enumerate(on):
             if over[row]:
                 step[target] /= 2
-                beta[target] -= step[target]
+                theta[target] -= step[target]
                 slope[target] /= 2
                 moved[target] = np.inf
                 continue
             step[target] = new[row]
-            slope[target] = abs(float(g[row] @ new[row]))
-            beta[target] += new[row]
-            moved[target] = np.abs(new[row]).max()
-            converged[target] = moved[target] <= s.tolerance
-    return Coefficients(beta=beta, converged=converged, n_iter=n_iter)
+            slope[target] = abs(float(slopes[row] @ new[row]))
+            theta[target] += new[row]
+            moved[target] = max(abs(new[row, 0]), np.abs(basis[1:] @ new[row]).max(initial=0.0))
+            reach[target] = moved[target] + (0.0 if fresh[row] else reach[target])
+            converged[target] = np.sqrt(slope[target]) * reach[target] <= s.tolerance
+    return Coefficients(beta=_rows_times(theta, basis.T), converged=converged, n_iter=n_iter)
 
 
-def _first_step(Ct: np.ndarray, score: np.ndarray, share: np.ndarray, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first Newton step, from the intercept alone, and its slope.
+def _start(Ct: np.ndarray, score: np.ndarray, share: np.ndarray, penalty: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A basis T of the coefficients, β = Tθ, in which the covariates are centred and white; θ after the first Newton step; the step; its slope.
 
-    At its start π is the same for all cells, so C'π and the Hessian are the same for all targets up to a factor: one pass at β = 0 gives ½C'1 and ¼C'C.
+    The first step is taken from the intercept alone: there π is one number, so C'π and the Hessian are, but for a factor, the same for all targets, and
+    one pass at β = 0 gives ½C'1 and ¼C'C. Directions in which the cells do not vary (a level that none of them has) are left out.
     """
-    p = len(Ct)
+    p, n = Ct.shape
     half, quarter = np.empty((1, p)), np.empty((1, p, p))
     _kernels.logistic_pass(Ct, np.zeros((1, p)), half, quarter, np.ones(1, bool))
-    gradient = score - share[:, None] * (2 * half)
-    hessian = (share * (1 - share))[:, None, None] * (4 * quarter) + np.diag(penalty + 1e-10)
-    step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
-    return step, np.abs((gradient * step).sum(1))
+    mean = 2 * half[0, 1:] / n
+    covariance = 4 * quarter[0, 1:, 1:] / n - np.outer(mean, mean)
+    square = 4 * quarter[0].diagonal()[1:] / n
+    sd = np.sqrt(np.where(covariance.diagonal() > _FLAT * square, covariance.diagonal(), np.inf))
+    values, vectors = np.linalg.eigh(covariance / sd / sd[:, None])
+    keep = values > _FLAT
+    white = vectors[:, keep] / np.sqrt(values[keep]) / sd[:, None]
+    basis = np.zeros((p, 1 + white.shape[1]))
+    basis[0, 0], basis[0, 1:], basis[1:, 1:] = 1.0, -mean @ white, white
+    theta = np.zeros((len(share), basis.shape[1]))
+    theta[:, 0] = np.log(share) - np.log1p(-share)
+    slopes = _rows_times(score - share[:, None] * (2 * half), basis)
+    hessian = (share * (1 - share))[:, None] * n + np.r_[0.0, np.full(white.shape[1], penalty)]
+    step = slopes / hessian
+    variance = np.square(step[:, 1:]).sum(1)  # of the linear predictor, which raises the mean of π
+    step[:, 0] -= np.where(variance < 1, variance * (0.5 - share), 0.0)
+    return basis, theta + step, step, np.abs((slopes * step).sum(1))
+
+
+def _rows_times(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """rows @ matrix, a row at a time, so that a row's digits do not depend on how many others there are."""
+    return (rows[:, None, :] @ matrix)[:, 0]
 
 
 def probability(Ct: Float32[np.ndarray, "covariates cells"], beta: Float64[np.ndarray, " covariates"]) -> Float64[np.ndarray, " cells"]:

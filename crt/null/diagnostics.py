@@ -154,7 +154,7 @@ def diagnose_null(
     >>> found = diagnose_null(inputs, UnitSettings(n_resamples=255), group_size=2, n_ensemble=2)
     >>> for line in found.verdict.lines():
     ...     print(line)
-    no cause found (raw_rate_0.05 0.0469, oracle_rate_0.05 0.0156, skew_tail_ratio 0.826); minimum detectable rate at 0.05: 0.21
+    no cause found (raw_rate_0.05 0.0312, oracle_rate_0.05 0.0156, skew_tail_ratio 0.713); minimum detectable rate at 0.05: 0.18
     verdict: calibrated
     """
     settings, chosen = replace(settings or UnitSettings(), skew_normal=True), inputs.genes if genes is None else genes

@@ -65,12 +65,12 @@ def crt_pvals_for_ntc_groups_ensemble(
     >>> crt_pvals_for_ntc_groups_ensemble(inputs, ensemble, group_size=2, B=255).round(2)
                          program_0  program_1  program_2  program_3
     ensemble group
-    0        ntc_00_000       0.75       0.12       0.21       0.88
-             ntc_00_001       0.85       0.77       0.16       0.22
-             ntc_00_002       0.98       0.32       0.54       0.61
-    1        ntc_01_000       0.46       0.67       0.82       0.30
-             ntc_01_001       0.25       0.37       0.99       0.83
-             ntc_01_002       0.93       0.16       0.73       0.41
+    0        ntc_00_000       0.74       0.18       0.23       0.91
+             ntc_00_001       0.84       0.75       0.13       0.21
+             ntc_00_002       0.98       0.31       0.53       0.59
+    1        ntc_01_000       0.45       0.59       0.79       0.35
+             ntc_01_001       0.27       0.38       0.96       0.81
+             ntc_01_002       0.91       0.17       0.69       0.41
     """
     found = ntc_group_results(inputs, ensemble, settings_of(options), group_size=group_size, keep=lambda unit: unit.result, n_jobs=n_jobs)
     return pvalue_table(found, ensemble, inputs, "p_raw")

@@ -177,7 +177,7 @@ class Verdict:
     >>> verdict.label, verdict.findings
     ('calibrated', ())
     >>> round(verdict.figures["raw_rate_0.05"], 2)
-    0.09
+    0.06
     """
 
     label: str
