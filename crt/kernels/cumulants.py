@@ -1,0 +1,250 @@
+"""Compiled loops of the linear statistic: residuals of single programs, power sums by stratum, and cumulants under an exponential tilt.
+
+No checks (callers have checked) and no Python objects; every function releases the GIL. Names: r (cells,) residuals of one program, p propensities,
+s the tilt, q = p e^{sr}/(1 − p + p e^{sr}) the tilted probabilities.
+"""
+
+import math
+
+import numba as nb
+import numpy as np
+
+CELLS = 256  # cells taken at a time: their scratch arrays stay in the first-level cache
+_LN2 = math.log(2.0)
+_SQRT2 = math.sqrt(2.0)
+CLOSE = 0.02  # of an SD: as near to the saddlepoint as this, four cumulants give the rest of the way
+SOLVED, UNSOLVED = 1, 0
+
+
+@nb.njit(cache=True, nogil=True)
+def residual_columns(values, C, coef, scale, programs, cells, out):
+    """out[j, i] = values[cells[i], k]/scale[k] − C[cells[i]]·coef[:, k] for the j-th of some programs."""
+    p = C.shape[1]
+    for i in range(cells.size):
+        cell = cells[i]
+        for j in range(programs.size):
+            k = programs[j]
+            total = np.float64(values[cell, k]) / scale[k]
+            for h in range(p):
+                total -= np.float64(C[cell, h]) * coef[h, k]
+            out[j, i] = total
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, inline="always")
+def _tilt_block(a, p, n, k, exponent, scale, q, logs):
+    """q and log(1 − p + p e^a) of n cells. e^{−|a|} = 2^k·e^x by its series to x¹³; log d by atanh to 1e-13; `scale` views `exponent` as floats."""
+    for i in range(n):
+        x = max(-abs(a[i]), -700.0)
+        k[i] = math.floor(x * 1.4426950408889634 + 0.5)
+        exponent[i] = (np.int64(k[i]) + 1023) << 52
+    for i in range(n):
+        x = max(-abs(a[i]), -700.0)
+        x = x - k[i] * 0.6931471803691238 - k[i] * 1.9082149292705877e-10
+        e = 1 / 6227020800.0
+        e = e * x + 1 / 479001600.0
+        e = e * x + 1 / 39916800.0
+        e = e * x + 1 / 3628800.0
+        e = e * x + 1 / 362880.0
+        e = e * x + 1 / 40320.0
+        e = e * x + 1 / 5040.0
+        e = e * x + 1 / 720.0
+        e = e * x + 1 / 120.0
+        e = e * x + 1 / 24.0
+        e = e * x + 1 / 6.0
+        e = e * x + 0.5
+        e = e * x + 1.0
+        e = (e * x + 1.0) * scale[i]
+        up, down = (p[i], (1.0 - p[i]) * e) if a[i] > 0.0 else (p[i] * e, 1.0 - p[i])
+        d = up + down
+        q[i] = up / d
+        logs[i] = d
+    for i in range(n):
+        k[i] = max(a[i], 0.0)
+    whole = exponent
+    scale[:n] = logs[:n]  # the bits of d, as integers
+    for i in range(n):
+        bits = whole[i]
+        whole[i] = (bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000
+        logs[i] = np.float64((bits >> 52) - 1023)
+    for i in range(n):
+        f = scale[i]
+        t = (f - _SQRT2) / (f + _SQRT2)
+        z = t * t
+        odd = 1 / 17.0
+        odd = odd * z + 1 / 15.0
+        odd = odd * z + 1 / 13.0
+        odd = odd * z + 1 / 11.0
+        odd = odd * z + 1 / 9.0
+        odd = odd * z + 1 / 7.0
+        odd = odd * z + 1 / 5.0
+        odd = odd * z + 1 / 3.0
+        odd = odd * z + 1.0
+        logs[i] = 2.0 * t * odd + (logs[i] + 0.5) * _LN2 + k[i]
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def bernoulli_tilt(p, r, s, sums):
+    """K(s) = Σ log(1 − p + p e^{sr}) − s Σ p r and its first four derivatives, into `sums` (5,)."""
+    a, k, q, logs = np.empty(CELLS), np.empty(CELLS), np.empty(CELLS), np.empty(CELLS)
+    exponent = np.empty(CELLS, np.int64)
+    scale = exponent.view(np.float64)
+    sums[:] = 0.0
+    for first in range(0, r.size, CELLS):
+        n = min(CELLS, r.size - first)
+        rb, pb = r[first : first + n], p[first : first + n]
+        for i in range(n):
+            a[i] = s * rb[i]
+        _tilt_block(a, pb, n, k, exponent, scale, q, logs)
+        k0, k1, k2, k3, k4 = 0.0, 0.0, 0.0, 0.0, 0.0
+        for i in range(n):
+            ri = rb[i]
+            v = q[i] * (1.0 - q[i])
+            vr2 = v * ri * ri
+            k0 += logs[i] - pb[i] * a[i]
+            k1 += (q[i] - pb[i]) * ri
+            k2 += vr2
+            k3 += vr2 * ri * (1.0 - 2.0 * q[i])
+            k4 += vr2 * ri * ri * (1.0 - 6.0 * v)
+        sums[0] += k0
+        sums[1] += k1
+        sums[2] += k2
+        sums[3] += k3
+        sums[4] += k4
+
+
+@nb.njit(cache=True, nogil=True)
+def _polish(s, target, sums):
+    """From K and its derivatives at s to those at the root of K′ = target nearby, by Taylor's series; returns the root."""
+    k0, k1, k2, k3, k4 = sums[0], sums[1], sums[2], sums[3], sums[4]
+    d = 0.0
+    for _ in range(3):
+        d -= (k1 - target + d * (k2 + d * (k3 / 2 + d * k4 / 6))) / (k2 + d * (k3 + d * k4 / 2))
+    sums[0] = k0 + d * (k1 + d * (k2 / 2 + d * (k3 / 6 + d * k4 / 24)))
+    sums[1] = target
+    sums[2] = k2 + d * (k3 + d * k4 / 2)
+    sums[3] = k3 + d * k4
+    return s + d
+
+
+@nb.njit(cache=True, nogil=True)
+def bernoulli_saddle(p, r, target, start, max_iter, sums):
+    """Solve K′(s) = target ≠ 0 by Newton's method inside a bracket; `sums` gets K … K⁗ there. Returns s and whether it was found.
+
+    K′ rises from one end of the support of T to the other, so there is no root at or beyond an end: s runs away and K″ vanishes.
+    """
+    low, high = (0.0, np.inf) if target > 0 else (-np.inf, 0.0)
+    s = start
+    bernoulli_tilt(p, r, 0.0, sums)
+    sd = math.sqrt(sums[2])
+    for _ in range(max_iter):
+        bernoulli_tilt(p, r, s, sums)
+        gap = target - sums[1]
+        if not (sums[2] > 1e-12 * sd * sd and abs(s) < 1e8):
+            if not (low > -np.inf and high < np.inf):
+                return s, UNSOLVED
+        elif abs(gap) <= CLOSE * math.sqrt(sums[2]):
+            return _polish(s, target, sums), SOLVED
+        if gap > 0:
+            low = s
+        else:
+            high = s
+        step = gap / sums[2] if sums[2] > 0 else np.inf
+        reach = 2.0 * abs(s) + 1.0 / sd
+        new = s + min(max(step, -reach), reach)
+        s = new if low < new < high else 0.5 * (low + high)
+    return s, UNSOLVED
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+def add_powers(r, stratum, sums):
+    """Add r, r², r³ and r⁴ of each cell to its stratum's sums, float64 (strata, 4, columns)."""
+    n_columns = r.shape[1]
+    for i in range(stratum.size):
+        one, two, three, four = sums[stratum[i]]
+        row = r[i]
+        for j in range(n_columns):
+            x = np.float64(row[j])
+            square = x * x
+            one[j] += x
+            two[j] += square
+            three[j] += square * x
+            four[j] += square * square
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+def stratified_tilt(d, offsets, share, s, shift, counts, weights, slopes):
+    """One pass over cells sorted by stratum, with q the tilted probability share·e^{sd + λ}/(1 − share + share·e^{sd + λ}) and λ the stratum's `shift`.
+
+    For each stratum Σq, Σv and Σvd, v = q(1 − q); returns Σ log(1 − share + share·e^{sd + λ}), Σqd and Σvd².
+    """
+    a, p, k, q, logs = np.empty(CELLS), np.empty(CELLS), np.empty(CELLS), np.empty(CELLS), np.empty(CELLS)
+    exponent = np.empty(CELLS, np.int64)
+    scale = exponent.view(np.float64)
+    log_total, total, square = 0.0, 0.0, 0.0
+    for stratum in range(share.size):
+        c, h, g = 0.0, 0.0, 0.0
+        last = offsets[stratum + 1]
+        p[:] = share[stratum]
+        for first in range(offsets[stratum], last, CELLS):
+            n = min(CELLS, last - first)
+            own = d[first : first + n]
+            for i in range(n):
+                a[i] = s * own[i] + shift[stratum]
+            _tilt_block(a, p, n, k, exponent, scale, q, logs)
+            k0, k1, k2 = 0.0, 0.0, 0.0
+            for i in range(n):
+                v = q[i] * (1.0 - q[i])
+                vd = v * own[i]
+                c += q[i]
+                h += v
+                g += vd
+                k0 += logs[i]
+                k1 += q[i] * own[i]
+                k2 += vd * own[i]
+            log_total += k0
+            total += k1
+            square += k2
+        counts[stratum], weights[stratum], slopes[stratum] = c, h, g
+    return log_total, total, square
+
+
+@nb.njit(cache=True, nogil=True)
+def stratified_saddle(d, offsets, n_treated, target, start, max_iter, out):
+    """Solve Σqd = target with Σq = n_treated in every stratum, by Newton's method in (s, λ); `out` gets ŵ² and û². Returns s and whether it was found.
+
+    `d` are residuals less their stratum's mean; strata without treated or untreated cells are left out by the caller.
+    """
+    n_strata = n_treated.size
+    share, shift = np.empty(n_strata), np.zeros(n_strata)
+    counts, weights, slopes = np.empty(n_strata), np.empty(n_strata), np.empty(n_strata)
+    for j in range(n_strata):
+        share[j] = n_treated[j] / (offsets[j + 1] - offsets[j])
+    s = start
+    for _ in range(max_iter):
+        log_total, total, square = stratified_tilt(d, offsets, share, s, shift, counts, weights, slopes)
+        left, curvature, gained = target - total, square, 0.0
+        for j in range(n_strata):
+            gap = n_treated[j] - counts[j]
+            if not weights[j] > 0.0:
+                return s, UNSOLVED
+            left -= slopes[j] * gap / weights[j]
+            curvature -= slopes[j] * slopes[j] / weights[j]
+            gained += gap * gap / weights[j]
+        if not curvature > 1e-12 * square or abs(s) > 1e8:
+            return s, UNSOLVED
+        step = left / curvature
+        gained += left * step
+        if gained < 1e-8 and s != 0.0:
+            value, ratio = s * target - log_total, math.log(curvature)
+            for j in range(n_strata):
+                value += shift[j] * n_treated[j]
+                ratio += math.log(weights[j] / (n_treated[j] * (1.0 - share[j])))
+            out[0], out[1] = 2.0 * value + gained, s * s * math.exp(ratio)
+            return s, SOLVED
+        reach = 2.0 * abs(s) + abs(start)
+        shrink = min(1.0, reach / abs(step)) if step != 0.0 else 1.0
+        for j in range(n_strata):
+            move = (n_treated[j] - counts[j] - slopes[j] * step) / weights[j]
+            shift[j] += shrink * min(max(move, -3.0), 3.0)
+        s += shrink * step
+    return s, UNSOLVED

@@ -1,0 +1,135 @@
+"""Outcome scores: what the linear statistic T_k = Σ_i r_ik (x_i − p_i) is made of, the outcome itself or its normal scores, residualised on the covariates."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Shaped
+from scipy.special import ndtri
+
+Statistic = Literal["mean", "normal_scores", "cauchy"]
+STATISTICS = ("mean", "normal_scores", "cauchy")
+FEW_DISTINCT = 3  # outcomes with fewer distinct values than this have no normal scores to speak of
+_BLOCK = 8_192  # cells residualised at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scores:
+    """Residuals r = values/scale − C coef of K programs over n cells, kept as their parts, so that a block of cells is residualised when it is needed.
+
+    Attributes
+    ----------
+    values
+        Outcomes or normal scores, float32 (n, K); for the mean a view of the inputs' rows.
+    coef
+        Least-squares coefficients of values/scale on C, float64 (p, K).
+    scale
+        SD of the residuals of `values`, float64 (K,): r has variance 1. 1 where the outcome has no variance given C.
+    n_distinct
+        Distinct values of the outcome, counted up to `FEW_DISTINCT`, int64 (K,); zeros where they were not counted.
+    """
+
+    values: np.ndarray
+    coef: np.ndarray
+    scale: np.ndarray
+    n_distinct: np.ndarray
+
+    def residuals(self, C: Float[np.ndarray, "cells covariates"], cells: slice | np.ndarray = slice(None)) -> Float[np.ndarray, "block programs"]:
+        """r of some cells, float64."""
+        return self.values[cells] / self.scale - C[cells].astype(np.float64) @ self.coef
+
+    def total(
+        self, C: Float[np.ndarray, "cells covariates"], treated: Shaped[np.ndarray, " treated"]
+    ) -> tuple[Float[np.ndarray, " covariates"], Float[np.ndarray, " programs"]]:
+        """Σ C and Σ r over treated cells, in float64."""
+        total_c = C[treated].sum(0, dtype=np.float64)
+        return total_c, self.values[treated].sum(0, dtype=np.float64) / self.scale - total_c @ self.coef
+
+
+def mean_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"]) -> Scores:
+    """Scores of `statistic="mean"`: the outcome as it is, residualised.
+
+    Parameters
+    ----------
+    C
+        The design, intercept first.
+    Y
+        Outcomes; kept, not copied.
+
+    Returns
+    -------
+    Scores
+        Residuals of variance 1.
+    """
+    coef, scale = _least_squares(C, Y)
+    return Scores(values=Y, coef=coef / scale, scale=scale, n_distinct=np.zeros(Y.shape[1], np.int64))
+
+
+def normal_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"]) -> Scores:
+    """Scores of `statistic="normal_scores"`: Φ⁻¹(rank/(n + 1)) of the outcome's residuals, residualised once more.
+
+    Tied residuals share the mean of their ranks. With these scores a linear statistic is, against shifts, never less efficient than the mean of the
+    outcome, and as efficient where the residuals are normal (Chernoff & Savage 1958, "Asymptotic normality and efficiency of certain nonparametric test
+    statistics").
+
+    Parameters
+    ----------
+    C
+        The design, intercept first.
+    Y
+        Outcomes.
+
+    Returns
+    -------
+    Scores
+        With `n_distinct` counted on the outcome.
+    """
+    n, K = Y.shape
+    coef, _ = _least_squares(C, Y)
+    table = ndtri(np.arange(1, 2 * n + 2) / (2 * n + 2)).astype(np.float32)  # of rank (j + 1)/2, at j
+    values, distinct = np.empty((n, K), np.float32), np.empty(K, np.int64)
+    for k in range(K):
+        y = np.ascontiguousarray(Y[:, k])
+        distinct[k] = _distinct(y)
+        left = (y - C @ coef[:, k].astype(np.float32)).astype(np.float32) if distinct[k] > 1 else np.zeros(n, np.float32)
+        values[:, k] = table[twice_midranks(left) - 2]
+    again, scale = _least_squares(C, values)
+    return Scores(values=values, coef=again / scale, scale=scale, n_distinct=distinct)
+
+
+def twice_midranks(values: Float[np.ndarray, " cells"]) -> Shaped[np.ndarray, " cells"]:
+    """Twice the rank of each value, ties sharing the mean of their ranks: a whole number, 2 … 2n."""
+    order = np.argsort(values)
+    key = values[order]
+    new = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
+    out = np.empty(values.size, np.int64)
+    if new.size == values.size:
+        out[order] = np.arange(2, 2 * values.size + 2, 2)
+    else:
+        end = np.append(new[1:], values.size)
+        out[order] = np.repeat(new + end + 1, end - new)
+    return out
+
+
+def _distinct(y: np.ndarray) -> int:
+    """The number of distinct values, counted up to `FEW_DISTINCT`."""
+    found = 0
+    while y.size and found < FEW_DISTINCT:
+        found += 1
+        y = y[y != y[0]]
+    return found
+
+
+def _least_squares(C: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of Y on C, float64 (p, K), and the SD of the residuals; directions of C without variance among the cells are left out."""
+    p, n = C.shape[1], len(C)
+    moments, square = np.zeros((p, p + Y.shape[1])), np.zeros(Y.shape[1])
+    for first in range(0, n, _BLOCK):
+        c, y = C[first : first + _BLOCK].astype(np.float64), Y[first : first + _BLOCK].astype(np.float64)
+        moments += c.T @ np.hstack([c, y])
+        square += np.square(y).sum(0)
+    gram, cross = moments[:, :p], moments[:, p:]
+    size = np.sqrt(np.where(gram.diagonal() > 0, gram.diagonal(), 1.0))
+    coef = np.linalg.pinv(gram / size / size[:, None], rcond=1e-9, hermitian=True) @ (cross / size[:, None]) / size[:, None]
+    left = (square - np.einsum("pk,pk->k", cross, coef)) / n
+    return coef, np.sqrt(np.where(left > 1e-10 * np.maximum(square / n, 1e-300), left, 1.0))
