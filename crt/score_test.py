@@ -40,6 +40,8 @@ class ScoreProblem:
         Coefficients of all parts side by side, float32 (p, columns).
     inverse
         1/scale of all parts, float32 (columns,).
+    largest
+        The largest |r| of all parts, (columns,).
     """
 
     C: np.ndarray
@@ -47,6 +49,7 @@ class ScoreProblem:
     statistic: Statistic
     coef: np.ndarray
     inverse: np.ndarray
+    largest: np.ndarray
 
     @classmethod
     def of(cls, C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"], statistic: Statistic) -> "ScoreProblem":
@@ -54,7 +57,12 @@ class ScoreProblem:
         mean = mean_scores(C, Y)
         parts = (mean,) if statistic == "mean" else (normal_scores(C, Y), mean)
         coef = np.hstack([s.coef for s in parts]).astype(np.float32)
-        return cls(C=C, parts=parts, statistic=statistic, coef=coef, inverse=np.concatenate([1 / s.scale for s in parts]).astype(np.float32))
+        inverse, largest = np.concatenate([1 / s.scale for s in parts]).astype(np.float32), np.zeros(coef.shape[1])
+        problem = cls(C=C, parts=parts, statistic=statistic, coef=coef, inverse=inverse, largest=largest)
+        for first in range(0, len(C), BLOCK):
+            np.maximum(largest, np.abs(problem.block(slice(first, first + BLOCK))).max(0), out=largest)
+        largest.flags.writeable = False
+        return problem
 
     @property
     def n_programs(self) -> int:
@@ -155,7 +163,9 @@ def _total(problem: ScoreProblem, treated: np.ndarray) -> np.ndarray:
     return np.concatenate([s.total(problem.C, treated)[1] for s in problem.parts])
 
 
-def bernoulli_null(problem: ScoreProblem, columns: Float[np.ndarray, "covariates cells"], beta: Float[np.ndarray, " covariates"]) -> Callable[[int], LinearNull]:
+def bernoulli_null(
+    problem: ScoreProblem, columns: Float[np.ndarray, "covariates cells"], beta: Float[np.ndarray, " covariates"]
+) -> Callable[[int], LinearNull]:
     """The null of each part of one unit, treatments independent."""
     cells = np.arange(len(problem.C))
     return lambda part: BernoulliNull(lambda: probability(columns, beta), problem.columns(part, cells))
@@ -189,7 +199,7 @@ def score_result(
     found: list[ScorePvalues] = []
     for part in range(n_tested):
         own = slice(part * K, (part + 1) * K)
-        found.append(score_pvalues(t[own], Cumulants(*(c[own] for c in moments.cumulants)), null(part), side=side))
+        found.append(score_pvalues(t[own], Cumulants(*(c[own] for c in moments.cumulants)), null(part), largest=problem.largest[own], side=side))
     log_p = found[0].log_p if n_tested == 1 else cauchy_combination(np.stack([f.log_p for f in found]))
     scale, last = problem.parts[-1].scale / denominator, slice(-K, None)
     with np.errstate(invalid="ignore", divide="ignore"):

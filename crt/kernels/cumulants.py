@@ -12,8 +12,9 @@ import numpy as np
 CELLS = 256  # cells taken at a time: their scratch arrays stay in the first-level cache
 _LN2 = math.log(2.0)
 _SQRT2 = math.sqrt(2.0)
-CLOSE = 0.02  # of an SD: as near to the saddlepoint as this, four cumulants give the rest of the way
+CLOSE = 0.02  # of an SD, and of the curvature: as near to the saddlepoint as this, four cumulants give the rest of the way
 SOLVED, UNSOLVED = 1, 0
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
 @nb.njit(cache=True, nogil=True)
@@ -30,18 +31,22 @@ def residual_columns(values, C, coef, scale, programs, cells, out):
             out[j, i] = total
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz", "arcp"}, inline="always")
-def _tilt_block(a, p, n, k, exponent, scale, q, logs):
-    """q and log(1 − p + p e^a) of n cells. e^{−|a|} = 2^k·e^x by its series to x¹³; log d by atanh to 1e-13; `scale` views `exponent` as floats."""
+@nb.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy", inline="always")
+def _tilt_block(a, p, n, exponent, scale, bits, d, q, logs):
+    """q = p e^a/(1 − p + p e^a) and log(1 − p + p e^a) of n cells; `scale` views `exponent` as floats, and `d` views `bits`.
+
+    e^{−|a|} = 2^k·e^x, |x| ≤ ln2/2, by its series to x¹²; log d = e·ln2 + log √2 + 2 atanh((f − √2)/(f + √2)), d = 2^e·f, to 1e-13. Divisions follow
+    numpy's rules: Python's check for zero would keep the loops from being vectorised.
+    """
     for i in range(n):
-        x = max(-abs(a[i]), -700.0)
-        k[i] = math.floor(x * 1.4426950408889634 + 0.5)
-        exponent[i] = (np.int64(k[i]) + 1023) << 52
+        x = -abs(a[i])
+        x = x if x > -700.0 else -700.0
+        k = math.floor(x * 1.4426950408889634 + 0.5)
+        exponent[i] = (np.int64(k) + 1023) << 52
+        q[i] = x - k * 0.6931471803691238 - k * 1.9082149292705877e-10
     for i in range(n):
-        x = max(-abs(a[i]), -700.0)
-        x = x - k[i] * 0.6931471803691238 - k[i] * 1.9082149292705877e-10
-        e = 1 / 6227020800.0
-        e = e * x + 1 / 479001600.0
+        x = q[i]
+        e = 1 / 479001600.0
         e = e * x + 1 / 39916800.0
         e = e * x + 1 / 3628800.0
         e = e * x + 1 / 362880.0
@@ -54,21 +59,16 @@ def _tilt_block(a, p, n, k, exponent, scale, q, logs):
         e = e * x + 0.5
         e = e * x + 1.0
         e = (e * x + 1.0) * scale[i]
-        up, down = (p[i], (1.0 - p[i]) * e) if a[i] > 0.0 else (p[i] * e, 1.0 - p[i])
-        d = up + down
-        q[i] = up / d
-        logs[i] = d
+        up = p[i] if a[i] > 0.0 else p[i] * e
+        down = (1.0 - p[i]) * e if a[i] > 0.0 else 1.0 - p[i]
+        d[i] = up + down
+        q[i] = up / (up + down)
     for i in range(n):
-        k[i] = max(a[i], 0.0)
-    whole = exponent
-    scale[:n] = logs[:n]  # the bits of d, as integers
+        whole = bits[i]
+        bits[i] = (whole & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000
+        logs[i] = np.float64((whole >> 52) - 1023)
     for i in range(n):
-        bits = whole[i]
-        whole[i] = (bits & 0xFFFFFFFFFFFFF) | 0x3FF0000000000000
-        logs[i] = np.float64((bits >> 52) - 1023)
-    for i in range(n):
-        f = scale[i]
-        t = (f - _SQRT2) / (f + _SQRT2)
+        t = (d[i] - _SQRT2) / (d[i] + _SQRT2)
         z = t * t
         odd = 1 / 17.0
         odd = odd * z + 1 / 15.0
@@ -79,22 +79,22 @@ def _tilt_block(a, p, n, k, exponent, scale, q, logs):
         odd = odd * z + 1 / 5.0
         odd = odd * z + 1 / 3.0
         odd = odd * z + 1.0
-        logs[i] = 2.0 * t * odd + (logs[i] + 0.5) * _LN2 + k[i]
+        logs[i] = 2.0 * t * odd + (logs[i] + 0.5) * _LN2 + (a[i] if a[i] > 0.0 else 0.0)
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@nb.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def bernoulli_tilt(p, r, s, sums):
     """K(s) = Σ log(1 − p + p e^{sr}) − s Σ p r and its first four derivatives, into `sums` (5,)."""
-    a, k, q, logs = np.empty(CELLS), np.empty(CELLS), np.empty(CELLS), np.empty(CELLS)
-    exponent = np.empty(CELLS, np.int64)
-    scale = exponent.view(np.float64)
+    a, q, logs = np.empty(CELLS), np.empty(CELLS), np.empty(CELLS)
+    exponent, bits = np.empty(CELLS, np.int64), np.empty(CELLS, np.int64)
+    scale, d = exponent.view(np.float64), bits.view(np.float64)
     sums[:] = 0.0
     for first in range(0, r.size, CELLS):
         n = min(CELLS, r.size - first)
         rb, pb = r[first : first + n], p[first : first + n]
         for i in range(n):
             a[i] = s * rb[i]
-        _tilt_block(a, pb, n, k, exponent, scale, q, logs)
+        _tilt_block(a, pb, n, exponent, scale, bits, d, q, logs)
         k0, k1, k2, k3, k4 = 0.0, 0.0, 0.0, 0.0, 0.0
         for i in range(n):
             ri = rb[i]
@@ -134,28 +134,28 @@ def bernoulli_saddle(p, r, target, start, max_iter, sums):
     """
     low, high = (0.0, np.inf) if target > 0 else (-np.inf, 0.0)
     s = start
-    bernoulli_tilt(p, r, 0.0, sums)
-    sd = math.sqrt(sums[2])
+    variance = 0.0
     for _ in range(max_iter):
         bernoulli_tilt(p, r, s, sums)
         gap = target - sums[1]
-        if not (sums[2] > 1e-12 * sd * sd and abs(s) < 1e8):
+        variance = max(variance, sums[2])
+        if not (sums[2] > 1e-12 * variance and abs(s) < 1e8):
             if not (low > -np.inf and high < np.inf):
                 return s, UNSOLVED
-        elif abs(gap) <= CLOSE * math.sqrt(sums[2]):
+        elif abs(gap) <= CLOSE * math.sqrt(sums[2]) and abs(gap * sums[3]) <= CLOSE * sums[2] * sums[2]:
             return _polish(s, target, sums), SOLVED
         if gap > 0:
             low = s
         else:
             high = s
         step = gap / sums[2] if sums[2] > 0 else np.inf
-        reach = 2.0 * abs(s) + 1.0 / sd
+        reach = 2.0 * abs(s) + abs(start)
         new = s + min(max(step, -reach), reach)
         s = new if low < new < high else 0.5 * (low + high)
     return s, UNSOLVED
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"contract", "nsz"})
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
 def add_powers(r, stratum, sums):
     """Add r, r², r³ and r⁴ of each cell to its stratum's sums, float64 (strata, 4, columns)."""
     n_columns = r.shape[1]
@@ -171,15 +171,15 @@ def add_powers(r, stratum, sums):
             four[j] += square * square
 
 
-@nb.njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
+@nb.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def stratified_tilt(d, offsets, share, s, shift, counts, weights, slopes):
     """One pass over cells sorted by stratum, with q the tilted probability share·e^{sd + λ}/(1 − share + share·e^{sd + λ}) and λ the stratum's `shift`.
 
     For each stratum Σq, Σv and Σvd, v = q(1 − q); returns Σ log(1 − share + share·e^{sd + λ}), Σqd and Σvd².
     """
-    a, p, k, q, logs = np.empty(CELLS), np.empty(CELLS), np.empty(CELLS), np.empty(CELLS), np.empty(CELLS)
-    exponent = np.empty(CELLS, np.int64)
-    scale = exponent.view(np.float64)
+    a, p, q, logs = np.empty(CELLS), np.empty(CELLS), np.empty(CELLS), np.empty(CELLS)
+    exponent, bits = np.empty(CELLS, np.int64), np.empty(CELLS, np.int64)
+    scale, denominator = exponent.view(np.float64), bits.view(np.float64)
     log_total, total, square = 0.0, 0.0, 0.0
     for stratum in range(share.size):
         c, h, g = 0.0, 0.0, 0.0
@@ -190,7 +190,7 @@ def stratified_tilt(d, offsets, share, s, shift, counts, weights, slopes):
             own = d[first : first + n]
             for i in range(n):
                 a[i] = s * own[i] + shift[stratum]
-            _tilt_block(a, p, n, k, exponent, scale, q, logs)
+            _tilt_block(a, p, n, exponent, scale, bits, denominator, q, logs)
             k0, k1, k2 = 0.0, 0.0, 0.0
             for i in range(n):
                 v = q[i] * (1.0 - q[i])

@@ -11,7 +11,6 @@ import numpy as np
 from array_api_compat import array_namespace
 from jaxtyping import Float, Int
 
-from crt.kernels import cumulants as _kernels
 from crt.tails.saddlepoint import Cumulants
 
 BLOCK = 512  # cells of a block

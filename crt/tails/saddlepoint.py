@@ -20,7 +20,7 @@ from crt.pvalues import SIDES, Side
 from crt.tails.edgeworth import edgeworth_tails
 from data_prep.errors import InputError
 
-ACCURACY = 0.01  # of p: where the Edgeworth series is estimated to be further off, the saddlepoint equation is solved
+ACCURACY = 0.007  # of p: where the Edgeworth series is estimated to be further off, the saddlepoint equation is solved
 MAX_ITER = 60
 SOLVED, UNSOLVED, BEYOND = 1, 0, 2
 _HELD = 4_000_000  # residuals held at a time while saddlepoint equations are solved
@@ -109,7 +109,15 @@ class ScorePvalues(NamedTuple):
     unsolved: np.ndarray
 
 
-def score_pvalues(t: Float[np.ndarray, " programs"], cumulants: Cumulants, null: LinearNull, *, side: Side = "both", accuracy: float = ACCURACY) -> ScorePvalues:
+def score_pvalues(
+    t: Float[np.ndarray, " programs"],
+    cumulants: Cumulants,
+    null: LinearNull,
+    *,
+    largest: Float[np.ndarray, " programs"],
+    side: Side = "both",
+    accuracy: float = ACCURACY,
+) -> ScorePvalues:
     """p-values of T − E(T) = t: by Edgeworth series where that is accurate, else by saddlepoints.
 
     Two-sided p is P(T ≥ |t|) + P(T ≤ −|t|), T less its mean; nothing is random.
@@ -122,6 +130,8 @@ def score_pvalues(t: Float[np.ndarray, " programs"], cumulants: Cumulants, null:
         Of T, (K,) each.
     null
         Where the saddlepoint equation can be solved.
+    largest
+        The largest absolute residual.
     side
         "both", "left" or "right".
     accuracy
@@ -132,7 +142,7 @@ def score_pvalues(t: Float[np.ndarray, " programs"], cumulants: Cumulants, null:
     ok = (cumulants.second > 0) & np.isfinite(t)
     safe = Cumulants(*(np.where(ok, c, 1.0 if j == 0 else 0.0) for j, c in enumerate(cumulants)))
     z = np.where(ok, t / safe.sd, 0.0)
-    log_p, error = edgeworth_tails(z, safe.skewness, safe.kurtosis, side=side)
+    log_p, error = edgeworth_tails(z, safe.skewness, safe.kurtosis, reach=largest / safe.sd, side=side)
     log_p = np.where(ok, log_p, np.nan)
     far = np.flatnonzero(ok & (error > accuracy) & (z != 0))
     unsolved = np.zeros(t.shape, bool)
@@ -140,7 +150,8 @@ def score_pvalues(t: Float[np.ndarray, " programs"], cumulants: Cumulants, null:
         signs = (1.0, -1.0) if side == "both" else (float(np.sign(SIDES[side])),)
         size = np.abs(t[far]) if side == "both" else t[far] * signs[0]
         parts = [_tail(far, sign * size, sign, safe, null) for sign in signs]
-        log_p[far] = np.minimum(np.logaddexp.reduce(parts, axis=0), 0.0)
+        with np.errstate(invalid="ignore"):
+            log_p[far] = np.minimum(np.logaddexp.reduce(parts, axis=0), 0.0)
         unsolved[far] = np.isnan(log_p[far])
     by = np.zeros(t.shape, bool)
     by[far] = True
@@ -148,7 +159,7 @@ def score_pvalues(t: Float[np.ndarray, " programs"], cumulants: Cumulants, null:
 
 
 def _tail(programs: np.ndarray, target: np.ndarray, sign: float, cumulants: Cumulants, null: LinearNull) -> np.ndarray:
-    """log P(T ≥ target) for sign 1, log P(T ≤ target) for sign −1; NaN where there is no solution. A target on the other side of the mean: 1 − the other tail."""
+    """log P(T ≥ target) for sign 1, log P(T ≤ target) for sign −1; NaN where there is no solution. On the other side of the mean: 1 − the other tail."""
     sd = cumulants.sd[programs]
     start = _start(target / sd, cumulants.skewness[programs], cumulants.kurtosis[programs]) / sd
     saddle, status = null.saddles(programs, target, start)
@@ -169,7 +180,7 @@ def _start(z: np.ndarray, skewness: np.ndarray, kurtosis: np.ndarray) -> np.ndar
     return s
 
 
-def cauchy_combination(log_p: Float[np.ndarray, "statistics *tests"]) -> Float[np.ndarray, "*tests"]:
+def cauchy_combination(log_p: Float[np.ndarray, " statistics *tests"]) -> Float[np.ndarray, "*tests"]:
     """log p of several tests of one hypothesis, whatever their dependence: the Cauchy combination test.
 
     p = ½ − arctan(c)/π with c the mean of tan(π(½ − p_j)) = cot(πp_j) (Liu & Xie 2020, "Cauchy combination test: a powerful test with analytic p-value
