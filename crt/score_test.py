@@ -6,10 +6,11 @@ covariates and the outcomes is known (`crt.tails`).
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import expit, ndtri
+from scipy.special import ndtri
 
 from crt.kernels import cumulants as _kernels
 from crt.propensity import probability
@@ -68,6 +69,11 @@ class ScoreProblem:
     def n_programs(self) -> int:
         """K."""
         return self.parts[0].scale.size
+
+    @property
+    def n_tested(self) -> int:
+        """Columns that are tested: all parts but the mean's where that is there for the effects only."""
+        return self.n_programs * (len(self.parts) - (self.statistic == "normal_scores"))
 
     def block(self, cells: slice) -> np.ndarray:
         """r of a block of cells and all parts, float32."""
@@ -135,7 +141,8 @@ def bernoulli_moments(
         here = treated[first : first + UNITS]
         filled = np.zeros((UNITS if len(treated) > 1 else 1, beta.shape[1]), np.float32)
         filled[: len(here)] = beta[first : first + UNITS]
-        mean, cumulants = bernoulli_cumulants(problem.block, lambda cells, b=filled: expit(b @ columns[:, cells]), len(problem.C))
+        logits = partial(_probabilities, filled, columns)
+        mean, cumulants = bernoulli_cumulants(problem.block, logits, len(problem.C), n_tested=problem.n_tested)
         out += [ScoreMoments(total=_total(problem, t), mean=mean[i], cumulants=Cumulants(*(c[i] for c in cumulants))) for i, t in enumerate(here)]
     return out
 
@@ -157,6 +164,11 @@ def permutation_moments(problem: ScoreProblem, strata: Sequence[Strata], treated
         mean, cumulants = permutation_cumulants(one, np.diff(s.offsets), s.n_treated)
         out.append(ScoreMoments(total=_total(problem, t), mean=mean, cumulants=cumulants))
     return out
+
+
+def _probabilities(beta: np.ndarray, columns: np.ndarray, cells: slice) -> np.ndarray:
+    """P(treated) of a block of cells for several coefficient vectors, in float32: 1/(1 + e^{−Cβ})."""
+    return np.float32(1) / (np.float32(1) + np.exp(np.minimum(-(beta @ columns[:, cells]), np.float32(80))))
 
 
 def _total(problem: ScoreProblem, treated: np.ndarray) -> np.ndarray:
@@ -194,13 +206,13 @@ def score_result(
     denominator
         Theirs, n − u'Au.
     """
-    K, n_tested = problem.n_programs, 2 if problem.statistic == "cauchy" else 1
+    K = problem.n_programs
     t = moments.total - moments.mean
     found: list[ScorePvalues] = []
-    for part in range(n_tested):
+    for part in range(problem.n_tested // K):
         own = slice(part * K, (part + 1) * K)
         found.append(score_pvalues(t[own], Cumulants(*(c[own] for c in moments.cumulants)), null(part), largest=problem.largest[own], side=side))
-    log_p = found[0].log_p if n_tested == 1 else cauchy_combination(np.stack([f.log_p for f in found]))
+    log_p = found[0].log_p if len(found) == 1 else cauchy_combination(np.stack([f.log_p for f in found]))
     scale, last = problem.parts[-1].scale / denominator, slice(-K, None)
     with np.errstate(invalid="ignore", divide="ignore"):
         z = t[:K] / moments.cumulants.sd[:K]

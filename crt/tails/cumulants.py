@@ -13,11 +13,11 @@ from jaxtyping import Float, Int
 
 from crt.tails.saddlepoint import Cumulants
 
-BLOCK = 512  # cells of a block
+BLOCK = 1024  # cells of a block
 
 
 def bernoulli_cumulants(
-    residuals: Callable[[slice], Any], probabilities: Callable[[slice], Any], n_cells: int, *, block: int = BLOCK
+    residuals: Callable[[slice], Any], probabilities: Callable[[slice], Any], n_cells: int, *, n_tested: int | None = None, block: int = BLOCK
 ) -> tuple[np.ndarray, Cumulants]:
     """Σ p r and the cumulants of T = Σ r(x − p), x independent with probabilities p.
 
@@ -31,22 +31,30 @@ def bernoulli_cumulants(
         A function of a slice of cells that gives p, (units, block).
     n_cells
         Number of cells.
+    n_tested
+        Number of leading columns whose κ₃ and κ₄ are wanted; those of the others are zero. All by default.
+    block
+        Cells of a block.
 
     Returns
     -------
     tuple
         Σ p r, (units, K), and the cumulants, (units, K) each, in float64. Within a block sums are of the arrays' own type.
     """
-    total: Any = 0.0
+    low: Any = 0.0
+    high: Any = 0.0
     for first in range(0, n_cells, block):
         cells = slice(first, min(first + block, n_cells))
         r, p = residuals(cells), probabilities(cells)
         xp = array_namespace(r, p)
         v = p * (1 - p)
         square = r * r
-        parts = (p @ r, v @ square, (v * (1 - 2 * p)) @ (square * r), (v * (1 - 6 * v)) @ (square * square))
-        total = total + xp.astype(xp.stack(parts), xp.float64)
-    mean, second, third, fourth = np.asarray(total.cpu() if hasattr(total, "cpu") else total)
+        low = low + xp.astype(xp.stack((p @ r, v @ square)), xp.float64)
+        if n_tested is not None:
+            r, square = r[:, :n_tested], square[:, :n_tested]
+        high = high + xp.astype(xp.stack(((v * (1 - 2 * p)) @ (square * r), (v * (1 - 6 * v)) @ (square * square))), xp.float64)
+    (mean, second), tested = (np.asarray(x.cpu() if hasattr(x, "cpu") else x) for x in (low, high))
+    third, fourth = (np.pad(x, ((0, 0), (0, second.shape[1] - x.shape[1]))) for x in tested)
     return mean, Cumulants(second, third, fourth)
 
 
