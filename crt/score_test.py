@@ -17,10 +17,10 @@ from crt.propensity import probability
 from crt.pvalues import Side
 from crt.sampling.strata import Strata
 from crt.scores import Scores, Statistic, mean_scores, normal_scores
-from crt.tails.cumulants import bernoulli_cumulants, permutation_cumulants
+from crt.tails.cumulants import bernoulli_cumulants, permutation_cumulants, product
 from crt.tails.saddlepoint import BernoulliNull, Cumulants, LinearNull, PermutationNull, ScorePvalues, cauchy_combination, score_pvalues
 
-UNITS = 16  # units of a product: a smaller batch is filled up with zeros, so that a unit's digits do not depend on its company
+UNITS = 16  # units of a product
 BLOCK = 1024  # cells of a block of strata
 _CI = float(ndtri(0.975))
 
@@ -133,15 +133,32 @@ class ScoreMoments:
 
 
 def bernoulli_moments(
-    problem: ScoreProblem, columns: Float[np.ndarray, "covariates cells"], beta: Float[np.ndarray, "units covariates"], treated: Sequence[np.ndarray]
+    problem: ScoreProblem,
+    columns: Float[np.ndarray, "covariates cells"],
+    beta: Float[np.ndarray, "units covariates"],
+    treated: Sequence[np.ndarray],
+    *,
+    at_once: int = UNITS,
 ) -> list[ScoreMoments]:
-    """Moments of a batch of units, treatments independent with the probabilities of their logistic coefficients."""
+    """Moments of a batch of units, treatments independent with the probabilities of their logistic coefficients.
+
+    Parameters
+    ----------
+    problem
+        The cells that all of them are compared on.
+    columns
+        Its design, transposed.
+    beta
+        Logistic coefficients.
+    treated
+        Positions of each unit's treated cells.
+    at_once
+        Units of a product.
+    """
     out: list[ScoreMoments] = []
-    for first in range(0, len(treated), UNITS):
-        here = treated[first : first + UNITS]
-        filled = np.zeros((UNITS if len(treated) > 1 else 1, beta.shape[1]), np.float32)
-        filled[: len(here)] = beta[first : first + UNITS]
-        logits = partial(_probabilities, filled, columns)
+    for first in range(0, len(treated), at_once):
+        here = treated[first : first + at_once]
+        logits = partial(_probabilities, beta[first : first + at_once].astype(np.float32), columns)
         mean, cumulants = bernoulli_cumulants(problem.block, logits, len(problem.C), n_tested=problem.n_tested)
         out += [ScoreMoments(total=_total(problem, t), mean=mean[i], cumulants=Cumulants(*(c[i] for c in cumulants))) for i, t in enumerate(here)]
     return out
@@ -168,7 +185,7 @@ def permutation_moments(problem: ScoreProblem, strata: Sequence[Strata], treated
 
 def _probabilities(beta: np.ndarray, columns: np.ndarray, cells: slice) -> np.ndarray:
     """P(treated) of a block of cells for several coefficient vectors, in float32: 1/(1 + e^{−Cβ})."""
-    return np.float32(1) / (np.float32(1) + np.exp(np.minimum(-(beta @ columns[:, cells]), np.float32(80))))
+    return np.float32(1) / (np.float32(1) + np.exp(np.minimum(-product(beta, columns[:, cells]), np.float32(80))))
 
 
 def _total(problem: ScoreProblem, treated: np.ndarray) -> np.ndarray:

@@ -86,13 +86,14 @@ def normal_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray,
     """
     n, K = Y.shape
     coef, _ = _least_squares(C, Y)
-    table = ndtri(np.arange(1, 2 * n + 2) / (2 * n + 2)).astype(np.float32)  # of rank (j + 1)/2, at j
+    wide = C.astype(np.float64)
+    table = ndtri(np.arange(1, 2 * n + 2) / (2 * n + 2)).astype(np.float32)  # at j, the score of rank (j + 1)/2
     values, distinct = np.empty((n, K), np.float32), np.empty(K, np.int64)
     for k in range(K):
         y = np.ascontiguousarray(Y[:, k])
         distinct[k] = _distinct(y)
-        left = (y - C @ coef[:, k].astype(np.float32)).astype(np.float32) if distinct[k] > 1 else np.zeros(n, np.float32)
-        values[:, k] = table[twice_midranks(left) - 2]
+        left = y - wide @ coef[:, k] if distinct[k] > 1 else np.zeros(n)
+        values[:, k] = table[twice_midranks(left) - 1]
     again, scale = _least_squares(C, values)
     return Scores(values=values, coef=again / scale, scale=scale, n_distinct=distinct)
 

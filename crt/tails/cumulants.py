@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, is_numpy_array
 from jaxtyping import Float, Int
 
+from crt.kernels import cumulants as _kernels
 from crt.tails.saddlepoint import Cumulants
 
 BLOCK = 1024  # cells of a block
@@ -49,13 +50,24 @@ def bernoulli_cumulants(
         xp = array_namespace(r, p)
         v = p * (1 - p)
         square = r * r
-        low = low + xp.astype(xp.stack((p @ r, v @ square)), xp.float64)
+        low = low + xp.astype(xp.stack((product(p, r), product(v, square))), xp.float64)
         if n_tested is not None:
             r, square = r[:, :n_tested], square[:, :n_tested]
-        high = high + xp.astype(xp.stack(((v * (1 - 2 * p)) @ (square * r), (v * (1 - 6 * v)) @ (square * square))), xp.float64)
+        high = high + xp.astype(xp.stack((product(v * (1 - 2 * p), square * r), product(v * (1 - 6 * v), square * square))), xp.float64)
     (mean, second), tested = (np.asarray(x.cpu() if hasattr(x, "cpu") else x) for x in (low, high))
     third, fourth = (np.pad(x, ((0, 0), (0, second.shape[1] - x.shape[1]))) for x in tested)
     return mean, Cumulants(second, third, fourth)
+
+
+def product(weights: Any, r: Any) -> Any:
+    """weights @ r, of units and cells by cells and columns; on NumPy arrays a unit's digits do not depend on its place among the units."""
+    if not is_numpy_array(r):
+        return weights @ r
+    n = len(weights)
+    even = np.ascontiguousarray(weights) if n % 2 == 0 else np.vstack([weights, np.zeros_like(weights[:1])])
+    out = np.empty((len(even), r.shape[1]), r.dtype)
+    _kernels.ordered_product(even, np.ascontiguousarray(r), out)
+    return out[:n]
 
 
 def permutation_cumulants(

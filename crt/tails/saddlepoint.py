@@ -191,9 +191,10 @@ def cauchy_combination(log_p: Float[np.ndarray, " statistics *tests"]) -> Float[
     log_p
         Natural logarithms of the p-values.
     """
-    harmonic = np.log(len(log_p)) - np.logaddexp.reduce(-log_p, axis=0)
+    with np.errstate(invalid="ignore"):  # undefined tests are NaN
+        harmonic = np.log(len(log_p)) - np.logaddexp.reduce(-log_p, axis=0)
     p = np.clip(np.exp(np.maximum(log_p, -700.0)), 0.0, 1 - 2.0**-53)
-    with np.errstate(divide="ignore", over="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         c = np.mean(1 / np.tan(np.pi * p), axis=0)
         direct = np.log(np.where(c > 0, np.arctan2(1.0, c) / np.pi, 1 - np.arctan2(1.0, -c) / np.pi))
     return np.where(c > 1e8, harmonic, direct)

@@ -217,16 +217,36 @@ def test_right_and_left_add_up():
         assert p_of(t, cumulants, null, r, side="right") + p_of(t, cumulants, null, r, side="left") == pytest.approx(1, abs=0.005)
 
 
-def test_series_and_saddlepoint_meet():
-    """Where the series is thought accurate, it and the saddlepoint agree."""
-    rng = np.random.default_rng(6)
-    r, p = rng.normal(size=(1, 5000)), rng.uniform(0, 0.1, 5000)
-    cumulants, null = bernoulli(p, r[0])
-    for z in np.linspace(0.3, 4, 12):
+@pytest.mark.parametrize("kind", ["normal", "gamma"])
+@pytest.mark.parametrize("side", ["both", "left", "right"])
+def test_series_and_saddlepoint_meet(kind, side):
+    """Where the series is thought accurate, it and the saddlepoint agree to 0.5 %."""
+    r, p = residuals(kind, 5000, 6), np.random.default_rng(6).uniform(0, 0.1, 5000)
+    cumulants, null = bernoulli(p, r)
+    n_series = 0
+    for z in np.linspace(0.3, 4, 12) * (-1 if side == "left" else 1):
         t = float(z * cumulants.sd[0])
-        found = score_pvalues(np.array([t]), cumulants, null, largest=np.array([4.0]))
-        assert not found.by_saddlepoint[0]
-        assert p_of(t, cumulants, null, r, accuracy=-1) == pytest.approx(float(np.exp(found.log_p[0])), rel=0.01)
+        found = score_pvalues(np.array([t]), cumulants, null, largest=np.array([np.abs(r).max()]), side=side)
+        n_series += not found.by_saddlepoint[0]
+        assert p_of(t, cumulants, null, r, accuracy=-1, side=side) == pytest.approx(float(np.exp(found.log_p[0])), rel=0.005)
+    assert n_series >= (8 if kind == "normal" else 4)
+
+
+@pytest.mark.parametrize("z", [-8.0, -1.0, 0.2, 3.0, 20.0])
+def test_the_saddlepoint_solves_its_equation(z):
+    """K′(ŝ) = t to 1e-6 SD, and the derivatives given are those at ŝ: the last part of the way is Taylor's series."""
+    rng = np.random.default_rng(2)
+    r, p = residuals("gamma", 3000, 2), rng.uniform(0, 0.05, 3000)
+    cumulants, _ = bernoulli(p, r)
+    sums, there = np.empty(5), np.empty(5)
+    t = float(z * cumulants.sd[0])
+    if z < -5:
+        t = -0.97 * float(np.maximum(-r, 0).sum() + p @ r)  # near the lower end of the support
+    s, status = kernels.bernoulli_saddle(p, r, t, t / float(cumulants.second[0]), 60, sums)
+    kernels.bernoulli_tilt(p, r, s, there)
+    assert status == kernels.SOLVED and abs(there[1] - t) < 1e-6 * np.sqrt(there[2])
+    np.testing.assert_allclose(sums[:3], there[:3], rtol=1e-6)
+    np.testing.assert_allclose(sums[3:], there[3:], rtol=0.05)
 
 
 @pytest.mark.parametrize("design", ["bernoulli", "permutation"])
