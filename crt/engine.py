@@ -3,24 +3,29 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
+from scipy.special import ndtri
 from tqdm import tqdm
 
 from crt.inputs import CRTInputs
+from crt.linear.score_test import ScoreResult
+from crt.linear.units import ScoreTest
 from crt.propensity import Coefficients, fit_logistic
-from crt.pvalues import empirical_pvalues, standardised
+from crt.pvalues import empirical_pvalues, mean_and_sd
 from crt.sampling.base import Drawer
 from crt.sampling.streams import unit_seed
 from crt.settings import UnitSettings
-from crt.statistic import NullDraws, Projection, observe, resample
+from crt.statistic import NullDraws, ObservedUnit, Projection, observe, resample, without_resamples
 from crt.tails.skew_normal import skew_normal_pvalues
 from data_prep.errors import whole_number
 
 FEW = 5  # a unit goes to the next stage where at most this many resamples, the observed value included, are as extreme in some program
+NORMAL_95 = float(ndtri(0.975))
 BATCH = 16  # units whose propensities are fitted together
 T = TypeVar("T")
 
@@ -37,12 +42,18 @@ class UnitResult:
         Observed coefficients.
     z
         z scores: coefficients minus the mean of their null distributions, over its SD.
+    se
+        Standard errors of the coefficients: the SD of their null distributions.
+    ci_low, ci_high
+        95 % intervals of the effects: coefficients minus the mean of their null distributions, ∓ 1.96 standard errors.
+    p
+        p-values by the method of the run: those of the saddlepoint, or the empirical ones.
     p_raw
-        Empirical p-values.
+        Empirical p-values; NaN without resamples.
     p_skew
         Skew-normal p-values; NaN without the calibration.
     log10_p
-        log10 of the skew-normal p-values, or of the empirical ones without the calibration.
+        log10 of the skew-normal p-values, or of `p` without the calibration; it is exact where p is below the range of float64.
     xi
         Location parameters of the fitted skew-normal distributions.
     omega
@@ -56,11 +67,13 @@ class UnitResult:
     n_control
         Number of control cells.
     n_resamples
-        Number of resamples in the last stage.
+        Number of resamples in the last stage; 0 if none were drawn.
     n_stages
         Number of stages that were drawn.
     n_undefined
         Number of resamples without a statistic.
+    n_unsolved
+        Number of programs whose saddlepoint equation has no solution, so that p is empirical.
     propensity_min
         Minimum of the propensity over cells.
     propensity_mean
@@ -87,6 +100,10 @@ class UnitResult:
     name: str
     beta: Float64[np.ndarray, " programs"]
     z: Float64[np.ndarray, " programs"]
+    se: Float64[np.ndarray, " programs"]
+    ci_low: Float64[np.ndarray, " programs"]
+    ci_high: Float64[np.ndarray, " programs"]
+    p: Float64[np.ndarray, " programs"]
     p_raw: Float64[np.ndarray, " programs"]
     p_skew: Float64[np.ndarray, " programs"]
     log10_p: Float64[np.ndarray, " programs"]
@@ -99,6 +116,7 @@ class UnitResult:
     n_resamples: int
     n_stages: int
     n_undefined: int
+    n_unsolved: int
     propensity_min: float
     propensity_mean: float
     propensity_max: float
@@ -126,37 +144,22 @@ class TestedUnit:
     draws: NullDraws
 
 
-def run_unit(
-    name: str,
-    treated: Int[np.ndarray, " treated"],
-    inputs: CRTInputs,
-    settings: UnitSettings,
-    *,
-    drawer: Drawer | None = None,
-    fit: Coefficients | None = None,
-    projection: Projection | None = None,
-) -> TestedUnit:
-    """Test one unit.
+def run_unit(name: str, seen: ObservedUnit, inputs: CRTInputs, settings: UnitSettings, drawer: Drawer) -> tuple[UnitResult, NullDraws]:
+    """Test one unit by resampling.
 
     Parameters
     ----------
     name
         Name of the unit, which determines its random stream.
-    treated
-        Cells that carry the unit's guides, int32, ascending.
+    seen
+        The unit.
     inputs
         Screen.
     settings
         Settings of the test.
     drawer
-        Sampler bound to the screen, where a run has made it for all its units.
-    fit
-        Logistic regression of this unit, where several units were fitted together (complement only).
-    projection
-        Projection of the whole screen, where a run has computed it for all its units (complement only).
+        Sampler bound to the screen.
     """
-    drawer = drawer or settings.sampler.bind(inputs)
-    seen = observe(treated, inputs, propensity_mode=settings.propensity_mode, logistic=settings.logistic, fit=fit, projection=projection)
     stages = (settings.n_resamples, *(b for b in settings.stages if b > settings.n_resamples))
     for stage, n_resamples in enumerate(stages, start=1):
         purpose = "resamples" if stage == 1 else f"resamples, stage {stage}"
@@ -164,44 +167,53 @@ def run_unit(
         p_raw = empirical_pvalues(drawn.observed, drawn.null, side=settings.side)
         if not np.isfinite(p_raw).any() or np.nanmin(p_raw) * (n_resamples + 1) > FEW:
             break
-    return TestedUnit(treated=treated, result=_result(name, drawn, p_raw, 0 if drawn.reason else stage, settings), draws=drawn)
-
-
-def _result(name: str, drawn: NullDraws, p_raw: np.ndarray, n_stages: int, settings: UnitSettings) -> UnitResult:
-    nan = np.full(p_raw.size, np.nan)
-    p_skew, log10_p, fallback = nan, np.log10(p_raw), np.zeros(p_raw.size, bool)
-    xi = omega = alpha = nan
+    numbers: dict[str, Any] = {"p": p_raw, "p_raw": p_raw, "log10_p": np.log10(p_raw), "n_stages": 0 if drawn.reason else stage}
+    mean, sd = mean_and_sd(drawn.null)
     if settings.skew_normal and not drawn.reason:
         skew = skew_normal_pvalues(drawn.observed, drawn.null, side=settings.side, raw=p_raw)
-        p_skew, log10_p, fallback = skew.p, skew.log10_p, skew.fallback
-        xi, omega, alpha = skew.fit.xi, skew.fit.omega, skew.fit.alpha
-        z = (drawn.observed - skew.fit.mean) / np.where(skew.fit.sd > 0, skew.fit.sd, np.nan)
-    else:
-        z = standardised(drawn.observed, drawn.null)
-    fitted = drawn.propensity
-    p = np.full(1, np.nan) if fitted is None else fitted.p
+        numbers |= {"p_skew": skew.p, "log10_p": skew.log10_p, "fallback": skew.fallback}
+        numbers |= {"xi": skew.fit.xi, "omega": skew.fit.omega, "alpha": skew.fit.alpha}
+        mean, sd = skew.fit.mean, skew.fit.sd
+    z = (drawn.observed - mean) / np.where(sd > 0, sd, np.nan)
+    return _result(name, drawn, len(drawn.null), z=z, null_mean=mean, se=sd, **numbers), drawn
+
+
+def _without_resamples(name: str, seen: ObservedUnit, scored: ScoreResult | None, settings: UnitSettings) -> tuple[UnitResult, NullDraws]:
+    """The result of a unit by the saddlepoint method."""
+    drawn = without_resamples(seen)
+    nan = np.full(seen.statistic.size, np.nan)
+    if scored is None:
+        return _result(name, drawn, 0, z=nan, null_mean=nan, se=nan, p=nan, log10_p=nan), drawn
+    unsolved = int(scored.unsolved.sum())
+    p = np.where(np.isnan(scored.log10_p), np.nan, np.maximum(10.0**scored.log10_p, np.finfo(np.float64).tiny))
+    n_resamples = settings.n_resamples if unsolved else 0
+    numbers: dict[str, Any] = {"z": scored.z, "null_mean": scored.null_mean, "se": scored.se, "p": p, "log10_p": scored.log10_p, "n_unsolved": unsolved}
+    return _result(name, drawn, n_resamples, **numbers), drawn
+
+
+def _result(name: str, drawn: NullDraws, n_resamples: int, *, null_mean: np.ndarray, se: np.ndarray, **numbers: Any) -> UnitResult:
+    """The result of a unit from its numbers by one of the methods."""
+    nan, none = np.full(se.size, np.nan), np.zeros(se.size, bool)
+    fitted, centre, reach = drawn.propensity, drawn.observed - null_mean, NORMAL_95 * se
+    propensity = np.full(1, np.nan) if fitted is None else fitted.p
+    absent: dict[str, Any] = {"p_raw": nan, "p_skew": nan, "xi": nan, "omega": nan, "alpha": nan, "fallback": none, "n_stages": 0, "n_unsolved": 0}
     return UnitResult(
         name=name,
         beta=drawn.observed,
-        z=z,
-        p_raw=p_raw,
-        p_skew=p_skew,
-        log10_p=log10_p,
-        xi=xi,
-        omega=omega,
-        alpha=alpha,
-        fallback=fallback,
+        se=se,
+        ci_low=centre - reach,
+        ci_high=centre + reach,
         n_treated=drawn.n_treated,
         n_control=drawn.n_control,
-        n_resamples=len(drawn.null),
-        n_stages=n_stages,
+        n_resamples=n_resamples,
         n_undefined=drawn.n_undefined,
-        propensity_min=float(p.min()),
-        propensity_mean=float(p.mean()),
-        propensity_max=float(p.max()),
+        propensity_min=float(propensity.min()),
+        propensity_mean=float(propensity.mean()),
+        propensity_max=float(propensity.max()),
         propensity_converged=fitted is None or fitted.converged,
         propensity_separated=fitted is not None and fitted.separated,
-        reason=drawn.reason or ("" if np.isfinite(p_raw).all() else "nonfinite"),
+        reason=drawn.reason or ("" if np.isfinite(numbers["p"]).all() else "nonfinite"),
+        **(absent | numbers),
     )
 
 
@@ -229,6 +241,7 @@ def run_units(
     drawer = settings.sampler.bind(inputs)
     whole = inputs.control_group == "complement"
     projection = Projection.of(inputs.gram, inputs.cross) if whole else None
+    score = ScoreTest.of(inputs, settings, drawer) if settings.method == "saddlepoint" and units else None
     names = list(units)
     size = max(1, min(BATCH, -(-len(names) // n_jobs)))
     batches = [names[i : i + size] for i in range(0, len(names), size)]
@@ -236,7 +249,14 @@ def run_units(
     def work(batch: Sequence[str]) -> dict[str, T]:
         sets = [inputs.treated(units[name]) for name in batch]
         fits = _fit_batch(sets, inputs, settings) if whole else [None] * len(batch)
-        return {n: keep(run_unit(n, t, inputs, settings, drawer=drawer, fit=f, projection=projection)) for n, t, f in zip(batch, sets, fits, strict=True)}
+        observed = partial(observe, inputs=inputs, propensity_mode=settings.propensity_mode, logistic=settings.logistic, projection=projection)
+        seen = (observed(t, fit=f) for t, f in zip(sets, fits, strict=True))
+        if score is None:
+            found = [run_unit(name, one, inputs, settings, drawer) for name, one in zip(batch, seen, strict=True)]
+        else:
+            every = list(seen)
+            found = [_without_resamples(*one, settings) for one in zip(batch, every, score.batch(batch, every), strict=True)]
+        return {name: keep(TestedUnit(treated=t, result=r, draws=d)) for name, t, (r, d) in zip(batch, sets, found, strict=True)}
 
     if n_jobs == 1 or len(batches) < 2:
         yield from map(work, batches)

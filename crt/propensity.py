@@ -53,7 +53,7 @@ class LogisticSettings:
     def __post_init__(self) -> None:
         """Check the numbers."""
         if not (self.penalty >= 0 and np.isfinite(self.penalty)):
-            raise InputError(f"penalty is {self.penalty}; it must be finite, and zero or more.", "penalty")
+            raise InputError(f"penalty is {self.penalty}; it must be finite, and zero or more.", "propensity_penalty")
         if self.max_iter < 1 or not self.tolerance > 0:
             raise InputError(f"max_iter is {self.max_iter} and tolerance {self.tolerance}; both must be positive.")
 

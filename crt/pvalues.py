@@ -62,14 +62,14 @@ def empirical_pvalues(
     return np.where(np.isfinite(observed), (1.0 + count) / (B + 1.0), np.nan)
 
 
-def standardised(observed: Float[np.ndarray, " programs"], null: Float[np.ndarray, "resamples programs"]) -> Float64[np.ndarray, " programs"]:
-    """z scores: (observed − mean of the null)/SD of the null; NaN where the null is constant."""
+def mean_and_sd(null: Float[np.ndarray, "resamples programs"]) -> tuple[Float64[np.ndarray, " programs"], Float64[np.ndarray, " programs"]]:
+    """Mean and SD of the null statistics; NaN where no resample is defined."""
     values = defined(null)
     if values.shape[1] == 0:
-        return np.full(values.shape[0], np.nan)
+        return np.full(values.shape[0], np.nan), np.full(values.shape[0], np.nan)
     mean, sd, skewness = (np.empty(len(values)) for _ in range(3))
     _kernels.moments(values, mean, sd, skewness)
-    return (observed - mean) / np.where(sd > 0, sd, np.nan)
+    return mean, sd
 
 
 def leave_one_out_pvalues(null: Float[np.ndarray, "resamples programs"], *, side: Side = "both") -> Float64[np.ndarray, "resamples programs"]:

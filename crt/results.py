@@ -22,14 +22,16 @@ class CRTResult:
     Attributes
     ----------
     pvals_df
-        p-values, genes × programs: skew-normal ones if the run was calibrated, else empirical ones.
+        p-values, genes × programs: those used for inference: skew-normal ones if the run was calibrated, else those of its method.
     betas_df
         Coefficients, genes × programs.
     treated_df
-        One row per gene: n_treated, n_control, reason, and diagnostics of its propensity and its resamples.
+        One row per gene: n_treated, n_control, reason, and diagnostics of its propensity and its resamples; n_unsolved counts the programs whose saddlepoint
+        equation has no solution.
     table
-        One row per test: target, program, beta, z, p_raw, p_skew, p_adj, n_treated, reason, log10_p. Undefined tests are NaN with a reason, and do not
-        enter the adjustment.
+        One row per test: target, program, beta, z, p_raw, p_skew, p_adj, n_treated, reason, log10_p, se, ci_low, ci_high, p. Undefined tests are NaN with a
+        reason, and do not enter the adjustment. `p` is the p-value used for inference, which `p_adj` is computed from; `se`, and the 95 %
+        interval from `ci_low` to `ci_high`, are those of the effect in the outcome's units.
     pvals_raw_df
         Empirical p-values, genes × programs; None if not requested.
     pvals_skew_df
@@ -103,7 +105,7 @@ def collect(
         return np.array([getattr(u, attribute) for u in units]).reshape(len(units), len(columns))
 
     raw, skew = stack("p_raw"), stack("p_skew")
-    p, n = skew if calibrated else raw, len(columns)
+    p, n = skew if calibrated else stack("p"), len(columns)
     table = pd.DataFrame(
         {
             "target": np.repeat(names.to_numpy(), n),
@@ -116,6 +118,10 @@ def collect(
             "n_treated": np.repeat([u.n_treated for u in units], n),
             "reason": np.repeat(np.array([u.reason for u in units], dtype=object), n),
             "log10_p": stack("log10_p").ravel(),
+            "se": stack("se").ravel(),
+            "ci_low": stack("ci_low").ravel(),
+            "ci_high": stack("ci_high").ravel(),
+            "p": p.ravel(),
         }
     )
     params = table[["target", "program"]].assign(**{name: stack(name).ravel() for name in ("xi", "omega", "alpha", "fallback")})
@@ -134,6 +140,7 @@ def collect(
 def _per_unit(units: Sequence[UnitResult], names: pd.Index) -> pd.DataFrame:
     numbers = ("n_treated", "n_control", "reason", "n_resamples", "n_stages", "n_undefined", "propensity_min", "propensity_mean", "propensity_max")
     table = pd.DataFrame({name: [getattr(u, name) for u in units] for name in (*numbers, "propensity_converged", "propensity_separated")}, index=names)
+    table["n_unsolved"] = [u.n_unsolved for u in units]
     table["n_skew_fallback"] = [int(u.fallback.sum()) for u in units]
     return table
 

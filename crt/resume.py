@@ -17,7 +17,7 @@ from crt.settings import UnitSettings
 from data_prep.errors import InputError, first_few
 from data_prep.files import atomic, first_missing, locked, remove_empty, writable_folder
 
-FORMAT = 1
+FORMAT = 2
 _KINDS = {name: {bool: "b", int: "i", float: "f", str: "U"}.get(hint) for name, hint in get_type_hints(UnitResult).items()}  # None for arrays
 
 

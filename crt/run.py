@@ -8,13 +8,13 @@ from typing import Any, Literal, Unpack
 
 import numpy as np
 
-from crt.engine import UnitResult, all_units, run_unit
+from crt.engine import UnitResult, all_units
 from crt.inputs import CRTInputs
-from crt.propensity import Propensity
+from crt.propensity import LogisticSettings, Propensity
 from crt.results import CRTResult, collect
 from crt.resume import result_folder
 from crt.sampling.methods import ResamplingMethod
-from crt.settings import N_RESAMPLES, SEED, AdaptiveOptions, Side, settings_of
+from crt.settings import N_RESAMPLES, SEED, Method, MethodOptions, Side, Statistic, settings_of
 from crt.signatures import shared_options
 from data_prep.errors import InputError, first_few
 
@@ -39,6 +39,9 @@ def run_all_genes_union_crt(
     out_dir: str | Path | None = None,
     resume: bool = True,
     progress: bool = False,
+    method: Method = "resample",
+    statistic: Statistic = "mean",
+    propensity_penalty: float = LogisticSettings().penalty,
 ) -> CRTResult:
     """Test every gene: x_i = 1 where cell i carries any of its guides, against resamples of x given the covariates.
 
@@ -82,6 +85,14 @@ def run_all_genes_union_crt(
         Whether to use the finished genes of that folder; otherwise they are deleted.
     progress
         Whether to show a progress bar.
+    method
+        How p-values are computed: "resample", or "saddlepoint", from the cumulants of the null distribution of a linear statistic, without resamples. B then
+        counts only where a saddlepoint equation has no solution.
+    statistic
+        What is tested: "mean", the outcome itself; "normal_scores", the normal scores of its residuals; "cauchy", both, their p-values combined. The last two
+        require the method "saddlepoint". Coefficients and their errors are those of the outcome itself in each case.
+    propensity_penalty
+        Penalty of the logistic regression of the propensity, see `LogisticSettings`.
 
     Returns
     -------
@@ -95,8 +106,9 @@ def run_all_genes_union_crt(
 
     Notes
     -----
-    The conditional randomization test is of Candès et al. 2018, "Panning for gold". Its use with a fitted propensity for CRISPR screens, and the skew-normal
-    calibration, are of Barry et al. 2021 and 2024 (SCEPTRE).
+    The conditional randomization test is of Candès et al. 2018, "Panning for gold". The saddlepoint approximation is of Lugannani and Rice 1980, its form for
+    permutations of Robinson 1982; normal scores are of Chernoff and Savage 1958; the combination of p-values is of Liu and Xie 2020. The test's use with a
+    fitted propensity for CRISPR screens, and the skew-normal calibration, are of Barry et al. 2021 and 2024 (SCEPTRE).
 
     Examples
     --------
@@ -123,7 +135,10 @@ def run_all_genes_union_crt(
             "side": side,
             "skew_normal_side_code": skew_normal_side_code,
             "propensity_mode": propensity_mode,
+            "propensity_penalty": propensity_penalty,
             "adaptive": adaptive,
+            "method": method,
+            "statistic": statistic,
         },
         skew_normal=calibrate_skew_normal or return_skew_normal,
     )
@@ -143,8 +158,8 @@ def run_all_genes_union_crt(
     )
 
 
-@shared_options(AdaptiveOptions, run_all_genes_union_crt)
-def run_one_gene_union_crt(gene: str, inputs: CRTInputs, *, calibrate_skew_normal: bool = False, **options: Unpack[AdaptiveOptions]) -> UnitResult:
+@shared_options(MethodOptions, run_all_genes_union_crt)
+def run_one_gene_union_crt(gene: str, inputs: CRTInputs, *, calibrate_skew_normal: bool = False, **options: Unpack[MethodOptions]) -> UnitResult:
     """Test one gene; the numbers are those of its row in `run_all_genes_union_crt`.
 
     Parameters
@@ -179,7 +194,7 @@ def run_one_gene_union_crt(gene: str, inputs: CRTInputs, *, calibrate_skew_norma
     """
     checked_genes([gene], inputs)
     settings = settings_of(options, skew_normal=calibrate_skew_normal)
-    return run_unit(gene, inputs.treated(inputs.gene_to_cols[gene]), inputs, settings).result
+    return all_units({gene: inputs.gene_to_cols[gene]}, inputs, settings, keep=lambda unit: unit.result)[0]
 
 
 def checked_genes(genes: Sequence[str] | None, inputs: CRTInputs) -> list[str]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from crt.propensity import LogisticSettings, Propensity, check_mode
 from crt.sampling.bernoulli import BernoulliIndex
@@ -15,6 +15,8 @@ SEED = 123
 GROUP_SIZE = 6  # guides per NTC group
 STAGES = (4_999, 24_999)  # resamples of the later stages of adaptive runs
 Side = Literal["both", "left", "right"]
+Method = Literal["resample", "saddlepoint"]
+Statistic = Literal["mean", "normal_scores", "cauchy"]
 SIDES: dict[str, int] = {"left": -1, "both": 0, "right": 1}
 
 
@@ -40,6 +42,11 @@ class UnitSettings:
         Settings of the logistic regression for "fit".
     stages
         Numbers of resamples of further stages, for units with a small p-value; () for none, (4999, 24999) for those of `adaptive=True`.
+    method
+        How p-values are computed: "resample", from resamples; "saddlepoint", from the exact cumulants of the null distribution, without resamples.
+    statistic
+        What is tested: "mean", the outcome itself; "normal_scores", the normal scores of its residuals; "cauchy", both, their p-values combined. The last two
+        require the method "saddlepoint".
 
     Raises
     ------
@@ -62,6 +69,8 @@ class UnitSettings:
     propensity_mode: Propensity = "fit"
     logistic: LogisticSettings = LogisticSettings()
     stages: tuple[int, ...] = ()
+    method: Method = "resample"
+    statistic: Statistic = "mean"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -69,6 +78,16 @@ class UnitSettings:
         check_side(self.side)
         check_mode(self.propensity_mode)
         checked_seed(self.seed)
+        for name, kinds in (("method", Method), ("statistic", Statistic)):
+            if getattr(self, name) not in get_args(kinds):
+                raise InputError(f"{name} is {getattr(self, name)!r}; choose {', '.join(map(repr, get_args(kinds)))}.", name)
+        if self.method == "resample" and self.statistic != "mean":
+            raise InputError(
+                f"statistic is {self.statistic!r} but method is 'resample', which tests the mean only. Set method to 'saddlepoint'.", "statistic", "method"
+            )
+        if self.method == "saddlepoint" and (self.skew_normal or self.stages):
+            what, name = ("skew-normal p-values", "calibrate_skew_normal") if self.skew_normal else ("further resamples", "adaptive")
+            raise InputError(f"method is 'saddlepoint', which has no resamples, so {what} cannot be computed. Set method to 'resample'.", name, "method")
 
 
 class UnitOptions(TypedDict, total=False):
@@ -81,6 +100,7 @@ class UnitOptions(TypedDict, total=False):
     side: Side
     skew_normal_side_code: int
     propensity_mode: Propensity
+    propensity_penalty: float
 
 
 class AdaptiveOptions(UnitOptions, total=False):
@@ -89,8 +109,15 @@ class AdaptiveOptions(UnitOptions, total=False):
     adaptive: bool
 
 
+class MethodOptions(AdaptiveOptions, total=False):
+    """`AdaptiveOptions` of functions that offer every method and statistic."""
+
+    method: Method
+    statistic: Statistic
+
+
 def settings_of(options: Mapping[str, Any], *, skew_normal: bool = False) -> UnitSettings:
-    """The settings that `UnitOptions` or `AdaptiveOptions` describe; all options must be there except `skew_normal_side_code` and `adaptive`."""
+    """The settings that `UnitOptions` and the kinds derived from it describe; only `UnitOptions` without `skew_normal_side_code` must be complete."""
     return UnitSettings(
         n_resamples=options["B"],
         sampler=make_sampler(options["resampling_method"], options["resampling_kwargs"]),
@@ -98,7 +125,10 @@ def settings_of(options: Mapping[str, Any], *, skew_normal: bool = False) -> Uni
         side=_one_side(options["side"], options.get("skew_normal_side_code", 0)),
         skew_normal=skew_normal,
         propensity_mode=options["propensity_mode"],
+        logistic=LogisticSettings(penalty=options["propensity_penalty"]),
         stages=STAGES if options.get("adaptive") else (),
+        method=options.get("method", "resample"),
+        statistic=options.get("statistic", "mean"),
     )
 
 

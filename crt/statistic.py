@@ -4,7 +4,7 @@ The statistic is the OLS coefficient of the treatment x in Y_k ~ x + C. With n t
 β_k = (S_k − u'A C'Y_k)/(n − u'Au).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int
@@ -288,21 +288,25 @@ def resample(seen: ObservedUnit, inputs: CRTInputs, drawer: Drawer, n_resamples:
     seed
         Random seed of this unit.
     """
-    null, n_undefined = np.empty((seen.statistic.size, 0), np.float32), 0
-    sampling: dict[str, int] = {}
-    if seen.unit is not None:
-        sums, sampling = drawer.sums(seen.unit, inputs.rows, n_resamples, seed)
-        null, n_undefined = null_statistics(sums, seen.projection, seen.statistic.size)
+    if seen.unit is None:
+        return without_resamples(seen)
+    sums, sampling = drawer.sums(seen.unit, inputs.rows, n_resamples, seed)
+    null, n_undefined = null_statistics(sums, seen.projection, seen.statistic.size)
+    return replace(without_resamples(seen), null=null.T, n_undefined=n_undefined, sampling=sampling)
+
+
+def without_resamples(seen: ObservedUnit) -> NullDraws:
+    """An observed unit for which no resamples were drawn."""
     return NullDraws(
         observed=seen.statistic,
-        null=null.T,
-        n_undefined=n_undefined,
+        null=np.empty((0, seen.statistic.size), np.float32),
+        n_undefined=0,
         den=seen.den,
         u_norm=seen.u_norm,
         n_treated=seen.n_treated,
         n_control=seen.n_control,
         propensity=seen.propensity,
-        sampling=sampling,
+        sampling={},
         reason=seen.reason,
     )
 

@@ -46,7 +46,25 @@ def ordered_product(weights, r, out):
 
 @nb.njit(cache=True, nogil=True)
 def residual_columns(values, C, coef, scale, programs, cells, out):
-    """out[j, i] = values[cells[i], k]/scale[k] − C[cells[i]]·coef[:, k] for the j-th of some programs."""
+    """out[j, i] = values[cells[i], k]/scale[k] − C[cells[i]]·coef[:, k] for the j-th of some programs.
+
+    Parameters
+    ----------
+    values
+        Outcomes or scores, (all cells, K).
+    C
+        The design, (all cells, covariates).
+    coef
+        Coefficients of values/scale on C, (covariates, K).
+    scale
+        SD of the residuals, (K,).
+    programs
+        Programs wanted.
+    cells
+        Cells wanted.
+    out
+        Receives the result.
+    """
     p = C.shape[1]
     for i in range(cells.size):
         cell = cells[i]
@@ -59,12 +77,13 @@ def residual_columns(values, C, coef, scale, programs, cells, out):
 
 
 @nb.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy", inline="always")
-def _tilt_block(a, p, n, exponent, scale, bits, d, q, logs):
-    """q = p e^a/(1 − p + p e^a) and log(1 − p + p e^a) of n cells; `scale` views `exponent` as floats, and `d` views `bits`.
+def _tilt_block(a, p, n, exponent, d, q, logs):
+    """q = p e^a/(1 − p + p e^a) and log(1 − p + p e^a) of n cells; `exponent` and `d` are scratch.
 
     e^{−|a|} = 2^k·e^x, |x| ≤ ln2/2, by its series to x¹²; log d = e·ln2 + log √2 + 2 atanh((f − √2)/(f + √2)), d = 2^e·f, to 1e-13. Divisions follow
     numpy's rules: Python's check for zero would keep the loops from being vectorised.
     """
+    scale, bits = exponent.view(np.float64), d.view(np.int64)
     for i in range(n):
         x = -abs(a[i])
         x = x if x > -700.0 else -700.0
@@ -111,17 +130,28 @@ def _tilt_block(a, p, n, exponent, scale, bits, d, q, logs):
 
 @nb.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 def bernoulli_tilt(p, r, s, sums):
-    """K(s) = Σ log(1 − p + p e^{sr}) − s Σ p r and its first four derivatives, into `sums` (5,)."""
+    """K(s) = Σ log(1 − p + p e^{sr}) − s Σ p r and its first four derivatives, into `sums` (5,).
+
+    Parameters
+    ----------
+    p
+        Propensities, (cells,).
+    r
+        Residuals, (cells,).
+    s
+        The tilt.
+    sums
+        Receives K and its first four derivatives, (5,).
+    """
     a, q, logs = np.empty(CELLS), np.empty(CELLS), np.empty(CELLS)
-    exponent, bits = np.empty(CELLS, np.int64), np.empty(CELLS, np.int64)
-    scale, d = exponent.view(np.float64), bits.view(np.float64)
+    exponent, d = np.empty(CELLS, np.int64), np.empty(CELLS)
     sums[:] = 0.0
     for first in range(0, r.size, CELLS):
         n = min(CELLS, r.size - first)
         rb, pb = r[first : first + n], p[first : first + n]
         for i in range(n):
             a[i] = s * rb[i]
-        _tilt_block(a, pb, n, exponent, scale, bits, d, q, logs)
+        _tilt_block(a, pb, n, exponent, d, q, logs)
         k0, k1, k2, k3, k4 = 0.0, 0.0, 0.0, 0.0, 0.0
         for i in range(n):
             ri = rb[i]
@@ -158,6 +188,21 @@ def bernoulli_saddle(p, r, target, start, max_iter, sums):
     """Solve K′(s) = target ≠ 0 by Newton's method inside a bracket; `sums` gets K … K⁗ there. Returns s and whether it was found.
 
     K′ rises from one end of the support of T to the other, so there is no root at or beyond an end: s runs away and K″ vanishes.
+
+    Parameters
+    ----------
+    p
+        Propensities, (cells,).
+    r
+        Residuals, (cells,).
+    target
+        Value of K′, or of Σqd, to reach; not 0.
+    start
+        First value of s.
+    max_iter
+        Maximum number of Newton steps.
+    sums
+        Receives K and its first four derivatives, (5,).
     """
     low, high = (0.0, np.inf) if target > 0 else (-np.inf, 0.0)
     s = start
@@ -203,10 +248,28 @@ def stratified_tilt(d, offsets, share, s, shift, counts, weights, slopes):
     """One pass over cells sorted by stratum, with q the tilted probability share·e^{sd + λ}/(1 − share + share·e^{sd + λ}) and λ the stratum's `shift`.
 
     For each stratum Σq, Σv and Σvd, v = q(1 − q); returns Σ log(1 − share + share·e^{sd + λ}), Σqd and Σvd².
+
+    Parameters
+    ----------
+    d
+        Residuals less the mean of their stratum, sorted by stratum, (cells,).
+    offsets
+        Bounds of the strata, (strata + 1,).
+    share
+        Treated share of each stratum.
+    s
+        The tilt.
+    shift
+        λ of each stratum.
+    counts
+        Receives Σq of each stratum.
+    weights
+        Receives Σv of each stratum.
+    slopes
+        Receives Σvd of each stratum.
     """
     a, p, q, logs = np.empty(CELLS), np.empty(CELLS), np.empty(CELLS), np.empty(CELLS)
-    exponent, bits = np.empty(CELLS, np.int64), np.empty(CELLS, np.int64)
-    scale, denominator = exponent.view(np.float64), bits.view(np.float64)
+    exponent, denominator = np.empty(CELLS, np.int64), np.empty(CELLS)
     log_total, total, square = 0.0, 0.0, 0.0
     for stratum in range(share.size):
         c, h, g = 0.0, 0.0, 0.0
@@ -217,7 +280,7 @@ def stratified_tilt(d, offsets, share, s, shift, counts, weights, slopes):
             own = d[first : first + n]
             for i in range(n):
                 a[i] = s * own[i] + shift[stratum]
-            _tilt_block(a, p, n, exponent, scale, bits, denominator, q, logs)
+            _tilt_block(a, p, n, exponent, denominator, q, logs)
             k0, k1, k2 = 0.0, 0.0, 0.0
             for i in range(n):
                 v = q[i] * (1.0 - q[i])
@@ -240,6 +303,23 @@ def stratified_saddle(d, offsets, n_treated, target, start, max_iter, out):
     """Solve Σqd = target with Σq = n_treated in every stratum, by Newton's method in (s, λ); `out` gets ŵ² and û². Returns s and whether it was found.
 
     `d` are residuals less their stratum's mean; strata without treated or untreated cells are left out by the caller.
+
+    Parameters
+    ----------
+    d
+        Residuals less the mean of their stratum, sorted by stratum, (cells,).
+    offsets
+        Bounds of the strata, (strata + 1,).
+    n_treated
+        Number of treated cells in each stratum.
+    target
+        Value of K′, or of Σqd, to reach; not 0.
+    start
+        First value of s.
+    max_iter
+        Maximum number of Newton steps.
+    out
+        Receives the result.
     """
     n_strata = n_treated.size
     share, shift = np.empty(n_strata), np.zeros(n_strata)

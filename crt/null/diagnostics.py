@@ -157,6 +157,8 @@ def diagnose_null(
     no cause found (raw_rate_0.05 0.0312, oracle_rate_0.05 0.0156, skew_tail_ratio 0.713); minimum detectable rate at 0.05: 0.18
     verdict: calibrated
     """
+    if settings is not None and settings.method != "resample":
+        raise InputError("diagnose_null describes resamples, so it requires the method 'resample'.", "method")
     settings, chosen = replace(settings or UnitSettings(), skew_normal=True), inputs.genes if genes is None else genes
     tests = _tests(inputs, settings, NullPlan(**plan), {gene: inputs.gene_to_cols[gene] for gene in chosen}, n_jobs=n_jobs, progress=progress)
     return _diagnosis(tests, inputs, settings, thresholds)

@@ -12,7 +12,7 @@ from crt.inputs import CRTInputs
 from crt.null.groups import Groups, check_groups
 from crt.pvalues import leave_one_out_pvalues
 from crt.run import run_all_genes_union_crt
-from crt.settings import GROUP_SIZE, AdaptiveOptions, UnitOptions, UnitSettings, settings_of
+from crt.settings import GROUP_SIZE, AdaptiveOptions, MethodOptions, UnitOptions, UnitSettings, settings_of
 from crt.signatures import shared_options
 
 
@@ -27,11 +27,11 @@ class EnsembleOptions(GroupOptions, AdaptiveOptions, total=False):
     """`GroupOptions` of functions that can draw in stages."""
 
 
-@shared_options(AdaptiveOptions, run_all_genes_union_crt)
+@shared_options(MethodOptions, run_all_genes_union_crt)
 def crt_pvals_for_ntc_groups_ensemble(
-    inputs: CRTInputs, ensemble: Sequence[Groups], *, group_size: int = GROUP_SIZE, n_jobs: int = 1, **options: Unpack[AdaptiveOptions]
+    inputs: CRTInputs, ensemble: Sequence[Groups], *, group_size: int = GROUP_SIZE, n_jobs: int = 1, **options: Unpack[MethodOptions]
 ) -> pd.DataFrame:
-    """Empirical p-values of NTC groups, which are tested as genes are, all partitions in one run.
+    """p-values of NTC groups by the method of the run, which are tested as genes are, all partitions in one run.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def crt_pvals_for_ntc_groups_ensemble(
              ntc_01_002       0.91       0.17       0.69       0.41
     """
     found = ntc_group_results(inputs, ensemble, settings_of(options), group_size=group_size, keep=lambda unit: unit.result, n_jobs=n_jobs)
-    return pvalue_table(found, ensemble, inputs, "p_raw")
+    return pvalue_table(found, ensemble, inputs, "p")
 
 
 @shared_options(EnsembleOptions, crt_pvals_for_ntc_groups_ensemble)
@@ -195,7 +195,7 @@ def ntc_group_results(
 
 
 def pvalue_table(units: Sequence[UnitResult], ensemble: Sequence[Groups], inputs: CRTInputs, which: str) -> pd.DataFrame:
-    """The p-values `which` ("p_raw" or "p_skew") of all groups, (groups of all partitions) × programs.
+    """The p-values `which` ("p", "p_raw" or "p_skew") of all groups, (groups of all partitions) × programs.
 
     Parameters
     ----------

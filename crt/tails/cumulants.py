@@ -19,7 +19,7 @@ BLOCK = 1024  # cells of a block
 
 def bernoulli_cumulants(
     residuals: Callable[[slice], Any], probabilities: Callable[[slice], Any], n_cells: int, *, n_tested: int | None = None, block: int = BLOCK
-) -> tuple[np.ndarray, Cumulants]:
+) -> tuple[Float[np.ndarray, "units columns"], Cumulants]:
     """Σ p r and the cumulants of T = Σ r(x − p), x independent with probabilities p.
 
     κ₂ = Σ v r², κ₃ = Σ v(1 − 2p) r³, κ₄ = Σ v(1 − 6v) r⁴, v = p(1 − p).
@@ -72,7 +72,7 @@ def product(weights: Any, r: Any) -> Any:
 
 def permutation_cumulants(
     sums: Float[np.ndarray, "strata 4 programs"], n_cells: Int[np.ndarray, " strata"], n_treated: Int[np.ndarray, " strata"]
-) -> tuple[np.ndarray, Cumulants]:
+) -> tuple[Float[np.ndarray, " programs"], Cumulants]:
     """Σ m r̄ and the cumulants of T = Σ r x − Σ m r̄, where in each stratum of N cells m are treated, uniformly without replacement.
 
     With M_j the central moments of r in a stratum, κ₂ = m(N − m)/(N − 1) M₂, κ₃ = m(N − m)(N − 2m)/((N − 1)(N − 2)) M₃, and the fourth central moment is

@@ -6,15 +6,15 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import log_ndtr
 
-from crt.pvalues import SIDES, Side
+from crt.settings import SIDES, Side
 from data_prep.errors import InputError
 
 
 class Tails(NamedTuple):
     """Natural logarithms of p-values, and the estimated relative error of each p."""
 
-    log_p: np.ndarray
-    error: np.ndarray
+    log_p: Float[np.ndarray, "*tests"]
+    error: Float[np.ndarray, "*tests"]
 
 
 def edgeworth_tails(

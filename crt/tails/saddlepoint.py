@@ -8,15 +8,14 @@ T has no lattice unless the residuals do, so no continuity is corrected for.
 """
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from scipy.special import erfcx, log_ndtr
 
 from crt.kernels import cumulants as _kernels
-from crt.pvalues import SIDES, Side
+from crt.settings import SIDES, Side
 from crt.tails.edgeworth import edgeworth_tails
 from data_prep.errors import InputError
 
@@ -30,22 +29,22 @@ _LOG_ROOT_2PI = 0.5 * np.log(2 * np.pi)
 class Cumulants(NamedTuple):
     """κ₂, κ₃, κ₄ of T, each of the same shape."""
 
-    second: np.ndarray
-    third: np.ndarray
-    fourth: np.ndarray
+    second: Float[np.ndarray, "*tests"]
+    third: Float[np.ndarray, "*tests"]
+    fourth: Float[np.ndarray, "*tests"]
 
     @property
-    def sd(self) -> np.ndarray:
+    def sd(self) -> Float[np.ndarray, "*tests"]:
         """√κ₂."""
         return np.sqrt(np.maximum(self.second, 0.0))
 
     @property
-    def skewness(self) -> np.ndarray:
+    def skewness(self) -> Float[np.ndarray, "*tests"]:
         """ρ₃."""
         return self.third / self.second**1.5
 
     @property
-    def kurtosis(self) -> np.ndarray:
+    def kurtosis(self) -> Float[np.ndarray, "*tests"]:
         """ρ₄."""
         return self.fourth / self.second**2
 
@@ -53,10 +52,10 @@ class Cumulants(NamedTuple):
 class Saddle(NamedTuple):
     """ŵ, û and the standardised cumulants ρ₃, ρ₄ of the tilted T, for the tail on the side of ŵ's sign."""
 
-    w: np.ndarray
-    u: np.ndarray
-    skewness: np.ndarray
-    kurtosis: np.ndarray
+    w: Float[np.ndarray, "*tests"]
+    u: Float[np.ndarray, "*tests"]
+    skewness: Float[np.ndarray, "*tests"]
+    kurtosis: Float[np.ndarray, "*tests"]
 
 
 def lugannani_rice(saddle: Saddle) -> Float[np.ndarray, "*tests"]:
@@ -64,7 +63,7 @@ def lugannani_rice(saddle: Saddle) -> Float[np.ndarray, "*tests"]:
 
     φ(ŵ){M(ŵ) + 1/û − 1/ŵ + (ρ₄/8 − 5ρ₃²/24)/û − ρ₃/(2û²) − 1/û³ + 1/ŵ³}, M Mills' ratio, which is all in the logarithm so that P may be as small as
     10^−100,000. Where the braces are not positive, or the last four terms more than half of the others, Barndorff-Nielsen's Φ(−r*) with
-    r* = ŵ + log(û/ŵ)/ŵ (1986, "Inference on full or partial parameters") stands in.
+    r* = ŵ + log(û/ŵ)/ŵ (1986, "Inference on full or partial parameters") is used.
 
     Parameters
     ----------
@@ -87,7 +86,9 @@ def lugannani_rice(saddle: Saddle) -> Float[np.ndarray, "*tests"]:
 class LinearNull(Protocol):
     """The null distribution of T of one unit's programs."""
 
-    def saddles(self, programs: np.ndarray, targets: np.ndarray, start: np.ndarray) -> tuple[Saddle, np.ndarray]:
+    def saddles(
+        self, programs: Int[np.ndarray, " tests"], targets: Float[np.ndarray, " tests"], start: Float[np.ndarray, " tests"]
+    ) -> tuple[Saddle, Int[np.ndarray, " tests"]]:
         """The saddlepoints of some programs at some values of T (less its mean), and what became of each: `SOLVED`, `UNSOLVED` or `BEYOND` the support."""
 
 
@@ -104,9 +105,9 @@ class ScorePvalues(NamedTuple):
         Where it has no solution: t at the edge of the support of T.
     """
 
-    log_p: np.ndarray
-    by_saddlepoint: np.ndarray
-    unsolved: np.ndarray
+    log_p: Float[np.ndarray, " programs"]
+    by_saddlepoint: Bool[np.ndarray, " programs"]
+    unsolved: Bool[np.ndarray, " programs"]
 
 
 def score_pvalues(
@@ -206,20 +207,17 @@ class BernoulliNull:
     Parameters
     ----------
     p
-        Propensities, (cells,), or a function that gives them when they are needed.
+        Propensities, (cells,).
     residuals
         A function of program indices that gives their residuals, float64 (programs, cells).
     """
 
-    def __init__(self, p: np.ndarray | Callable[[], np.ndarray], residuals: Callable[[np.ndarray], np.ndarray]):
-        self._p, self.residuals = p, residuals
+    def __init__(self, p: np.ndarray, residuals: Callable[[np.ndarray], np.ndarray]):
+        self.p, self.residuals = np.ascontiguousarray(p, np.float64), residuals
 
-    @cached_property
-    def p(self) -> np.ndarray:
-        """The propensities."""
-        return np.ascontiguousarray(self._p() if callable(self._p) else self._p, np.float64)
-
-    def saddles(self, programs: np.ndarray, targets: np.ndarray, start: np.ndarray) -> tuple[Saddle, np.ndarray]:
+    def saddles(
+        self, programs: Int[np.ndarray, " tests"], targets: Float[np.ndarray, " tests"], start: Float[np.ndarray, " tests"]
+    ) -> tuple[Saddle, Int[np.ndarray, " tests"]]:
         """As `LinearNull.saddles`."""
         sums, s, status = np.empty((programs.size, 5)), np.empty(programs.size), np.empty(programs.size, np.int64)
         few = max(1, _HELD // max(1, self.p.size))
@@ -272,7 +270,9 @@ class PermutationNull:
         self.offsets = np.concatenate([[0], np.cumsum(size[free])])
         self.n_treated, self.residuals = np.asarray(n_treated, np.float64)[free], residuals
 
-    def saddles(self, programs: np.ndarray, targets: np.ndarray, start: np.ndarray) -> tuple[Saddle, np.ndarray]:
+    def saddles(
+        self, programs: Int[np.ndarray, " tests"], targets: Float[np.ndarray, " tests"], start: Float[np.ndarray, " tests"]
+    ) -> tuple[Saddle, Int[np.ndarray, " tests"]]:
         """As `LinearNull.saddles`; the tilted ρ₃ and ρ₄ are not known, and zero."""
         squares, s, status = np.full((programs.size, 2), np.nan), np.empty(programs.size), np.empty(programs.size, np.int64)
         few = max(1, _HELD // max(1, self.cells.size))

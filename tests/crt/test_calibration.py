@@ -74,7 +74,8 @@ def test_guides_bound_to_a_batch(n_treated, ratio, reference):
     C = np.column_stack([np.ones(8000), *(batch == b for b in range(16) if b != reference)])
     Y = rng.normal(size=(8000, 50)) * np.where(batch == 3, ratio, 1.0)[:, None] + rng.normal(size=(16, 50))[batch]
     sets = {f"gene{t}": np.sort(rng.choice(np.flatnonzero(batch == 3), n_treated, replace=False)).astype(np.int32) for t in range(80)}
-    raw, _ = pooled(tiny_inputs(C, Y, sets), sets, SAMPLERS["bernoulli"])
+    inputs = tiny_inputs(C, Y, sets)
+    raw, _ = pooled(inputs, inputs.gene_to_cols, SAMPLERS["bernoulli"])
     assert 0.036 < (raw <= 0.05).mean() < 0.064 and (raw <= 1 / 256).mean() < 0.008
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crt.pvalues import adjust, empirical_pvalues, leave_one_out_pvalues, standardised
+from crt.pvalues import adjust, empirical_pvalues, leave_one_out_pvalues
 from data_prep.errors import InputError
 
 
@@ -46,11 +46,12 @@ def test_leave_one_out_is_the_p_of_one_against_the_rest():
         np.testing.assert_allclose(loo[b], empirical_pvalues(null[b], rest))
 
 
-def test_z():
+def test_mean_and_sd_leave_undefined_resamples_out():
     null = np.random.default_rng(0).normal(2, 3, size=(50, 2))
-    null[:, 1] = 4.0
-    z = standardised(np.array([5.0, 4.0]), null)
-    assert z[0] == pytest.approx((5 - null[:, 0].mean()) / null[:, 0].std()) and np.isnan(z[1])
+    null[:, 1], null[7] = 4.0, np.nan
+    mean, sd = mean_and_sd(null)
+    np.testing.assert_allclose(mean, np.nanmean(null, axis=0))
+    np.testing.assert_allclose(sd, np.nanstd(null, axis=0), atol=1e-12)
 
 
 def test_adjusting_leaves_undefined_out():

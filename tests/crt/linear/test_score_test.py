@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import norm, rankdata
 
+from crt.linear.score_test import ScoreProblem, bernoulli_moments, bernoulli_null, permutation_moments, permutation_null, score_result
+from crt.linear.scores import mean_scores, normal_scores, twice_midranks
 from crt.propensity import fit_logistic, probability
-from crt.sampling.samplers import StratifiedPermutation, Unit
-from crt.score_test import ScoreProblem, bernoulli_moments, bernoulli_null, permutation_moments, permutation_null, score_result
-from crt.scores import mean_scores, normal_scores, twice_midranks
+from crt.sampling.base import Unit
+from crt.sampling.stratified import StratifiedPermutation
 from crt.statistic import Projection
 from tests.crt.problems import random_problem, tiny_inputs
 
@@ -29,12 +30,17 @@ def lstsq_residuals(C, y):
     return y - C @ np.linalg.lstsq(C, y, rcond=None)[0]
 
 
+def no_fallback(part, which):
+    raise AssertionError(f"unsolved: part {part}, columns {which}")
+
+
 def results(inputs, sets, statistic, design="bernoulli", side="both"):
     problem, projection = ScoreProblem.of(inputs.C, inputs.Y, statistic), Projection.of(inputs.gram, inputs.cross)
     beta = fit_logistic(inputs.columns, sets).beta
     if design == "bernoulli":
-        moments = bernoulli_moments(problem, inputs.columns, beta, sets)
-        nulls = [bernoulli_null(problem, inputs.columns, b) for b in beta]
+        p = [probability(inputs.columns, b) for b in beta]
+        moments = bernoulli_moments(problem, p, sets)
+        nulls = [bernoulli_null(problem, one) for one in p]
     else:
         drawer = StratifiedPermutation(n_bins=5, stratify_by_batch=False).bind(inputs)
         strata = [drawer.strata(Unit(cells=inputs.all_cells, treated=t, p=probability(inputs.columns, b), whole=True)) for t, b in zip(sets, beta, strict=True)]
@@ -45,7 +51,7 @@ def results(inputs, sets, statistic, design="bernoulli", side="both"):
     for t, m, null in zip(sets, moments, nulls, strict=True):
         own = inputs.rows[t].astype(float).sum(0)
         b, den = projection.coefficients(own[:p], own[p : p + len(inputs.program_names)])
-        out.append((b, score_result(problem, m, null, beta=b, denominator=den, side=side)))
+        out.append((b, score_result(problem, m, null, no_fallback, beta=b, denominator=den, side=side)))
     return out
 
 
@@ -98,8 +104,7 @@ def test_moments_and_z_against_dense_float64(problem, statistic):
         np.testing.assert_allclose(found.z, (x - p) @ r / np.sqrt(v @ r**2), atol=2e-5)
         own = lstsq_residuals(inputs.C, x.astype(float))
         np.testing.assert_allclose(found.se, scale * np.sqrt(v @ mean_r**2) / (own @ own), rtol=1e-5)
-        np.testing.assert_allclose((found.ci_low + found.ci_high) / 2, b - scale * (p @ mean_r) / (own @ own), atol=1e-5 * np.abs(b).max() + 1e-5)
-        np.testing.assert_allclose(found.ci_high - found.ci_low, 2 * 1.959964 * found.se, rtol=1e-6)
+        np.testing.assert_allclose(found.null_mean, scale * (p @ mean_r) / (own @ own), atol=1e-5 * np.abs(b).max() + 1e-5)
 
 
 @pytest.mark.parametrize("design", ["bernoulli", "permutation"])
@@ -140,8 +145,8 @@ def test_what_does_not_change_p(problem):
 def test_an_effect_is_found_and_covered(problem):
     inputs, sets = problem
     for statistic in STATISTICS:
-        _, found = results(inputs, sets, statistic)[0]
-        assert found.log10_p[0] < -6 and found.ci_low[0] < 7 < found.ci_high[0] and found.ci_low[0] > 0
+        b, found = results(inputs, sets, statistic)[0]
+        assert found.log10_p[0] < -6 and abs(b[0] - found.null_mean[0] - 7) < 2 * found.se[0] and b[0] > 3 * found.se[0]
 
 
 def test_a_constant_outcome_has_no_test():

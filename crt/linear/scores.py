@@ -1,14 +1,11 @@
 """Outcome scores: what the linear statistic T_k = Σ_i r_ik (x_i − p_i) is made of, the outcome itself or its normal scores, residualised on the covariates."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Float64, Int, Shaped
 from scipy.special import ndtri
 
-Statistic = Literal["mean", "normal_scores", "cauchy"]
-STATISTICS = ("mean", "normal_scores", "cauchy")
 FEW_DISTINCT = 3  # outcomes with fewer distinct values than this have no normal scores to speak of
 _BLOCK = 8_192  # cells residualised at a time
 
@@ -29,12 +26,12 @@ class Scores:
         Distinct values of the outcome, counted up to `FEW_DISTINCT`, int64 (K,); zeros where they were not counted.
     """
 
-    values: np.ndarray
-    coef: np.ndarray
-    scale: np.ndarray
-    n_distinct: np.ndarray
+    values: Float[np.ndarray, "cells programs"]
+    coef: Float64[np.ndarray, "covariates programs"]
+    scale: Float64[np.ndarray, " programs"]
+    n_distinct: Int[np.ndarray, " programs"]
 
-    def residuals(self, C: Float[np.ndarray, "cells covariates"], cells: slice | np.ndarray = slice(None)) -> Float[np.ndarray, "block programs"]:
+    def residuals(self, C: Float[np.ndarray, "cells covariates"], cells: slice = slice(None)) -> Float[np.ndarray, "block programs"]:
         """r of some cells, float64."""
         return self.values[cells] / self.scale - C[cells].astype(np.float64) @ self.coef
 

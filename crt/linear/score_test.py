@@ -9,20 +9,17 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float
-from scipy.special import ndtri
+from jaxtyping import Bool, Float, Float32, Float64, Int
 
 from crt.kernels import cumulants as _kernels
-from crt.propensity import probability
-from crt.pvalues import Side
+from crt.linear.scores import Scores, mean_scores, normal_scores
 from crt.sampling.strata import Strata
-from crt.scores import Scores, Statistic, mean_scores, normal_scores
-from crt.tails.cumulants import bernoulli_cumulants, permutation_cumulants, product
-from crt.tails.saddlepoint import BernoulliNull, Cumulants, LinearNull, PermutationNull, ScorePvalues, cauchy_combination, score_pvalues
+from crt.settings import Side, Statistic
+from crt.tails.cumulants import bernoulli_cumulants, permutation_cumulants
+from crt.tails.saddlepoint import BernoulliNull, Cumulants, LinearNull, PermutationNull, cauchy_combination, score_pvalues
 
 UNITS = 16  # units of a product
 BLOCK = 1024  # cells of a block of strata
-_CI = float(ndtri(0.975))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,12 +42,12 @@ class ScoreProblem:
         The largest |r| of all parts, (columns,).
     """
 
-    C: np.ndarray
+    C: Float32[np.ndarray, "cells covariates"]
     parts: tuple[Scores, ...]
     statistic: Statistic
-    coef: np.ndarray
-    inverse: np.ndarray
-    largest: np.ndarray
+    coef: Float32[np.ndarray, "covariates columns"]
+    inverse: Float32[np.ndarray, " columns"]
+    largest: Float64[np.ndarray, " columns"]
 
     @classmethod
     def of(cls, C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"], statistic: Statistic) -> "ScoreProblem":
@@ -75,14 +72,14 @@ class ScoreProblem:
         """Columns that are tested: all parts but the mean's where that is there for the effects only."""
         return self.n_programs * (len(self.parts) - (self.statistic == "normal_scores"))
 
-    def block(self, cells: slice) -> np.ndarray:
+    def block(self, cells: slice) -> Float32[np.ndarray, "block columns"]:
         """r of a block of cells and all parts, float32."""
         values = [s.values[cells] for s in self.parts]
         out = (values[0] if len(values) == 1 else np.hstack(values)) * self.inverse
         out -= self.C[cells] @ self.coef
         return out
 
-    def columns(self, part: int, cells: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    def columns(self, part: int, cells: Int[np.ndarray, " block"]) -> Callable[[Int[np.ndarray, " _"]], Float64[np.ndarray, "_ block"]]:
         """A function of program indices that gives the residuals of some cells in float64, (programs, cells)."""
         s = self.parts[part]
 
@@ -104,73 +101,62 @@ class ScoreResult:
         T over its null SD; of the normal scores under "cauchy".
     log10_p
         log10 of p, with no floor.
+    null_mean
+        Mean of β under the null hypothesis, in the outcome's units.
     se
-        √κ₂ of the mean's T over the denominator of β: the SE of β, in the outcome's units.
-    ci_low, ci_high
-        95 % interval of the effect, β less its null mean ∓ 1.96 SE: the values that the test of the mean does not reject.
-    n_saddlepoint
-        Programs whose saddlepoint equation was solved.
+        Standard error of β, √κ₂ of the mean's T over the denominator of β, in the outcome's units.
     unsolved
-        Where it has no solution, bool (K,): there log10_p is NaN.
+        Whether the saddlepoint equation has no solution, so that p is by resampling.
     """
 
-    z: np.ndarray
-    log10_p: np.ndarray
-    se: np.ndarray
-    ci_low: np.ndarray
-    ci_high: np.ndarray
-    n_saddlepoint: int
-    unsolved: np.ndarray
+    z: Float64[np.ndarray, " programs"]
+    log10_p: Float64[np.ndarray, " programs"]
+    null_mean: Float64[np.ndarray, " programs"]
+    se: Float64[np.ndarray, " programs"]
+    unsolved: Bool[np.ndarray, " programs"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoreMoments:
     """T and its null moments of one unit, all parts side by side, (columns,) each: Σ r over treated cells, its null mean, and the cumulants."""
 
-    total: np.ndarray
-    mean: np.ndarray
+    total: Float64[np.ndarray, " columns"]
+    mean: Float64[np.ndarray, " columns"]
     cumulants: Cumulants
 
 
 def bernoulli_moments(
-    problem: ScoreProblem,
-    columns: Float[np.ndarray, "covariates cells"],
-    beta: Float[np.ndarray, "units covariates"],
-    treated: Sequence[np.ndarray],
-    *,
-    at_once: int = UNITS,
+    problem: ScoreProblem, p: Sequence[Float[np.ndarray, " cells"]], treated: Sequence[Int[np.ndarray, " _"]], *, at_once: int = UNITS
 ) -> list[ScoreMoments]:
-    """Moments of a batch of units, treatments independent with the probabilities of their logistic coefficients.
+    """Moments of a batch of units whose cells are treated independently.
 
     Parameters
     ----------
     problem
-        The cells that all of them are compared on.
-    columns
-        Its design, transposed.
-    beta
-        Logistic coefficients.
+        The cells on which all of them are compared.
+    p
+        Propensities of each unit, (cells,).
     treated
-        Positions of each unit's treated cells.
+        Positions of the treated cells of each unit.
     at_once
-        Units of a product.
+        Number of units in a product.
     """
     out: list[ScoreMoments] = []
     for first in range(0, len(treated), at_once):
-        here = treated[first : first + at_once]
-        logits = partial(_probabilities, beta[first : first + at_once].astype(np.float32), columns)
-        mean, cumulants = bernoulli_cumulants(problem.block, logits, len(problem.C), n_tested=problem.n_tested)
+        here, own = treated[first : first + at_once], p[first : first + at_once]
+        probabilities = partial(_probabilities, own)
+        mean, cumulants = bernoulli_cumulants(problem.block, probabilities, len(problem.C), n_tested=problem.n_tested)
         out += [ScoreMoments(total=_total(problem, t), mean=mean[i], cumulants=Cumulants(*(c[i] for c in cumulants))) for i, t in enumerate(here)]
     return out
 
 
-def permutation_moments(problem: ScoreProblem, strata: Sequence[Strata], treated: Sequence[np.ndarray]) -> list[ScoreMoments]:
+def permutation_moments(problem: ScoreProblem, strata: Sequence[Strata], treated: Sequence[Int[np.ndarray, " _"]]) -> list[ScoreMoments]:
     """Moments of a batch of units, treatments permuted within strata; the strata's cells are positions among the problem's."""
     n, width = len(problem.C), problem.inverse.size
     ids = np.empty((len(strata), n), np.int32)
     for row, s in zip(ids, strata, strict=True):
-        row[s.cells] = np.repeat(np.arange(s.n_strata, dtype=np.int32), np.diff(s.offsets))
-    sums = [np.zeros((s.n_strata, 4, width)) for s in strata]
+        row[s.cells] = np.repeat(np.arange(s.n_treated.size, dtype=np.int32), np.diff(s.offsets))
+    sums = [np.zeros((s.n_treated.size, 4, width)) for s in strata]
     for first in range(0, n, BLOCK):
         cells = slice(first, min(first + BLOCK, n))
         r = problem.block(cells)
@@ -183,21 +169,19 @@ def permutation_moments(problem: ScoreProblem, strata: Sequence[Strata], treated
     return out
 
 
-def _probabilities(beta: np.ndarray, columns: np.ndarray, cells: slice) -> np.ndarray:
-    """P(treated) of a block of cells for several coefficient vectors, in float32: 1/(1 + e^{−Cβ})."""
-    return np.float32(1) / (np.float32(1) + np.exp(np.minimum(-product(beta, columns[:, cells]), np.float32(80))))
+def _probabilities(p: Sequence[np.ndarray], cells: slice) -> np.ndarray:
+    """Propensities of a block of cells, float32 (units, block)."""
+    return np.stack([one[cells] for one in p]).astype(np.float32)
 
 
 def _total(problem: ScoreProblem, treated: np.ndarray) -> np.ndarray:
     return np.concatenate([s.total(problem.C, treated)[1] for s in problem.parts])
 
 
-def bernoulli_null(
-    problem: ScoreProblem, columns: Float[np.ndarray, "covariates cells"], beta: Float[np.ndarray, " covariates"]
-) -> Callable[[int], LinearNull]:
-    """The null of each part of one unit, treatments independent."""
+def bernoulli_null(problem: ScoreProblem, p: Float[np.ndarray, " cells"]) -> Callable[[int], LinearNull]:
+    """The null of each part of one unit whose cells are treated independently."""
     cells = np.arange(len(problem.C))
-    return lambda part: BernoulliNull(lambda: probability(columns, beta), problem.columns(part, cells))
+    return lambda part: BernoulliNull(p, problem.columns(part, cells))
 
 
 def permutation_null(problem: ScoreProblem, strata: Strata) -> Callable[[int], LinearNull]:
@@ -209,6 +193,7 @@ def score_result(
     problem: ScoreProblem,
     moments: ScoreMoments,
     null: Callable[[int], LinearNull],
+    fallback: Callable[[int, Int[np.ndarray, " tests"]], Float[np.ndarray, " tests"]],
     *,
     beta: Float[np.ndarray, " programs"],
     denominator: float,
@@ -218,29 +203,40 @@ def score_result(
 
     Parameters
     ----------
+    problem
+        The cells on which the unit is compared.
+    moments
+        Moments of the unit.
+    null
+        The null distribution of each part.
+    fallback
+        log p of some columns of a part by resampling, for those whose saddlepoint equation has no solution.
     beta
-        The OLS coefficients of the treatment.
+        OLS coefficients of the treatment.
     denominator
-        Theirs, n − u'Au.
+        Their denominator, n − u'Au.
+    side
+        Alternative hypothesis.
     """
     K = problem.n_programs
     t = moments.total - moments.mean
-    found: list[ScorePvalues] = []
+    log_p, unsolved = [], np.zeros(K, bool)
     for part in range(problem.n_tested // K):
         own = slice(part * K, (part + 1) * K)
-        found.append(score_pvalues(t[own], Cumulants(*(c[own] for c in moments.cumulants)), null(part), largest=problem.largest[own], side=side))
-    log_p = found[0].log_p if len(found) == 1 else cauchy_combination(np.stack([f.log_p for f in found]))
+        found = score_pvalues(t[own], Cumulants(*(c[own] for c in moments.cumulants)), null(part), largest=problem.largest[own], side=side)
+        failed = found.unsolved | np.isneginf(found.log_p)  # where T is beyond the support of its null distribution, p would be 0
+        if failed.any():
+            which = np.flatnonzero(failed)
+            found.log_p[which] = fallback(part, which)
+        unsolved |= failed
+        log_p.append(found.log_p)
     scale, last = problem.parts[-1].scale / denominator, slice(-K, None)
     with np.errstate(invalid="ignore", divide="ignore"):
-        z = t[:K] / moments.cumulants.sd[:K]
-        se = moments.cumulants.sd[last] * scale
-    centre = beta - moments.mean[last] * scale
+        z = t[:K] / np.where(moments.cumulants.sd[:K] > 0, moments.cumulants.sd[:K], np.nan)
     return ScoreResult(
         z=z,
-        log10_p=log_p / np.log(10),
-        se=se,
-        ci_low=centre - _CI * se,
-        ci_high=centre + _CI * se,
-        n_saddlepoint=int(sum(f.by_saddlepoint.sum() for f in found)),
-        unsolved=np.logical_or.reduce([f.unsolved for f in found]),
+        log10_p=(log_p[0] if len(log_p) == 1 else cauchy_combination(np.stack(log_p))) / np.log(10),
+        null_mean=moments.mean[last] * scale,
+        se=moments.cumulants.sd[last] * scale,
+        unsolved=unsolved,
     )

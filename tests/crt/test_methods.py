@@ -1,0 +1,163 @@
+"""The test without resamples in runs: against resampling, in every design, and what it refuses."""
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+
+from crt import (
+    StratifiedPermutation,
+    UnitSettings,
+    crt_pvals_for_ntc_groups_ensemble,
+    diagnose_null,
+    make_ntc_groups_ensemble,
+    make_sceptre_style_synth,
+    prepare_crt_inputs,
+    run_all_genes_union_crt,
+    run_one_gene_union_crt,
+    store_results_in_adata,
+)
+from data_prep.errors import InputError
+from tests.crt.problems import random_problem, tiny_inputs
+
+SADDLEPOINT = {"method": "saddlepoint"}
+STRATIFIED = {"resampling_method": "stratified_perm", "resampling_kwargs": {"n_bins": 5, "stratify_by_batch": False}}
+MODES = {"fit": "fit", "constant": "oracle_const", "function": lambda treated, C: 1 / (1 + np.exp(3 - 0.5 * C[:, 1]))}
+
+
+@pytest.fixture(scope="module")
+def high_moi():
+    """2,000 cells, 5 programs, 18 genes, the first of which shifts the first program; an NTC guide in a quarter of the cells."""
+    C, Y, rng = random_problem(2000, 3, 5)
+    sets = {f"g{t:02d}": np.flatnonzero(rng.random(2000) < 1 / (1 + np.exp(3 - 0.5 * C[:, 1]))) for t in range(18)}
+    Y[sets["g00"], 0] += 0.6
+    return tiny_inputs(C, Y, sets)
+
+
+@pytest.fixture(scope="module")
+def low_moi():
+    """Each of 1,500 cells carries one guide, and 600 of them an NTC guide."""
+    C, Y, rng = random_problem(1500, 3, 4, seed=2)
+    which = np.repeat(np.arange(7), [600, *[150] * 6])
+    sets = {name: np.flatnonzero(which == j) for j, name in enumerate(["ntc", *(f"g{t}" for t in range(6))])}
+    Y[sets["g0"], 1] -= 0.5
+    return tiny_inputs(C, Y, sets, control_group="ntc_cells")
+
+
+@pytest.mark.parametrize("sampler", [{}, STRATIFIED], ids=["bernoulli", "stratified"])
+@pytest.mark.parametrize("screen", ["high_moi", "low_moi"])
+def test_p_and_errors_agree_with_resampling(screen, sampler, request):
+    inputs = request.getfixturevalue(screen)
+    drawn = run_all_genes_union_crt(inputs, B=4999, **sampler).table
+    exact = run_all_genes_union_crt(inputs, **SADDLEPOINT, **sampler).table
+    p = exact["p"].to_numpy()
+    assert exact["p_raw"].isna().all() and exact["p_skew"].isna().all() and (exact["p_adj"] >= exact["p"]).all()
+    assert (np.abs(drawn["p"] - p) < 4.5 * np.sqrt(p * (1 - p) / 5000) + 2 / 5000 + 0.01 * p).all()
+    pd.testing.assert_series_equal(exact["beta"], drawn["beta"], check_exact=True)
+    np.testing.assert_allclose(exact["se"], drawn["se"], rtol=0.05)
+    np.testing.assert_allclose(exact["ci_low"], drawn["ci_low"], atol=0.1 * drawn["se"].max())
+    np.testing.assert_allclose(exact["ci_high"] - exact["ci_low"], 2 * 1.959964 * exact["se"], rtol=1e-6)
+    np.testing.assert_allclose(10.0 ** exact["log10_p"], p)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_propensity_model(high_moi, mode):
+    drawn = run_all_genes_union_crt(high_moi, B=1999, propensity_mode=MODES[mode]).table
+    exact = run_all_genes_union_crt(high_moi, propensity_mode=MODES[mode], **SADDLEPOINT).table
+    p = exact["p"].to_numpy()
+    assert (np.abs(drawn["p"] - p) < 4.5 * np.sqrt(p * (1 - p) / 2000) + 2 / 2000 + 0.01 * p).all()
+
+
+@pytest.mark.parametrize("statistic", ["mean", "normal_scores", "cauchy"])
+@pytest.mark.parametrize("screen", ["high_moi", "low_moi"])
+def test_one_gene_is_its_row_and_workers_do_not_matter(screen, statistic, request):
+    inputs = request.getfixturevalue(screen)
+    every = run_all_genes_union_crt(inputs, statistic=statistic, **SADDLEPOINT)
+    shared = run_all_genes_union_crt(inputs, statistic=statistic, n_jobs=2, **SADDLEPOINT)
+    pd.testing.assert_frame_equal(every.table, shared.table, check_exact=True)
+    for gene in ("g00", "g03") if screen == "high_moi" else ("g0", "g3"):
+        one = run_one_gene_union_crt(gene, inputs, statistic=statistic, **SADDLEPOINT)
+        np.testing.assert_array_equal(one.p, every.pvals_df.loc[gene])
+        np.testing.assert_array_equal(one.se, every.table.set_index("target").loc[gene, "se"])
+    assert every.table["p"].idxmin() == (0 if screen == "high_moi" else 1) and every.settings["statistic"] == statistic
+
+
+def test_an_effect_is_covered_and_p_has_no_floor(high_moi):
+    C, Y, rng = random_problem(2000, 3, 5)
+    treated = np.sort(rng.choice(2000, 300, replace=False))
+    Y[treated, 2] += 4.0
+    one = run_one_gene_union_crt("g", tiny_inputs(C, Y, {"g": treated}), **SADDLEPOINT)
+    assert one.log10_p[2] < -100 and one.p[2] > 0 and one.ci_low[2] < 4 < one.ci_high[2]
+
+
+def test_an_unsolved_equation_falls_back_to_resampling():
+    """The three treated cells have the three largest outcomes by far, in a stratified design: the edge of the support."""
+    rng = np.random.default_rng(0)
+    C, y = np.column_stack([np.ones(60), rng.normal(size=60)]), rng.normal(size=(60, 2))
+    y[:, 0] = np.round(y[:, 0])
+    y[[3, 20, 41], 0] = 30.0
+    inputs = tiny_inputs(C, y, {"edge": np.array([3, 20, 41]), "other": np.arange(10, 30)})
+    one = {"n_bins": 1, "stratify_by_batch": False}
+    result = run_all_genes_union_crt(inputs, B=499, resampling_method="stratified_perm", resampling_kwargs=one, **SADDLEPOINT)
+    assert result.treated_df["n_unsolved"].to_dict() == {"edge": 1, "other": 0}
+    assert result.treated_df["n_resamples"].to_dict() == {"edge": 499, "other": 0}
+    assert 1 / 500 <= result.pvals_df.loc["edge", "p0"] <= 3 / 500 and np.isfinite(result.pvals_df).all(axis=None)
+
+
+def test_undefined_units_have_a_reason():
+    C, Y, rng = random_problem(300, 3, 2)
+    sets = {"A": np.sort(rng.choice(300, 30, replace=False)), "all": np.arange(300), "none": np.arange(0)}
+    result = run_all_genes_union_crt(tiny_inputs(C, Y, sets), **SADDLEPOINT)
+    assert result.treated_df["reason"].to_dict() == {"A": "", "all": "all_treated", "none": "no_treated"}
+    assert result.table.loc[result.table["reason"] != "", ["p", "se", "ci_low", "ci_high", "p_adj"]].isna().all(axis=None)
+
+
+def test_a_run_resumes_and_is_stored(tmp_path):
+    adata = make_sceptre_style_synth(N=800, K=4, n_target_genes=6, guides_per_gene=2, seed=1)
+    inputs = prepare_crt_inputs(adata)
+    whole = run_all_genes_union_crt(inputs, statistic="cauchy", out_dir=tmp_path, **SADDLEPOINT)
+    again = run_all_genes_union_crt(inputs, statistic="cauchy", out_dir=tmp_path, **SADDLEPOINT)
+    pd.testing.assert_frame_equal(again.table, whole.table, check_exact=True)
+    pd.testing.assert_frame_equal(again.treated_df, whole.treated_df, check_exact=True)
+    with pytest.raises(InputError, match="method: saddlepoint there, resample now"):
+        run_all_genes_union_crt(inputs, out_dir=tmp_path)
+    store_results_in_adata(adata, whole)
+    adata.write_h5ad(tmp_path / "stored.h5ad")
+    stored = ad.read_h5ad(tmp_path / "stored.h5ad").uns["crt"]
+    np.testing.assert_array_equal(stored["table"][["p", "se", "ci_low", "ci_high"]], whole.table[["p", "se", "ci_low", "ci_high"]])
+    assert stored["settings"]["method"] == "saddlepoint"
+
+
+def test_ntc_groups():
+    inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=2, group_size=2, max_groups=3)
+    drawn = crt_pvals_for_ntc_groups_ensemble(inputs, ensemble, group_size=2, B=1999)
+    exact = crt_pvals_for_ntc_groups_ensemble(inputs, ensemble, group_size=2, **SADDLEPOINT)
+    assert np.abs(drawn - exact).max(axis=None) < 0.06
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "arguments"),
+    [
+        ({"statistic": "cauchy"}, "method is 'resample'", ("statistic", "method")),
+        ({"method": "exact"}, "method is 'exact'", ("method",)),
+        ({"statistic": "rank"}, "statistic is 'rank'", ("statistic",)),
+        ({"adaptive": True, **SADDLEPOINT}, "further resamples", ("adaptive", "method")),
+        ({"calibrate_skew_normal": True, **SADDLEPOINT}, "skew-normal", ("calibrate_skew_normal", "method")),
+        ({"propensity_penalty": -1.0}, "penalty is -1", ("propensity_penalty",)),
+    ],
+)
+def test_what_contradicts_is_refused(high_moi, options, message, arguments):
+    with pytest.raises(InputError, match=message) as found:
+        run_all_genes_union_crt(high_moi, **options)
+    assert found.value.arguments == arguments
+
+
+def test_diagnose_null_refuses_the_saddlepoint(low_moi):
+    with pytest.raises(InputError, match="requires the method 'resample'"):
+        diagnose_null(low_moi, UnitSettings(method="saddlepoint", sampler=StratifiedPermutation()))
+
+
+def test_the_penalty_reaches_the_fit(high_moi):
+    weak, strong = (run_one_gene_union_crt("g01", high_moi, propensity_penalty=penalty, **SADDLEPOINT) for penalty in (0.01, 1e5))
+    assert strong.propensity_max - strong.propensity_min < 0.1 * (weak.propensity_max - weak.propensity_min)
