@@ -110,17 +110,11 @@ def collect(
         {
             "target": np.repeat(names.to_numpy(), n),
             "program": np.tile(columns.to_numpy(), len(units)),
-            "beta": stack("beta").ravel(),
-            "z": stack("z").ravel(),
-            "p_raw": raw.ravel(),
-            "p_skew": skew.ravel(),
+            **{name: stack(name).ravel() for name in ("beta", "z", "p_raw", "p_skew")},
             "p_adj": adjust(p, method=adjust_method).ravel(),
             "n_treated": np.repeat([u.n_treated for u in units], n),
             "reason": np.repeat(np.array([u.reason for u in units], dtype=object), n),
-            "log10_p": stack("log10_p").ravel(),
-            "se": stack("se").ravel(),
-            "ci_low": stack("ci_low").ravel(),
-            "ci_high": stack("ci_high").ravel(),
+            **{name: stack(name).ravel() for name in ("log10_p", "se", "ci_low", "ci_high")},
             "p": p.ravel(),
         }
     )

@@ -37,12 +37,10 @@ def run_crt(options: RunCRTOptions, console: Console) -> None:
                 genes=options.targets,
                 n_jobs=options.n_jobs,
                 base_seed=options.seed,
-                calibrate_skew_normal=options.skew_normal,
-                adaptive=options.adaptive,
                 out_dir=folder.path,
                 resume=options.resume,
                 progress=console.progress,
-                **options.sampling(),
+                **options.testing(),
             )
         record = console.record(options, **crt_record(inputs, result))
 
@@ -69,6 +67,7 @@ def crt_record(inputs: CRTInputs, result: CRTResult) -> dict[str, Any]:
         "targets": len(units),
         "undefined": units["reason"][units["reason"] != ""].to_dict(),
         "resamples": {str(k): int(v) for k, v in units["n_resamples"].value_counts().sort_index().items()},
+        "unsolved": int(units["n_unsolved"].sum()),
         "undefined_resamples": int(units["n_undefined"].sum()),
         "skew_normal_fallbacks": int(units["n_skew_fallback"].sum()),
         "propensity_not_converged": list(units.index[~units["propensity_converged"]]),
@@ -91,7 +90,7 @@ def _log_summary(out: Path, result: CRTResult) -> None:
         log.info("not tested (%s): %s", reason, first_few(names))
     top = strongest_first(table[defined]).head(10)
     with pd.option_context("display.width", 160):
-        log.info("%s", top[["target", "program", "beta", "z", "p_raw", "p_skew", "p_adj", "n_treated"]].to_string(index=False, float_format="%.3g"))
+        log.info("%s", top[["target", "program", "beta", "se", "z", "p", "p_adj", "n_treated"]].to_string(index=False, float_format="%.3g"))
 
 
 main = Command("run-crt", RunCRTOptions, run_crt)

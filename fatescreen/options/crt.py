@@ -41,6 +41,9 @@ class CRTOptions(ScreenOptions):
     )
     side: Side = Field(UNITS.side, description="alternative hypothesis")
     propensity_mode: Literal["fit", "oracle_const"] = Field("fit", description="propensity: fitted to the covariates, or the proportion of treated cells")
+    propensity_penalty: float = Field(
+        UNITS.logistic.penalty, ge=0, allow_inf_nan=False, description="penalty of the propensity fit, on the variance of the linear predictor"
+    )
     n_jobs: Count = Field(1, description="number of worker threads; the results do not depend on it")
 
     @model_validator(mode="after")
@@ -61,6 +64,7 @@ class CRTOptions(ScreenOptions):
             "resampling_kwargs": self.model_dump(include=strata) if self.resampling_method == "stratified_perm" else {},
             "side": self.side,
             "propensity_mode": self.propensity_mode,
+            "propensity_penalty": self.propensity_penalty,
         }
 
     def reading(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fatescreen.report.sections.crt_calibration import calibration_section
 from fatescreen.report.sections.crt_input import input_section
 from fatescreen.report.sections.discoveries import FDR, beta_meaning, results_section
 
+STATISTICS = {"mean": "test of the mean", "normal_scores": "test of normal scores", "cauchy": "tests of the mean and of normal scores combined"}
 CRT_FILES = {
     "crt_results.csv": "one row for each test",
     "pvals.csv": "p-values, targets × programs",
@@ -73,14 +74,17 @@ def crt_report(*, inputs: CRTInputs, result: CRTResult, record: Mapping[str, Any
 def _summary(inputs: CRTInputs, result: CRTResult, record: Mapping[str, Any]) -> list[Block]:
     table, units = result.table, result.treated_df
     tests, hits = int(table["p_adj"].notna().sum()), table[table["p_adj"] < FDR]
-    kind = "skew-normal" if result.settings.get("calibrated") else "empirical"
+    saddlepoint = result.settings.get("method") == "saddlepoint"
+    kind = "skew-normal" if result.settings.get("calibrated") else f"saddlepoint ({STATISTICS[result.settings['statistic']]})" if saddlepoint else "empirical"
     lines = [f"{tests:,} tests of {len(units):,} targets on {len(inputs.program_names):,} programs, with {kind} p-values."]
     if len(hits):
         lines.append(_strongest(hits, record))
     lines.append(control_text(inputs))
     for reason, names in units.loc[units["reason"] != ""].groupby("reason").groups.items():
         lines.append(f"Not tested ({reason}): {first_few(names, 8)}.")
-    if not result.settings.get("calibrated"):
+    if unsolved := int(units["n_unsolved"].sum()):
+        lines.append(f"{unsolved:,} saddlepoint equations have no solution; the p-values of these tests are empirical.")
+    if not result.settings.get("calibrated") and not saddlepoint:
         floor = 1 / (float(units["n_resamples"].max()) + 1) if units["n_resamples"].max() else 1.0
         further = "--skew-normal gives" if result.settings.get("stages") else "--skew-normal or --adaptive give"
         lines.append(f"With this number of resamples, the smallest possible p-value is {floor:.2g}; {further} smaller ones.")

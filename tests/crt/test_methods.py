@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import crt.tails.saddlepoint
 from crt import (
     StratifiedPermutation,
     UnitSettings,
@@ -47,9 +48,10 @@ def low_moi():
 @pytest.mark.parametrize("sampler", [{}, STRATIFIED], ids=["bernoulli", "stratified"])
 @pytest.mark.parametrize("screen", ["high_moi", "low_moi"])
 def test_p_and_errors_agree_with_resampling(screen, sampler, request):
+    """One-sided: two-sided, resampling compares |β| and this method |β − its null mean|."""
     inputs = request.getfixturevalue(screen)
-    drawn = run_all_genes_union_crt(inputs, B=4999, **sampler).table
-    exact = run_all_genes_union_crt(inputs, **SADDLEPOINT, **sampler).table
+    drawn = run_all_genes_union_crt(inputs, B=4999, side="right", **sampler).table
+    exact = run_all_genes_union_crt(inputs, side="right", **SADDLEPOINT, **sampler).table
     p = exact["p"].to_numpy()
     assert exact["p_raw"].isna().all() and exact["p_skew"].isna().all() and (exact["p_adj"] >= exact["p"]).all()
     assert (np.abs(drawn["p"] - p) < 4.5 * np.sqrt(p * (1 - p) / 5000) + 2 / 5000 + 0.01 * p).all()
@@ -62,10 +64,13 @@ def test_p_and_errors_agree_with_resampling(screen, sampler, request):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_propensity_model(high_moi, mode):
-    drawn = run_all_genes_union_crt(high_moi, B=1999, propensity_mode=MODES[mode]).table
-    exact = run_all_genes_union_crt(high_moi, propensity_mode=MODES[mode], **SADDLEPOINT).table
+    drawn = run_all_genes_union_crt(high_moi, B=1999, side="left", propensity_mode=MODES[mode]).table
+    exact = run_all_genes_union_crt(high_moi, side="left", propensity_mode=MODES[mode], **SADDLEPOINT).table
     p = exact["p"].to_numpy()
-    assert (np.abs(drawn["p"] - p) < 4.5 * np.sqrt(p * (1 - p) / 2000) + 2 / 2000 + 0.01 * p).all()
+    slack = (
+        0.03 if mode == "function" else 0.01
+    )  # resamples of a propensity that was not fitted differ more in their number of treated cells, which β divides by
+    assert (np.abs(drawn["p"] - p) < 4.5 * np.sqrt(p * (1 - p) / 2000) + 2 / 2000 + slack).all()
 
 
 @pytest.mark.parametrize("statistic", ["mean", "normal_scores", "cauchy"])
@@ -90,18 +95,21 @@ def test_an_effect_is_covered_and_p_has_no_floor(high_moi):
     assert one.log10_p[2] < -100 and one.p[2] > 0 and one.ci_low[2] < 4 < one.ci_high[2]
 
 
-def test_an_unsolved_equation_falls_back_to_resampling():
-    """The three treated cells have the three largest outcomes by far, in a stratified design: the edge of the support."""
-    rng = np.random.default_rng(0)
-    C, y = np.column_stack([np.ones(60), rng.normal(size=60)]), rng.normal(size=(60, 2))
-    y[:, 0] = np.round(y[:, 0])
-    y[[3, 20, 41], 0] = 30.0
-    inputs = tiny_inputs(C, y, {"edge": np.array([3, 20, 41]), "other": np.arange(10, 30)})
-    one = {"n_bins": 1, "stratify_by_batch": False}
-    result = run_all_genes_union_crt(inputs, B=499, resampling_method="stratified_perm", resampling_kwargs=one, **SADDLEPOINT)
-    assert result.treated_df["n_unsolved"].to_dict() == {"edge": 1, "other": 0}
-    assert result.treated_df["n_resamples"].to_dict() == {"edge": 499, "other": 0}
-    assert 1 / 500 <= result.pvals_df.loc["edge", "p0"] <= 3 / 500 and np.isfinite(result.pvals_df).all(axis=None)
+@pytest.mark.parametrize("sampler", [{}, STRATIFIED], ids=["bernoulli", "stratified"])
+@pytest.mark.parametrize("screen", ["high_moi", "low_moi"])
+@pytest.mark.parametrize("statistic", ["mean", "cauchy"])
+def test_an_unsolved_equation_falls_back_to_resampling(screen, sampler, statistic, request, monkeypatch):
+    """Newton's method is not given a step: p of the tests that need the saddlepoint are by resampling of the same statistic, and counted."""
+    inputs = request.getfixturevalue(screen)
+    options = {"B": 1999, "statistic": statistic, **sampler, **SADDLEPOINT}
+    solved = run_all_genes_union_crt(inputs, **options)
+    assert not solved.treated_df["n_unsolved"].any() and not solved.treated_df["n_resamples"].any()
+    monkeypatch.setattr(crt.tails.saddlepoint, "MAX_ITER", 0)
+    drawn = run_all_genes_union_crt(inputs, **options)
+    unsolved = drawn.treated_df["n_unsolved"]
+    assert unsolved.any() and (drawn.treated_df["n_resamples"] == 1999 * (unsolved > 0)).all()
+    p, q = solved.pvals_df, drawn.pvals_df
+    assert (np.abs(q - p) < 4.5 * np.sqrt(p * (1 - p) / 2000) + 2 / 2000).all(axis=None) and not q.equals(p)
 
 
 def test_undefined_units_have_a_reason():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crt.pvalues import adjust, empirical_pvalues, leave_one_out_pvalues
+from crt.pvalues import adjust, empirical_pvalues, leave_one_out_pvalues, mean_and_sd
 from data_prep.errors import InputError
 
 

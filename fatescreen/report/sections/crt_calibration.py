@@ -13,7 +13,8 @@ from fatescreen.report.inline_svg import panel
 def calibration_section(result: CRTResult) -> Section:
     """QQ plot and histogram of the p-values, and how many propensity and skew-normal fits failed."""
     raw, skew = result.table["p_raw"].to_numpy(float), result.table["p_skew"].to_numpy(float)
-    curves = {name: p for name, p in (("empirical", raw), ("skew-normal", skew)) if np.isfinite(p).any()}
+    exact = result.table["p"].to_numpy(float) if result.settings.get("method") == "saddlepoint" else np.full(raw.size, np.nan)
+    curves = {name: p for name, p in (("empirical", raw), ("skew-normal", skew), ("saddlepoint", exact)) if np.isfinite(p).any()}
     units = result.treated_df
     failed, separated = int((~units["propensity_converged"].astype(bool)).sum()), int(units["propensity_separated"].astype(bool).sum())
     text = [
