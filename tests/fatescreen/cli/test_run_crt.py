@@ -29,7 +29,22 @@ def test_a_run(file, inputs, tmp_path):
     done = command(file, "--out", tmp_path, "--targets", "GENE1,GENE4", "--n-resamples", 99, "--skew-normal", "--n-jobs", 2)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "crt_results.csv")
-    assert list(table.columns) == ["target", "program", "beta", "z", "p_raw", "p_skew", "p_adj", "n_treated", "reason", "log10_p"]
+    assert list(table.columns) == [
+        "target",
+        "program",
+        "beta",
+        "z",
+        "p_raw",
+        "p_skew",
+        "p_adj",
+        "n_treated",
+        "reason",
+        "log10_p",
+        "se",
+        "ci_low",
+        "ci_high",
+        "p",
+    ]
     here = run_all_genes_union_crt(inputs, ["GENE1", "GENE4"], B=99, calibrate_skew_normal=True)
     np.testing.assert_allclose(table["p_skew"], here.table["p_skew"], rtol=1e-9)
     np.testing.assert_allclose(pd.read_csv(tmp_path / "pvals.csv", index_col=0), here.pvals_df, rtol=1e-9)
@@ -44,6 +59,21 @@ def test_a_run(file, inputs, tmp_path):
     before = (tmp_path / "crt_results.csv").read_bytes()
     assert command(file, "--out", tmp_path, "--targets", "GENE1,GENE4", "--n-resamples", 99, "--skew-normal").returncode == 0
     assert (tmp_path / "crt_results.csv").read_bytes() == before
+
+
+def test_the_saddlepoint_from_the_command(file, inputs, tmp_path):
+    done = here("run-crt", file, "--out", tmp_path, "--method", "saddlepoint", "--statistic", "cauchy", "--propensity-penalty", 0.5)
+    assert done.code == 0, done.err
+    table = pd.read_csv(tmp_path / "crt_results.csv")
+    python = run_all_genes_union_crt(inputs, method="saddlepoint", statistic="cauchy", propensity_penalty=0.5).table
+    for name in ("p", "se", "ci_low", "ci_high", "log10_p"):
+        np.testing.assert_allclose(table[name], python[name], rtol=1e-8)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["settings"]["method"] == "saddlepoint" and record["settings"]["logistic"]["penalty"] == 0.5 and record["unsolved"] == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "saddlepoint (tests of the mean and of normal scores combined)" in page and "With this number of resamples" not in page
+    again = here("run-crt", file, "--out", tmp_path, "--config", tmp_path / "run.json")
+    assert again.code == 0, again.err
 
 
 def test_stratified_options(file, tmp_path):
@@ -62,6 +92,10 @@ def test_stratified_options(file, tmp_path):
         (("--covar-key", "covars"), "obsm['covars'] is missing; obsm has:"),
         (("--burden-key", "x"), "stratified_perm"),
         (("--n-resamples", 0), "resamples"),
+        (("--method", "saddlepoint", "--n-resamples", 99), "--n-resamples contradicts --method saddlepoint"),
+        (("--method", "saddlepoint", "--adaptive", "--skew-normal"), "--adaptive, --skew-normal contradicts --method saddlepoint"),
+        (("--statistic", "cauchy"), "--statistic cauchy contradicts --method resample"),
+        (("--propensity-penalty", -1), "--propensity-penalty"),
     ],
 )
 def test_one_clear_message(file, tmp_path, options, message):
