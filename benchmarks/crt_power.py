@@ -128,13 +128,20 @@ def real(folder: Path) -> None:
                 p, order = result.pvals_df.to_numpy(), result.table["log10_p"].to_numpy().reshape(result.pvals_df.shape)
                 ntc = group_pvalues(inputs, METHODS[name], ensemble, size).to_numpy()
             hit = discoveries(p)
-            ranks = [1 + int((order < order[index.get_loc(gene), program]).sum()) for gene, program in ((g, inputs.program_names.index(f"program_{k}")) for g, k in positives)]
+            ranks = [
+                1 + int((order < order[index.get_loc(gene), program]).sum())
+                for gene, program in ((g, inputs.program_names.index(f"program_{k}")) for g, k in positives)
+            ]
             quiet = int(hit[index.isin(QUIET)].sum()) if index.isin(QUIET).any() else ""
             rates = [f"{np.nanmean(ntc <= level):.4f}" for level in LEVELS]
-            rows.append([screen.split("_")[0], name, int(np.isfinite(p).sum()), int(hit.sum()), quiet, ", ".join(map(str, ranks)), int(np.isfinite(ntc).sum()), *rates])
+            rows.append(
+                [screen.split("_")[0], name, int(np.isfinite(p).sum()), int(hit.sum()), quiet, ", ".join(map(str, ranks)), int(np.isfinite(ntc).sum()), *rates]
+            )
     header = ["screen", "method", "tests", "discoveries", "of quiet genes", "ranks of known effects", "NTC tests", *(f"NTC p ≤ {level}" for level in LEVELS)]
     if rows:
-        crt_common.table(f"Real screens, {FDR:.0%} false discovery rate; {PARTITIONS} partitions of the NTC guides into groups of the genes' size", header, rows)
+        crt_common.table(
+            f"Real screens, {FDR:.0%} false discovery rate; {PARTITIONS} partitions of the NTC guides into groups of the genes' size", header, rows
+        )
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ class Plan:
 
     usage: Usage
     effect: float
+    genes: int = GENES
+    programs: int = PROGRAMS
     treated: tuple[int, int] = (100, 800)
     cells: int = 10_000
     confounding: float = 0.0
@@ -47,19 +49,19 @@ class Drawn:
 def draw(plan: Plan, seed: int) -> Drawn:
     """Draw a screen: six batches and two numbers as covariates, one guide per gene, a fifth of the genes with effects on three programs."""
     rng = np.random.default_rng([seed, 11])
-    n, s = plan.cells, plan.confounding
+    n, s, genes, programs = plan.cells, plan.confounding, plan.genes, plan.programs
     batch, numbers = rng.integers(0, BATCHES, n), rng.normal(size=(n, 2))
-    share = np.exp(rng.uniform(*np.log(plan.treated), GENES)) / n
-    odds = np.exp(s * rng.normal(size=(BATCHES, GENES)))[batch] * np.exp(0.5 * s * np.outer(numbers[:, 0], rng.normal(size=GENES)))
-    x = rng.random((n, GENES)) < np.minimum(share * odds / odds.mean(0), 0.9)
-    effect = np.zeros((GENES, PROGRAMS))
-    for gene in rng.choice(GENES, GENES // 5, replace=False):
-        effect[gene, rng.choice(PROGRAMS, 3, replace=False)] = plan.effect * rng.uniform(0.5, 1, 3) * rng.choice([-1.0, 1.0], 3)
-    log_rate = (x & (rng.random(x.shape) < plan.responding)) @ effect + numbers @ rng.normal(0, 0.25, (2, PROGRAMS))
-    log_rate += (0.2 + 0.4 * s) * rng.normal(size=(BATCHES, PROGRAMS))[batch] + rng.normal(0, 0.5, PROGRAMS)
+    share = np.exp(rng.uniform(*np.log(plan.treated), genes)) / n
+    odds = np.exp(s * rng.normal(size=(BATCHES, genes)))[batch] * np.exp(0.5 * s * np.outer(numbers[:, 0], rng.normal(size=genes)))
+    x = rng.random((n, genes)) < np.minimum(share * odds / odds.mean(0), 0.9)
+    effect = np.zeros((genes, programs))
+    for gene in rng.choice(genes, genes // 5, replace=False):
+        effect[gene, rng.choice(programs, 3, replace=False)] = plan.effect * rng.uniform(0.5, 1, 3) * rng.choice([-1.0, 1.0], 3)
+    log_rate = (x & (rng.random(x.shape) < plan.responding)) @ effect + numbers @ rng.normal(0, 0.25, (2, programs))
+    log_rate += (0.2 + 0.4 * s) * rng.normal(size=(BATCHES, programs))[batch] + rng.normal(0, 0.5, programs)
     Y = clr_usage(plan.usage(rng, log_rate, batch))
     C = np.column_stack([np.ones(n), *(batch == b for b in range(1, BATCHES)), numbers])
-    guides = Screen(sp.csr_matrix(x.astype(np.float32)), np.arange(GENES), *(np.empty(0),) * 7)
+    guides = Screen(sp.csr_matrix(x.astype(np.float32)), np.arange(genes), *(np.empty(0),) * 7)
     return Drawn(crt_common.inputs_of(guides, C, Y), effect)
 
 
@@ -91,21 +93,22 @@ def _softmax(noise: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
     return lambda rng, log_rate, batch: shares(np.exp(log_rate + noise(rng, log_rate.shape)))
 
 
+SPARSE = _dirichlet(0.1)
 NORMAL = _softmax(lambda rng, shape: rng.normal(0, 0.5, shape))
 STUDENT = _softmax(lambda rng, shape: 0.3 * rng.standard_t(2.0, shape))
 
 KINDS: dict[str, Callable[[int], Drawn]] = {
     "near-zero entries": lambda seed: baseline(0.0, seed),
-    "sparse Dirichlet, 0.1": lambda seed: draw(Plan(usage=_dirichlet(0.1), effect=0.8), seed),
+    "sparse Dirichlet, 0.1": lambda seed: draw(Plan(usage=SPARSE, effect=0.8), seed),
     "gamma, half exact zeros": lambda seed: draw(Plan(usage=_gamma_with_zeros, effect=0.5), seed),
     "dense, normal": lambda seed: draw(Plan(usage=NORMAL, effect=0.15), seed),
     "dense Dirichlet, 10": lambda seed: draw(Plan(usage=_dirichlet(10.0), effect=0.1), seed),
     "dense, 10 % of cells respond": lambda seed: draw(Plan(usage=NORMAL, effect=2.0, responding=0.1), seed),
     "heavy-tailed": lambda seed: draw(Plan(usage=STUDENT, effect=0.2), seed),
-    "20–100 treated, sparse": lambda seed: draw(Plan(usage=_dirichlet(0.1), effect=2.0, treated=(20, 100)), seed),
+    "20–100 treated, sparse": lambda seed: draw(Plan(usage=SPARSE, effect=2.0, treated=(20, 100)), seed),
     "20–100 treated, dense": lambda seed: draw(Plan(usage=NORMAL, effect=0.6, treated=(20, 100)), seed),
     "confounded, near-zero entries": lambda seed: baseline(1.0, seed),
-    "confounded, sparse": lambda seed: draw(Plan(usage=_dirichlet(0.1), effect=0.8, confounding=1.0), seed),
+    "confounded, sparse": lambda seed: draw(Plan(usage=SPARSE, effect=0.8, confounding=1.0), seed),
     "confounded, zeros": lambda seed: draw(Plan(usage=_gamma_with_zeros, effect=0.5, confounding=1.0), seed),
     "confounded, dense": lambda seed: draw(Plan(usage=NORMAL, effect=0.15, confounding=1.0), seed),
 }
