@@ -9,23 +9,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
-from scipy.special import ndtri
 from tqdm import tqdm
 
 from crt.inputs import CRTInputs
-from crt.linear.score_test import ScoreResult
-from crt.linear.units import ScoreTest
+from crt.linear.units import ScoredUnit, ScoreTest
 from crt.propensity import Coefficients, fit_logistic
 from crt.pvalues import empirical_pvalues, mean_and_sd
 from crt.sampling.base import Drawer
 from crt.sampling.streams import unit_seed
 from crt.settings import UnitSettings
 from crt.statistic import NullDraws, ObservedUnit, Projection, observe, resample, without_resamples
+from crt.tails.saddlepoint import cauchy_combination
 from crt.tails.skew_normal import skew_normal_pvalues
 from data_prep.errors import whole_number
 
 FEW = 5  # a unit goes to the next stage where at most this many resamples, the observed value included, are as extreme in some program
-NORMAL_95 = float(ndtri(0.975))
 BATCH = 16  # units whose propensities are fitted together
 T = TypeVar("T")
 
@@ -41,11 +39,11 @@ class UnitResult:
     beta
         Observed coefficients.
     z
-        z scores: coefficients minus the mean of their null distributions, over its SD.
+        z scores: statistics minus the mean of their null distributions, over its SD; those of the normal scores under "cauchy".
     se
         Standard errors of the coefficients: the SD of their null distributions.
-    ci_low, ci_high
-        95 % intervals of the effects: coefficients minus the mean of their null distributions, ∓ 1.96 standard errors.
+    null_mean
+        Means of the coefficients' null distributions.
     p
         p-values by the method of the run: those of the saddlepoint, or the empirical ones.
     p_raw
@@ -55,7 +53,7 @@ class UnitResult:
     log10_p
         log10 of the skew-normal p-values, or of `p` without the calibration; it is exact where p is below the range of float64.
     xi
-        Location parameters of the fitted skew-normal distributions.
+        Location parameters of the fitted skew-normal distributions, those of the normal scores under "cauchy".
     omega
         Scale parameters of the fitted skew-normal distributions.
     alpha
@@ -101,8 +99,7 @@ class UnitResult:
     beta: Float64[np.ndarray, " programs"]
     z: Float64[np.ndarray, " programs"]
     se: Float64[np.ndarray, " programs"]
-    ci_low: Float64[np.ndarray, " programs"]
-    ci_high: Float64[np.ndarray, " programs"]
+    null_mean: Float64[np.ndarray, " programs"]
     p: Float64[np.ndarray, " programs"]
     p_raw: Float64[np.ndarray, " programs"]
     p_skew: Float64[np.ndarray, " programs"]
@@ -136,7 +133,7 @@ class TestedUnit:
     result
         The result of the test.
     draws
-        The statistics that the result is computed from, those of the last stage.
+        The statistics that the result is computed from, those of the last stage; under "cauchy" those of the normal scores, then those of the means.
     """
 
     treated: Int[np.ndarray, " treated"]
@@ -144,8 +141,10 @@ class TestedUnit:
     draws: NullDraws
 
 
-def run_unit(name: str, seen: ObservedUnit, inputs: CRTInputs, settings: UnitSettings, drawer: Drawer) -> tuple[UnitResult, NullDraws]:
-    """Test one unit by resampling.
+def run_unit(
+    name: str, seen: ObservedUnit, unit: ScoredUnit | None, score: ScoreTest | None, inputs: CRTInputs, settings: UnitSettings, drawer: Drawer
+) -> tuple[UnitResult, NullDraws]:
+    """Test one unit.
 
     Parameters
     ----------
@@ -153,6 +152,10 @@ def run_unit(name: str, seen: ObservedUnit, inputs: CRTInputs, settings: UnitSet
         Name of the unit, which determines its random stream.
     seen
         The unit.
+    unit
+        The unit with its outcome scores; None where its statistic is undefined.
+    score
+        The test of outcome scores; None for resamples of β itself.
     inputs
         Screen.
     settings
@@ -160,49 +163,73 @@ def run_unit(name: str, seen: ObservedUnit, inputs: CRTInputs, settings: UnitSet
     drawer
         Sampler bound to the screen.
     """
+    if seen.reason:
+        drawn, nan = without_resamples(seen), np.full(seen.statistic.size, np.nan)
+        return _result(name, drawn, 0, beta=seen.statistic, z=nan, null_mean=nan, se=nan, p=nan, p_raw=nan, log10_p=nan), drawn
+    if score is None or unit is None:
+        return _by_resamples(name, seen, settings, partial(resample, seen, inputs, drawer), None)
+    if settings.method == "saddlepoint":
+        return _by_saddlepoint(name, unit, score)
+    return _by_resamples(name, seen, settings, partial(score.draws, unit), unit)
+
+
+def _by_resamples(
+    name: str, seen: ObservedUnit, settings: UnitSettings, draw: Callable[[int, int], NullDraws], unit: ScoredUnit | None
+) -> tuple[UnitResult, NullDraws]:
+    """Test one unit by resampling, in stages; `draw` takes a number of resamples and a seed, and the unit is None where β itself is drawn."""
+    K = seen.statistic.size
     stages = (settings.n_resamples, *(b for b in settings.stages if b > settings.n_resamples))
     for stage, n_resamples in enumerate(stages, start=1):
         purpose = "resamples" if stage == 1 else f"resamples, stage {stage}"
-        drawn = resample(seen, inputs, drawer, n_resamples, unit_seed(settings.seed, name, purpose=purpose))
-        p_raw = empirical_pvalues(drawn.observed, drawn.null, side=settings.side)
-        if not np.isfinite(p_raw).any() or np.nanmin(p_raw) * (n_resamples + 1) > FEW:
+        drawn = draw(n_resamples, unit_seed(settings.seed, name, purpose=purpose))
+        raw = empirical_pvalues(drawn.observed, drawn.null, side=settings.side)
+        if not np.isfinite(raw).any() or np.nanmin(raw) * (n_resamples + 1) > FEW:
             break
-    numbers: dict[str, Any] = {"p": p_raw, "p_raw": p_raw, "log10_p": np.log10(p_raw), "n_stages": 0 if drawn.reason else stage}
+    p_raw, log10_p = _of_programs(raw, np.log10(raw), K)
+    numbers: dict[str, Any] = {"p": p_raw, "p_raw": p_raw, "log10_p": log10_p, "n_stages": stage}
     mean, sd = mean_and_sd(drawn.null)
-    if settings.skew_normal and not drawn.reason:
-        skew = skew_normal_pvalues(drawn.observed, drawn.null, side=settings.side, raw=p_raw)
-        numbers |= {"p_skew": skew.p, "log10_p": skew.log10_p, "fallback": skew.fallback}
-        numbers |= {"xi": skew.fit.xi, "omega": skew.fit.omega, "alpha": skew.fit.alpha}
+    if settings.skew_normal:
+        skew = skew_normal_pvalues(drawn.observed, drawn.null, side=settings.side, raw=raw)
+        p_skew, log10_p = _of_programs(skew.p, skew.log10_p, K)
+        numbers |= {"p_skew": p_skew, "log10_p": log10_p, "fallback": skew.fallback.reshape(-1, K).any(0)}
+        numbers |= {"xi": skew.fit.xi[:K], "omega": skew.fit.omega[:K], "alpha": skew.fit.alpha[:K]}
         mean, sd = skew.fit.mean, skew.fit.sd
-    z = (drawn.observed - mean) / np.where(sd > 0, sd, np.nan)
-    return _result(name, drawn, len(drawn.null), z=z, null_mean=mean, se=sd, **numbers), drawn
+    z = ((drawn.observed - mean) / np.where(sd > 0, sd, np.nan))[:K]
+    null_mean, se = (mean, sd) if unit is None else unit.effect
+    return _result(name, drawn, len(drawn.null), beta=seen.statistic, z=z, null_mean=null_mean, se=se, **numbers), drawn
 
 
-def _without_resamples(name: str, seen: ObservedUnit, scored: ScoreResult | None, settings: UnitSettings) -> tuple[UnitResult, NullDraws]:
-    """The result of a unit by the saddlepoint method."""
-    drawn = without_resamples(seen)
-    nan = np.full(seen.statistic.size, np.nan)
-    if scored is None:
-        return _result(name, drawn, 0, z=nan, null_mean=nan, se=nan, p=nan, log10_p=nan), drawn
+def _of_programs(p: np.ndarray, log10_p: np.ndarray, n_programs: int) -> tuple[np.ndarray, np.ndarray]:
+    """p and log10 p of the programs from those of the tested columns: under "cauchy" two statistics of each program are combined."""
+    if p.size == n_programs:
+        return p, log10_p
+    log10_p = cauchy_combination(log10_p.reshape(-1, n_programs) * np.log(10)) / np.log(10)
+    return _power_of_ten(log10_p), log10_p
+
+
+def _power_of_ten(log10_p: np.ndarray) -> np.ndarray:
+    """p, at least 2.2e-308, the smallest normal double."""
+    return np.where(np.isnan(log10_p), np.nan, np.maximum(10.0**log10_p, np.finfo(np.float64).tiny))
+
+
+def _by_saddlepoint(name: str, unit: ScoredUnit, score: ScoreTest) -> tuple[UnitResult, NullDraws]:
+    """Test one unit without resamples."""
+    drawn, scored = without_resamples(unit.seen), score.without_resamples(name, unit)
     unsolved = int(scored.unsolved.sum())
-    p = np.where(np.isnan(scored.log10_p), np.nan, np.maximum(10.0**scored.log10_p, np.finfo(np.float64).tiny))
-    n_resamples = settings.n_resamples if unsolved else 0
-    numbers: dict[str, Any] = {"z": scored.z, "null_mean": scored.null_mean, "se": scored.se, "p": p, "log10_p": scored.log10_p, "n_unsolved": unsolved}
-    return _result(name, drawn, n_resamples, **numbers), drawn
+    p = _power_of_ten(scored.log10_p)
+    null_mean, se = unit.effect
+    numbers: dict[str, Any] = {"z": scored.z, "null_mean": null_mean, "se": se, "p": p, "log10_p": scored.log10_p, "n_unsolved": unsolved}
+    return _result(name, drawn, score.settings.n_resamples if unsolved else 0, beta=unit.seen.statistic, **numbers), drawn
 
 
-def _result(name: str, drawn: NullDraws, n_resamples: int, *, null_mean: np.ndarray, se: np.ndarray, **numbers: Any) -> UnitResult:
+def _result(name: str, drawn: NullDraws, n_resamples: int, **numbers: Any) -> UnitResult:
     """The result of a unit from its numbers by one of the methods."""
-    nan, none = np.full(se.size, np.nan), np.zeros(se.size, bool)
-    fitted, centre, reach = drawn.propensity, drawn.observed - null_mean, NORMAL_95 * se
+    nan, none = np.full(numbers["p"].size, np.nan), np.zeros(numbers["p"].size, bool)
+    fitted = drawn.propensity
     propensity = np.full(1, np.nan) if fitted is None else fitted.p
     absent: dict[str, Any] = {"p_raw": nan, "p_skew": nan, "xi": nan, "omega": nan, "alpha": nan, "fallback": none, "n_stages": 0, "n_unsolved": 0}
     return UnitResult(
         name=name,
-        beta=drawn.observed,
-        se=se,
-        ci_low=centre - reach,
-        ci_high=centre + reach,
         n_treated=drawn.n_treated,
         n_control=drawn.n_control,
         n_resamples=n_resamples,
@@ -241,7 +268,8 @@ def run_units(
     drawer = settings.sampler.bind(inputs)
     whole = inputs.control_group == "complement"
     projection = Projection.of(inputs.gram, inputs.cross) if whole else None
-    score = ScoreTest.of(inputs, settings, drawer) if settings.method == "saddlepoint" and units else None
+    plain = settings.method == "resample" and settings.statistic == "mean"  # the resamples of β itself, not of a linear statistic
+    score = ScoreTest.of(inputs, settings, drawer, n_jobs=n_jobs) if units and not plain else None
     names = list(units)
     size = max(1, min(BATCH, -(-len(names) // n_jobs)))
     batches = [names[i : i + size] for i in range(0, len(names), size)]
@@ -250,12 +278,9 @@ def run_units(
         sets = [inputs.treated(units[name]) for name in batch]
         fits = _fit_batch(sets, inputs, settings) if whole else [None] * len(batch)
         observed = partial(observe, inputs=inputs, propensity_mode=settings.propensity_mode, logistic=settings.logistic, projection=projection)
-        seen = (observed(t, fit=f) for t, f in zip(sets, fits, strict=True))
-        if score is None:
-            found = [run_unit(name, one, inputs, settings, drawer) for name, one in zip(batch, seen, strict=True)]
-        else:
-            every = list(seen)
-            found = [_without_resamples(*one, settings) for one in zip(batch, every, score.batch(batch, every), strict=True)]
+        seen = [observed(t, fit=f) for t, f in zip(sets, fits, strict=True)]
+        scored = [None] * len(batch) if score is None else score.scored(seen)
+        found = (run_unit(*unit, score, inputs, settings, drawer) for unit in zip(batch, seen, scored, strict=True))
         return {name: keep(TestedUnit(treated=t, result=r, draws=d)) for name, t, (r, d) in zip(batch, sets, found, strict=True)}
 
     if n_jobs == 1 or len(batches) < 2:

@@ -14,6 +14,8 @@ from crt.resume import settings_record
 from crt.settings import UnitSettings
 from data_prep.errors import InputError, warn
 
+NORMAL_95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CRTResult:
@@ -29,9 +31,10 @@ class CRTResult:
         One row per gene: n_treated, n_control, reason, and diagnostics of its propensity and its resamples; n_unsolved counts the programs whose saddlepoint
         equation has no solution.
     table
-        One row per test: target, program, beta, z, p_raw, p_skew, p_adj, n_treated, reason, log10_p, se, ci_low, ci_high, p. Undefined tests are NaN with a
-        reason, and do not enter the adjustment. `p` is the p-value used for inference, which `p_adj` is computed from; `se`, and the 95 %
-        interval from `ci_low` to `ci_high`, are those of the effect in the outcome's units.
+        One row per test: target, program, beta, z, p_raw, p_skew, p_adj, n_treated, reason, log10_p, se, ci_low, ci_high, p, method, statistic, n_control.
+        Undefined tests are NaN with a reason, and do not enter the adjustment. `p` is the p-value used for inference, which `p_adj` is computed from. `se` is
+        the standard error of `beta`; the 95 % interval from `ci_low` to `ci_high` is that of the effect, `beta` minus the mean of its null distribution. All
+        of them are in the outcome's units, whatever the statistic.
     pvals_raw_df
         Empirical p-values, genes × programs; None if not requested.
     pvals_skew_df
@@ -106,6 +109,7 @@ def collect(
 
     raw, skew = stack("p_raw"), stack("p_skew")
     p, n = skew if calibrated else stack("p"), len(columns)
+    effect, se = stack("beta") - stack("null_mean"), stack("se")
     table = pd.DataFrame(
         {
             "target": np.repeat(names.to_numpy(), n),
@@ -114,8 +118,14 @@ def collect(
             "p_adj": adjust(p, method=adjust_method).ravel(),
             "n_treated": np.repeat([u.n_treated for u in units], n),
             "reason": np.repeat(np.array([u.reason for u in units], dtype=object), n),
-            **{name: stack(name).ravel() for name in ("log10_p", "se", "ci_low", "ci_high")},
+            "log10_p": stack("log10_p").ravel(),
+            "se": se.ravel(),
+            "ci_low": (effect - NORMAL_95 * se).ravel(),
+            "ci_high": (effect + NORMAL_95 * se).ravel(),
             "p": p.ravel(),
+            "method": settings.method,
+            "statistic": settings.statistic,
+            "n_control": np.repeat([u.n_control for u in units], n),
         }
     )
     params = table[["target", "program"]].assign(**{name: stack(name).ravel() for name in ("xi", "omega", "alpha", "fallback")})

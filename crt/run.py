@@ -10,13 +10,14 @@ import numpy as np
 
 from crt.engine import UnitResult, all_units
 from crt.inputs import CRTInputs
+from crt.linear.scores import few_valued
 from crt.propensity import LogisticSettings, Propensity
 from crt.results import CRTResult, collect
 from crt.resume import result_folder
 from crt.sampling.methods import ResamplingMethod
-from crt.settings import N_RESAMPLES, SEED, Method, MethodOptions, Side, Statistic, settings_of
+from crt.settings import N_RESAMPLES, SEED, Method, MethodOptions, Side, Statistic, UnitSettings, settings_of
 from crt.signatures import shared_options
-from data_prep.errors import InputError, first_few
+from data_prep.errors import InputError, first_few, warn
 
 
 def run_all_genes_union_crt(
@@ -89,8 +90,8 @@ def run_all_genes_union_crt(
         How p-values are computed: "resample", or "saddlepoint", from the cumulants of the null distribution of a linear statistic, without resamples. B then
         counts only where a saddlepoint equation has no solution.
     statistic
-        What is tested: "mean", the outcome itself; "normal_scores", the normal scores of its residuals; "cauchy", both, their p-values combined. The last two
-        require the method "saddlepoint". Coefficients and their errors are those of the outcome itself in each case.
+        What is tested: "mean", the outcome itself; "normal_scores", the normal scores of its residuals; "cauchy", both, their p-values combined. Coefficients
+        and their errors are those of the outcome itself in each case.
     propensity_penalty
         Penalty of the logistic regression of the propensity, see `LogisticSettings`.
 
@@ -143,6 +144,7 @@ def run_all_genes_union_crt(
         skew_normal=calibrate_skew_normal or return_skew_normal,
     )
     units = {gene: inputs.gene_to_cols[gene] for gene in checked_genes(genes, inputs)}
+    warn_of_few_values(inputs, settings)
     bar = "gene" if progress else ""
     with nullcontext() if out_dir is None else result_folder(out_dir, inputs, settings, resume=resume) as folder:
         finished, save = (None, None) if folder is None else (folder.load(), folder.save)
@@ -195,6 +197,13 @@ def run_one_gene_union_crt(gene: str, inputs: CRTInputs, *, calibrate_skew_norma
     checked_genes([gene], inputs)
     settings = settings_of(options, skew_normal=calibrate_skew_normal)
     return all_units({gene: inputs.gene_to_cols[gene]}, inputs, settings, keep=lambda unit: unit.result)[0]
+
+
+def warn_of_few_values(inputs: CRTInputs, settings: UnitSettings) -> None:
+    """Warn of programs without the three distinct values from which normal scores differ from the outcome itself."""
+    few = [] if settings.statistic == "mean" else [inputs.program_names[k] for k in few_valued(inputs.Y)]
+    if few:
+        warn(f"the outcomes {first_few(few)} have fewer than three distinct values, so tests of their normal scores are tests of their means.", "statistic")
 
 
 def checked_genes(genes: Sequence[str] | None, inputs: CRTInputs) -> list[str]:

@@ -45,8 +45,7 @@ class UnitSettings:
     method
         How p-values are computed: "resample", from resamples; "saddlepoint", from the exact cumulants of the null distribution, without resamples.
     statistic
-        What is tested: "mean", the outcome itself; "normal_scores", the normal scores of its residuals; "cauchy", both, their p-values combined. The last two
-        require the method "saddlepoint".
+        What is tested: "mean", the outcome itself; "normal_scores", the normal scores of its residuals; "cauchy", both, their p-values combined.
 
     Raises
     ------
@@ -81,10 +80,6 @@ class UnitSettings:
         for name, kinds in (("method", Method), ("statistic", Statistic)):
             if getattr(self, name) not in get_args(kinds):
                 raise InputError(f"{name} is {getattr(self, name)!r}; choose {', '.join(map(repr, get_args(kinds)))}.", name)
-        if self.method == "resample" and self.statistic != "mean":
-            raise InputError(
-                f"statistic is {self.statistic!r} but method is 'resample', which tests the mean only. Set method to 'saddlepoint'.", "statistic", "method"
-            )
         if self.method == "saddlepoint" and (self.skew_normal or self.stages):
             what, name = ("skew-normal p-values", "calibrate_skew_normal") if self.skew_normal else ("further resamples", "adaptive")
             raise InputError(f"method is 'saddlepoint', which has no resamples, so {what} cannot be computed. Set method to 'resample'.", name, "method")
@@ -101,6 +96,7 @@ class UnitOptions(TypedDict, total=False):
     skew_normal_side_code: int
     propensity_mode: Propensity
     propensity_penalty: float
+    statistic: Statistic
 
 
 class AdaptiveOptions(UnitOptions, total=False):
@@ -110,10 +106,9 @@ class AdaptiveOptions(UnitOptions, total=False):
 
 
 class MethodOptions(AdaptiveOptions, total=False):
-    """`AdaptiveOptions` of functions that offer every method and statistic."""
+    """`AdaptiveOptions` of functions that offer every method."""
 
     method: Method
-    statistic: Statistic
 
 
 def settings_of(options: Mapping[str, Any], *, skew_normal: bool = False) -> UnitSettings:
@@ -128,7 +123,7 @@ def settings_of(options: Mapping[str, Any], *, skew_normal: bool = False) -> Uni
         logistic=LogisticSettings(penalty=options["propensity_penalty"]),
         stages=STAGES if options.get("adaptive") else (),
         method=options.get("method", "resample"),
-        statistic=options.get("statistic", "mean"),
+        statistic=options["statistic"],
     )
 
 

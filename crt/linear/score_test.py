@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
 
 from crt.kernels import cumulants as _kernels
+from crt.layout import empty_rows
 from crt.linear.scores import Scores, mean_scores, normal_scores
 from crt.sampling.strata import Strata
 from crt.settings import Side, Statistic
@@ -50,10 +51,10 @@ class ScoreProblem:
     largest: Float64[np.ndarray, " columns"]
 
     @classmethod
-    def of(cls, C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"], statistic: Statistic) -> "ScoreProblem":
-        """Compute the scores, once for all units that live on these cells."""
+    def of(cls, C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"], statistic: Statistic, *, n_jobs: int = 1) -> "ScoreProblem":
+        """Compute the scores, once for all units that are compared on these cells."""
         mean = mean_scores(C, Y)
-        parts = (mean,) if statistic == "mean" else (normal_scores(C, Y), mean)
+        parts = (mean,) if statistic == "mean" else (normal_scores(C, Y, n_jobs=n_jobs), mean)
         coef = np.hstack([s.coef for s in parts]).astype(np.float32)
         inverse, largest = np.concatenate([1 / s.scale for s in parts]).astype(np.float32), np.zeros(coef.shape[1])
         problem = cls(C=C, parts=parts, statistic=statistic, coef=coef, inverse=inverse, largest=largest)
@@ -79,6 +80,14 @@ class ScoreProblem:
         out -= self.C[cells] @ self.coef
         return out
 
+    def rows(self, columns: Int[np.ndarray, " columns"], *, at: Int[np.ndarray, " cells"], n_rows: int) -> Float32[np.ndarray, "n_rows width"]:
+        """r of some columns for samplers: that of cell i in row at[i] of `n_rows`, zeros elsewhere."""
+        out = empty_rows(n_rows, 0, columns.size)
+        for first in range(0, len(self.C), BLOCK):
+            cells = slice(first, first + BLOCK)
+            out[at[cells], : columns.size] = self.block(cells)[:, columns]
+        return out
+
     def columns(self, part: int, cells: Int[np.ndarray, " block"]) -> Callable[[Int[np.ndarray, " _"]], Float64[np.ndarray, "_ block"]]:
         """A function of program indices that gives the residuals of some cells in float64, (programs, cells)."""
         s = self.parts[part]
@@ -93,7 +102,7 @@ class ScoreProblem:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoreResult:
-    """What the test without draws gives for one unit; arrays are (K,), NaN where undefined.
+    """p-values of one unit; arrays are (programs,), NaN where undefined.
 
     Attributes
     ----------
@@ -101,18 +110,12 @@ class ScoreResult:
         T over its null SD; of the normal scores under "cauchy".
     log10_p
         log10 of p, with no floor.
-    null_mean
-        Mean of β under the null hypothesis, in the outcome's units.
-    se
-        Standard error of β, √κ₂ of the mean's T over the denominator of β, in the outcome's units.
     unsolved
         Whether the saddlepoint equation has no solution, so that p is by resampling.
     """
 
     z: Float64[np.ndarray, " programs"]
     log10_p: Float64[np.ndarray, " programs"]
-    null_mean: Float64[np.ndarray, " programs"]
-    se: Float64[np.ndarray, " programs"]
     unsolved: Bool[np.ndarray, " programs"]
 
 
@@ -178,15 +181,14 @@ def _total(problem: ScoreProblem, treated: np.ndarray) -> np.ndarray:
     return np.concatenate([s.total(problem.C, treated)[1] for s in problem.parts])
 
 
-def bernoulli_null(problem: ScoreProblem, p: Float[np.ndarray, " cells"]) -> Callable[[int], LinearNull]:
-    """The null of each part of one unit whose cells are treated independently."""
-    cells = np.arange(len(problem.C))
-    return lambda part: BernoulliNull(p, problem.columns(part, cells))
+def bernoulli_null(problem: ScoreProblem, p: Float[np.ndarray, " cells"], part: int) -> LinearNull:
+    """The null distribution of a part of the scores, cells treated independently."""
+    return BernoulliNull(p, problem.columns(part, np.arange(len(problem.C))))
 
 
-def permutation_null(problem: ScoreProblem, strata: Strata) -> Callable[[int], LinearNull]:
-    """The null of each part of one unit, treatments permuted within strata."""
-    return lambda part: PermutationNull(strata.offsets, strata.n_treated, problem.columns(part, strata.cells))
+def permutation_null(problem: ScoreProblem, strata: Strata, part: int) -> LinearNull:
+    """The null distribution of a part of the scores, treatments permuted within strata."""
+    return PermutationNull(strata.offsets, strata.n_treated, problem.columns(part, strata.cells))
 
 
 def score_result(
@@ -195,11 +197,9 @@ def score_result(
     null: Callable[[int], LinearNull],
     fallback: Callable[[int, Int[np.ndarray, " tests"]], Float[np.ndarray, " tests"]],
     *,
-    beta: Float[np.ndarray, " programs"],
-    denominator: float,
     side: Side = "both",
 ) -> ScoreResult:
-    """p-values and effects of one unit from its moments.
+    """p-values of one unit from its moments.
 
     Parameters
     ----------
@@ -210,11 +210,7 @@ def score_result(
     null
         The null distribution of each part.
     fallback
-        log p of some columns of a part by resampling, for those whose saddlepoint equation has no solution.
-    beta
-        OLS coefficients of the treatment.
-    denominator
-        Their denominator, n − u'Au.
+        log p of some programs of a part by resampling, for those whose saddlepoint equation has no solution.
     side
         Alternative hypothesis.
     """
@@ -230,13 +226,6 @@ def score_result(
             found.log_p[which] = fallback(part, which)
         unsolved |= failed
         log_p.append(found.log_p)
-    scale, last = problem.parts[-1].scale / denominator, slice(-K, None)
     with np.errstate(invalid="ignore", divide="ignore"):
         z = t[:K] / np.where(moments.cumulants.sd[:K] > 0, moments.cumulants.sd[:K], np.nan)
-    return ScoreResult(
-        z=z,
-        log10_p=(log_p[0] if len(log_p) == 1 else cauchy_combination(np.stack(log_p))) / np.log(10),
-        null_mean=moments.mean[last] * scale,
-        se=moments.cumulants.sd[last] * scale,
-        unsolved=unsolved,
-    )
+    return ScoreResult(z=z, log10_p=(log_p[0] if len(log_p) == 1 else cauchy_combination(np.stack(log_p))) / np.log(10), unsolved=unsolved)

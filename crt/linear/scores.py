@@ -1,12 +1,12 @@
 """Outcome scores: what the linear statistic T_k = Σ_i r_ik (x_i − p_i) is made of, the outcome itself or its normal scores, residualised on the covariates."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Float64, Int, Shaped
 from scipy.special import ndtri
 
-FEW_DISTINCT = 3  # outcomes with fewer distinct values than this have no normal scores to speak of
 _BLOCK = 8_192  # cells residualised at a time
 
 
@@ -22,14 +22,11 @@ class Scores:
         Least-squares coefficients of values/scale on C, float64 (p, K).
     scale
         SD of the residuals of `values`, float64 (K,): r has variance 1. 1 where the outcome has no variance given C.
-    n_distinct
-        Distinct values of the outcome, counted up to `FEW_DISTINCT`, int64 (K,); zeros where they were not counted.
     """
 
     values: Float[np.ndarray, "cells programs"]
     coef: Float64[np.ndarray, "covariates programs"]
     scale: Float64[np.ndarray, " programs"]
-    n_distinct: Int[np.ndarray, " programs"]
 
     def residuals(self, C: Float[np.ndarray, "cells covariates"], cells: slice = slice(None)) -> Float[np.ndarray, "block programs"]:
         """r of some cells, float64."""
@@ -59,15 +56,15 @@ def mean_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "
         Residuals of variance 1.
     """
     coef, scale = _least_squares(C, Y)
-    return Scores(values=Y, coef=coef / scale, scale=scale, n_distinct=np.zeros(Y.shape[1], np.int64))
+    return Scores(values=Y, coef=coef / scale, scale=scale)
 
 
-def normal_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"]) -> Scores:
+def normal_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"], *, n_jobs: int = 1) -> Scores:
     """Scores of `statistic="normal_scores"`: Φ⁻¹(rank/(n + 1)) of the outcome's residuals, residualised once more.
 
-    Tied residuals share the mean of their ranks. With these scores a linear statistic is, against shifts, never less efficient than the mean of the
-    outcome, and as efficient where the residuals are normal (Chernoff & Savage 1958, "Asymptotic normality and efficiency of certain nonparametric test
-    statistics").
+    Tied residuals (equal in float32) share the mean of their ranks. With these scores a linear statistic is, against shifts, never less efficient than the
+    mean of the outcome, and as efficient where the residuals are normal (Chernoff & Savage 1958, "Asymptotic normality and efficiency of certain
+    nonparametric test statistics").
 
     Parameters
     ----------
@@ -75,24 +72,22 @@ def normal_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray,
         The design, intercept first.
     Y
         Outcomes.
-
-    Returns
-    -------
-    Scores
-        With `n_distinct` counted on the outcome.
+    n_jobs
+        Number of worker threads.
     """
     n, K = Y.shape
     coef, _ = _least_squares(C, Y)
     wide = C.astype(np.float64)
     table = ndtri(np.arange(1, 2 * n + 2) / (2 * n + 2)).astype(np.float32)  # at j, the score of rank (j + 1)/2
-    values, distinct = np.empty((n, K), np.float32), np.empty(K, np.int64)
-    for k in range(K):
-        y = np.ascontiguousarray(Y[:, k])
-        distinct[k] = _distinct(y)
-        left = y - wide @ coef[:, k] if distinct[k] > 1 else np.zeros(n)
-        values[:, k] = table[twice_midranks(left) - 1]
+    values = np.empty((n, K), np.float32)
+
+    def score(k: int) -> None:
+        values[:, k] = table[twice_midranks((Y[:, k] - wide @ coef[:, k]).astype(np.float32)) - 1]
+
+    with ThreadPoolExecutor(max_workers=n_jobs) as pool:
+        list(pool.map(score, range(K)))
     again, scale = _least_squares(C, values)
-    return Scores(values=values, coef=again / scale, scale=scale, n_distinct=distinct)
+    return Scores(values=values, coef=again / scale, scale=scale)
 
 
 def twice_midranks(values: Float[np.ndarray, " cells"]) -> Shaped[np.ndarray, " cells"]:
@@ -109,13 +104,9 @@ def twice_midranks(values: Float[np.ndarray, " cells"]) -> Shaped[np.ndarray, " 
     return out
 
 
-def _distinct(y: np.ndarray) -> int:
-    """The number of distinct values, counted up to `FEW_DISTINCT`."""
-    found = 0
-    while y.size and found < FEW_DISTINCT:
-        found += 1
-        y = y[y != y[0]]
-    return found
+def few_valued(Y: Float[np.ndarray, "cells programs"]) -> Int[np.ndarray, " few"]:
+    """The programs with fewer than three distinct values, whose normal scores are the outcome itself on another scale."""
+    return np.flatnonzero(((Y == Y.min(0)) | (Y == Y.max(0))).all(0))
 
 
 def _least_squares(C: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,12 @@
-"""The test without resamples for batches of units, under the design of either sampler."""
+"""Tests of outcome scores for batches of units, under the design of either sampler, with resamples or without."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float64, Int
 
 from crt.inputs import CRTInputs
-from crt.layout import empty_rows
 from crt.linear.score_test import (
     ScoreMoments,
     ScoreProblem,
@@ -23,12 +23,48 @@ from crt.sampling.strata import Strata
 from crt.sampling.stratified import StratifiedDrawer
 from crt.sampling.streams import unit_seed
 from crt.settings import UnitSettings
-from crt.statistic import ObservedUnit
+from crt.statistic import NullDraws, ObservedUnit, without_resamples
+from crt.tails.saddlepoint import LinearNull
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ScoredUnit:
+    """An observed unit with its outcome scores and their null moments.
+
+    Attributes
+    ----------
+    seen
+        The unit.
+    cells
+        Its cells, treatment and propensity.
+    problem
+        The outcome scores of these cells.
+    moments
+        The observed statistics and their null moments.
+    strata
+        Strata within which treatments are permuted; None where cells are treated independently.
+    """
+
+    seen: ObservedUnit
+    cells: Unit
+    problem: ScoreProblem
+    moments: ScoreMoments
+    strata: Strata | None
+
+    def null(self, part: int) -> LinearNull:
+        """The null distribution of a part of the scores."""
+        return bernoulli_null(self.problem, self.cells.p, part) if self.strata is None else permutation_null(self.problem, self.strata, part)
+
+    @property
+    def effect(self) -> tuple[Float64[np.ndarray, " programs"], Float64[np.ndarray, " programs"]]:
+        """The mean of β under the null hypothesis, and its standard error, √κ₂ of the mean's T over the denominator of β."""
+        own, scale = slice(-self.problem.n_programs, None), self.problem.parts[-1].scale / self.seen.den
+        return self.moments.mean[own] * scale, self.moments.cumulants.sd[own] * scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoreTest:
-    """The test without resamples on one screen.
+    """Tests of outcome scores on one screen.
 
     Attributes
     ----------
@@ -37,7 +73,7 @@ class ScoreTest:
     settings
         Settings of the test.
     drawer
-        Sampler bound to the screen. It determines the null distribution, and draws where a saddlepoint equation has no solution.
+        Sampler bound to the screen. It determines the null distribution, and draws the resamples.
     problem
         The outcome scores of all cells, if units are compared with all other cells; None if every unit has cells of its own.
     """
@@ -48,51 +84,67 @@ class ScoreTest:
     problem: ScoreProblem | None
 
     @classmethod
-    def of(cls, inputs: CRTInputs, settings: UnitSettings, drawer: Drawer) -> "ScoreTest":
+    def of(cls, inputs: CRTInputs, settings: UnitSettings, drawer: Drawer, *, n_jobs: int = 1) -> "ScoreTest":
         """Compute the outcome scores that all units share."""
         whole = inputs.control_group == "complement"
-        problem = ScoreProblem.of(inputs.C, inputs.Y, settings.statistic) if whole else None
+        problem = ScoreProblem.of(inputs.C, inputs.Y, settings.statistic, n_jobs=n_jobs) if whole else None
         return cls(inputs=inputs, settings=settings, drawer=drawer, problem=problem)
 
-    def batch(self, names: Sequence[str], seen: Sequence[ObservedUnit]) -> list[ScoreResult | None]:
-        """Test observed units; None where the statistic is undefined."""
-        out: list[ScoreResult | None] = [None] * len(seen)
+    def scored(self, seen: Sequence[ObservedUnit]) -> list[ScoredUnit | None]:
+        """Compute scores and moments of observed units; None where the statistic is undefined."""
+        out: list[ScoredUnit | None] = [None] * len(seen)
         units = {i: one.unit for i, one in enumerate(seen) if one.unit is not None}
-        if self.problem is None:
-            for i, unit in units.items():
-                problem = ScoreProblem.of(self.inputs.C[unit.cells], self.inputs.Y[unit.cells], self.settings.statistic)
-                out[i] = self._test(problem, [names[i]], [seen[i]], [unit])[0]
-        elif units:
-            results = self._test(self.problem, [names[i] for i in units], [seen[i] for i in units], list(units.values()))
-            for i, result in zip(units, results, strict=True):
-                out[i] = result
+        batches = [list(units)] if self.problem is not None else [[i] for i in units]
+        for batch in batches if units else []:
+            cells = [units[i] for i in batch]
+            problem = self.problem
+            if problem is None:
+                own = cells[0].cells
+                problem = ScoreProblem.of(self.inputs.C[own], self.inputs.Y[own], self.settings.statistic)
+            strata, moments = self._moments(problem, cells)
+            for i, unit, s, m in zip(batch, cells, strata, moments, strict=True):
+                out[i] = ScoredUnit(seen=seen[i], cells=unit, problem=problem, moments=m, strata=s)
         return out
 
-    def _test(self, problem: ScoreProblem, names: Sequence[str], seen: Sequence[ObservedUnit], units: Sequence[Unit]) -> list[ScoreResult]:
+    def _moments(self, problem: ScoreProblem, units: Sequence[Unit]) -> tuple[Sequence[Strata | None], list[ScoreMoments]]:
         treated = [unit.treated for unit in units]
         if isinstance(self.drawer, StratifiedDrawer):
             strata = [_local(self.drawer.strata(unit), unit) for unit in units]
-            moments, nulls = permutation_moments(problem, strata, treated), [permutation_null(problem, s) for s in strata]
-        else:
-            moments, nulls = bernoulli_moments(problem, [unit.p for unit in units], treated), [bernoulli_null(problem, unit.p) for unit in units]
-        return [
-            score_result(problem, m, null, self._fallback(problem, name, unit, m), beta=one.statistic, denominator=one.den, side=self.settings.side)
-            for name, one, unit, m, null in zip(names, seen, units, moments, nulls, strict=True)
-        ]
+            return strata, permutation_moments(problem, strata, treated)
+        return [None] * len(units), bernoulli_moments(problem, [unit.p for unit in units], treated)
 
-    def _fallback(self, problem: ScoreProblem, name: str, unit: Unit, moments: ScoreMoments) -> Callable[[int, np.ndarray], np.ndarray]:
-        """log p of some columns of a part by resampling."""
+    def without_resamples(self, name: str, unit: ScoredUnit) -> ScoreResult:
+        """p-values of a unit by saddlepoint approximation; by resampling where the saddlepoint equation has no solution."""
+        n, K = self.settings.n_resamples, unit.problem.n_programs
 
-        def log_p(part: int, which: np.ndarray) -> np.ndarray:
-            residuals = problem.columns(part, np.arange(unit.cells.size))(which)
-            rows = empty_rows(len(self.inputs.rows), 0, which.size)
-            rows[unit.cells, : which.size] = residuals.T
-            sums, _ = self.drawer.sums(unit, rows, self.settings.n_resamples, unit_seed(self.settings.seed, name, purpose="resamples"))
-            mean = moments.mean[part * problem.n_programs + which]
-            null = (sums[:, : which.size] - mean).astype(np.float32)
-            return np.log(empirical_pvalues(residuals[:, unit.treated].sum(1) - mean, null, side=self.settings.side))
+        def fallback(part: int, which: Int[np.ndarray, " tests"]) -> Float64[np.ndarray, " tests"]:
+            columns = part * K + which
+            drawn = self.draws(unit, n, unit_seed(self.settings.seed, name, purpose="resamples"), columns)
+            return np.log(empirical_pvalues(drawn.observed, drawn.null, side=self.settings.side))
 
-        return log_p
+        return score_result(unit.problem, unit.moments, unit.null, fallback, side=self.settings.side)
+
+    def draws(self, unit: ScoredUnit, n_resamples: int, seed: int, columns: Int[np.ndarray, " columns"] | None = None) -> NullDraws:
+        """T of resamples, less its null mean.
+
+        Parameters
+        ----------
+        unit
+            The unit.
+        n_resamples
+            Number of resamples.
+        seed
+            Random seed of the unit.
+        columns
+            Columns of the scores; all that are tested by default.
+        """
+        columns = np.arange(unit.problem.n_tested) if columns is None else columns
+        rows = unit.problem.rows(columns, at=unit.cells.cells, n_rows=len(self.inputs.rows))
+        sums, sampling = self.drawer.sums(unit.cells, rows, n_resamples, seed)
+        mean = unit.moments.mean[columns]
+        null = np.ascontiguousarray((sums[:, : columns.size] - mean).T, np.float32)
+        null.flags.writeable = False
+        return replace(without_resamples(unit.seen), observed=unit.moments.total[columns] - mean, null=null.T, sampling=sampling)
 
 
 def _local(strata: Strata, unit: Unit) -> Strata:

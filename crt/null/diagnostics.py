@@ -16,6 +16,7 @@ from crt.null.groups import Groups, make_ntc_groups_ensemble
 from crt.null.units import MeasuredUnit, UnitProbe
 from crt.null.verdict import Thresholds, Verdict, judge
 from crt.resume import settings_record
+from crt.run import warn_of_few_values
 from crt.sampling.streams import unit_seed
 from crt.settings import GROUP_SIZE, UnitSettings
 from crt.signatures import shared_options
@@ -34,17 +35,17 @@ class NullDiagnostics:
     units
         One row per unit, genes and NTC groups, with the columns of `diagnostics_units.csv`.
     real_raw
-        Empirical p-values of the genes, genes × programs.
+        p-values of the genes by the method of the run, empirical or of the saddlepoint, genes × programs.
     real_skew
-        Skew-normal p-values of the genes, genes × programs.
+        Skew-normal p-values of the genes, genes × programs; NaN without resamples.
     ntc_raw
-        Empirical p-values of the NTC groups, (ensemble, group) × programs.
+        p-values of the NTC groups by that method, (ensemble, group) × programs.
     ntc_skew
-        Skew-normal p-values of the NTC groups, (ensemble, group) × programs.
+        Skew-normal p-values of the NTC groups, (ensemble, group) × programs; NaN without resamples.
     oracle_raw
-        Empirical p-values of the NTC groups with a constant propensity, the treated share, (ensemble, group) × programs.
+        p-values of the NTC groups by that method with a constant propensity, the treated share, (ensemble, group) × programs.
     checks
-        A random sample of NTC tests, with p_raw, p_skew and the moments of the fitted null distribution.
+        A random sample of NTC tests, with p_raw, p_skew and the moments of the fitted null distribution; empty without resamples.
     summary
         Summary as plain values, including the verdict; the content of `diagnostics_summary.json`.
     verdict
@@ -124,7 +125,8 @@ def diagnose_null(
     inputs
         Screen, from `prepare_crt_inputs`.
     settings
-        Settings of the tests, by default those of `UnitSettings`. Skew-normal p-values are always computed. The seed also determines groups and checks.
+        Settings of the tests, by default those of `UnitSettings`. Skew-normal p-values are computed wherever there are resamples. The seed also determines
+        groups and checks.
     genes
         Genes to test; all by default.
     n_jobs
@@ -157,9 +159,9 @@ def diagnose_null(
     no cause found (raw_rate_0.05 0.0312, oracle_rate_0.05 0.0156, skew_tail_ratio 0.713); minimum detectable rate at 0.05: 0.18
     verdict: calibrated
     """
-    if settings is not None and settings.method != "resample":
-        raise InputError("diagnose_null describes resamples, so it requires the method 'resample'.", "method")
-    settings, chosen = replace(settings or UnitSettings(), skew_normal=True), inputs.genes if genes is None else genes
+    settings, chosen = settings or UnitSettings(), inputs.genes if genes is None else genes
+    settings = replace(settings, skew_normal=settings.method == "resample")
+    warn_of_few_values(inputs, settings)
     tests = _tests(inputs, settings, NullPlan(**plan), {gene: inputs.gene_to_cols[gene] for gene in chosen}, n_jobs=n_jobs, progress=progress)
     return _diagnosis(tests, inputs, settings, thresholds)
 
@@ -196,12 +198,13 @@ def _tests(inputs: CRTInputs, settings: UnitSettings, plan: NullPlan, genes: Gro
 
 def _diagnosis(tests: _Tests, inputs: CRTInputs, settings: UnitSettings, thresholds: Thresholds | None) -> NullDiagnostics:
     ensemble, plan = tests.ensemble, tests.plan
-    raw, skew = (pvalue_table([u.result for u in tests.ntc], ensemble, inputs, which) for which in ("p_raw", "p_skew"))
-    oracle_raw = pvalue_table(tests.oracle, ensemble, inputs, "p_raw")
+    raw, skew = (pvalue_table([u.result for u in tests.ntc], ensemble, inputs, which) for which in ("p", "p_skew"))
+    oracle_raw = pvalue_table(tests.oracle, ensemble, inputs, "p")
+    resamples = settings.n_resamples if settings.method == "resample" else None
     units = units_table(tests.real, tests.ntc, ensemble, inputs, settings)
-    verdict = judge(units, raw, skew, oracle_raw, n_resamples=settings.n_resamples, n_ntc_guides=inputs.ntc_cols.size, thresholds=thresholds)
+    verdict = judge(units, raw, skew, oracle_raw, n_resamples=resamples, n_ntc_guides=inputs.ntc_cols.size, thresholds=thresholds)
     index, columns = pd.Index([u.result.name for u in tests.real], name="target", dtype=object), raw.columns
-    real_raw, real_skew = (pd.DataFrame(np.array([getattr(u.result, which) for u in tests.real]), index, columns) for which in ("p_raw", "p_skew"))
+    real_raw, real_skew = (pd.DataFrame(np.array([getattr(u.result, which) for u in tests.real]), index, columns) for which in ("p", "p_skew"))
     curves = {"real_raw": real_raw, "real_skew": real_skew, "ntc_raw": raw, "ntc_skew": skew, "ntc_oracle_raw": oracle_raw}
     record = {
         "seed_base": settings.seed,
@@ -220,7 +223,7 @@ def _diagnosis(tests: _Tests, inputs: CRTInputs, settings: UnitSettings, thresho
         ntc_skew=skew,
         oracle_raw=oracle_raw,
         checks=skew_checks(tests.ntc, inputs, settings.seed, plan.n_checks),
-        summary=record | summarise(units, curves, settings.n_resamples) | {"verdict": _verdict_record(verdict)},
+        summary=record | summarise(units, curves, resamples) | {"verdict": _verdict_record(verdict)},
         verdict=verdict,
     )
 
@@ -292,7 +295,7 @@ def skew_checks(ntc: Sequence[MeasuredUnit], inputs: CRTInputs, seed: int, n: in
     return pd.DataFrame(rows, columns=["unit_id", "program", "p_raw", "p_skew", "z_obs", "null_mean", "null_sd", "null_skewness", "fallback"])
 
 
-def summarise(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], n_resamples: int) -> dict[str, Any]:
+def summarise(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], n_resamples: int | None) -> dict[str, Any]:
     """Counts, quantiles and fractions by type of unit; rates and Kolmogorov–Smirnov distance of each curve."""
     kinds = {}
     for kind, rows in units.groupby("unit_type", sort=False):

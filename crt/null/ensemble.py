@@ -14,6 +14,7 @@ from crt.pvalues import leave_one_out_pvalues
 from crt.run import run_all_genes_union_crt
 from crt.settings import GROUP_SIZE, AdaptiveOptions, MethodOptions, UnitOptions, UnitSettings, settings_of
 from crt.signatures import shared_options
+from crt.tails.saddlepoint import cauchy_combination
 
 
 class GroupOptions(UnitOptions, total=False):
@@ -152,10 +153,11 @@ def compute_ntc_group_null_pvals_parallel(
     settings, size, n_jobs = settings_of(options), options["group_size"], options["n_jobs"]
 
     def leave_one_out(unit: TestedUnit) -> np.ndarray:
-        p = np.full((settings.n_resamples, len(inputs.program_names)), np.nan, np.float32)
+        out = np.full((settings.n_resamples, len(inputs.program_names)), np.nan, np.float32)
         if not unit.draws.reason:
-            p[:] = leave_one_out_pvalues(unit.draws.null, side=settings.side)
-        return p
+            p = leave_one_out_pvalues(unit.draws.null, side=settings.side)
+            out[:] = p if settings.statistic != "cauchy" else np.exp(cauchy_combination(np.log(p).reshape(len(p), 2, -1).swapaxes(0, 1)))
+        return out
 
     return np.stack(ntc_group_results(inputs, [groups], settings, group_size=size, keep=leave_one_out, n_jobs=n_jobs))
 

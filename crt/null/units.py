@@ -140,20 +140,19 @@ class UnitProbe:
         k, B = self.program, len(drawn.null)
         null = drawn.null[:, k].astype(np.float64)
         null = null[np.isfinite(null)]
-        mean = sd = skewness = np.nan
+        mean, sd, skewness = float(result.null_mean[k]), float(result.se[k]), np.nan
         if null.size > 1 and null.std() > 0:
-            mean, sd = float(null.mean()), float(null.std())
-            skewness = float(np.mean(((null - mean) / sd) ** 3))
+            skewness = float(np.mean(((null - null.mean()) / null.std()) ** 3))
         se = self.residual_sd / np.sqrt(drawn.den) if drawn.den > DEN_MIN else np.nan
         return {
-            "null_nan_frac": 1 - null.size / B if B else np.nan,
+            "null_nan_frac": 1 - null.size / B if B else (np.nan if result.reason else 0.0),
             "beta_null_mean": mean,
             "beta_null_sd": sd,
             "z_null_mean": mean / se if se > 0 else np.nan,
             "z_null_sd": sd / se if se > 0 else np.nan,
             "z_null_skewness": skewness,
             "z_obs": float(result.z[k]),
-            "p_raw": float(result.p_raw[k]),
+            "p_raw": float(result.p[k]),
             "p_skew": float(result.p_skew[k]),
         }
 
@@ -161,9 +160,9 @@ class UnitProbe:
 def _observed(result: UnitResult, drawn: NullDraws, n_cells: int) -> dict[str, Any]:
     n = drawn.n_treated
     variance = n * (1 - n / n_cells)
-    defined = np.isfinite(result.p_raw)
+    defined = np.isfinite(result.p)
     ones, lowest = [], []
-    for p in (result.p_raw, result.p_skew):
+    for p in (result.p, result.p_skew):
         ok = np.isfinite(p)
         ones.append(float((p[ok] >= 1).mean()) if ok.any() else np.nan)
         lowest.append(float(p[ok].min()) if ok.any() else np.nan)
@@ -190,9 +189,9 @@ def _tail_check(result: UnitResult, drawn: NullDraws, side: Side) -> dict[str, A
     use = np.isfinite(result.p_skew) & ~result.fallback
     if not use.any():
         return {"skew_tail_hits": 0, "skew_tail_expected": 0.0}
-    null = drawn.null[np.isfinite(drawn.null[:, 0])][:, use]
+    null = drawn.null[np.isfinite(drawn.null[:, 0]), : use.size][:, use]
     median = np.sort(null, axis=0)[(len(null) - 1) // 2]
-    right = result.beta[use] >= median if side == "both" else np.full(int(use.sum()), side == "right")
+    right = drawn.observed[: use.size][use] >= median if side == "both" else np.full(int(use.sum()), side == "right")
     sign = np.where(right, 1.0, -1.0)
     share = TAIL_LEVEL / (2 if side == "both" else 1)
     edge = result.xi[use] + sign * result.omega[use] * skewnorm.isf(share, sign * result.alpha[use])

@@ -202,7 +202,7 @@ def judge(
     skew: pd.DataFrame | None,
     oracle: pd.DataFrame | None,
     *,
-    n_resamples: int,
+    n_resamples: int | None,
     n_ntc_guides: int,
     thresholds: Thresholds | None = None,
 ) -> Verdict:
@@ -213,13 +213,13 @@ def judge(
     units
         Table of units, genes and NTC groups, from `units_table`.
     raw
-        Empirical p-values of the NTC groups, indexed by (ensemble, group).
+        p-values of the NTC groups, empirical or of the saddlepoint, indexed by (ensemble, group).
     skew
         Their skew-normal p-values, or None.
     oracle
-        Their empirical p-values with a constant propensity, or None.
+        Their p-values by the same method with a constant propensity, or None.
     n_resamples
-        Number of resamples.
+        Number of resamples; None for p-values without resamples.
     n_ntc_guides
         Number of NTC guides of the screen.
     thresholds
@@ -257,12 +257,12 @@ def degenerate(ntc: pd.DataFrame, t: Thresholds) -> pd.Series:
     return few | vanishing | (ntc["reason"] != "") | ntc["beta_obs_nan"] | (ntc["null_nan_frac"] > t.nan_share)
 
 
-def _decide(f: Mapping[str, float], n_resamples: int, t: Thresholds) -> dict[str, list[str]]:
+def _decide(f: Mapping[str, float], n_resamples: int | None, t: Thresholds) -> dict[str, list[str]]:
     """The supported causes, with the names of the numbers that support them."""
     if not 1 / t.size_ratio < f["size_ratio"] < t.size_ratio:
         return {"C": ["group_size", "gene_guides_median", "size_ratio", "share_of_all_ntc_guides"]}
     found: dict[str, list[str]] = {}
-    if f["degenerate_share"] > t.degenerate_share or f["p_equal_1_share"] > t.ones_share + 3 / (n_resamples + 1):
+    if f["degenerate_share"] > t.degenerate_share or f["p_equal_1_share"] > t.ones_share + (3 / (n_resamples + 1) if n_resamples else 0.0):
         found["A"] = ["degenerate_share", "undefined_share", "n_treated_min", "null_nan_max", "den_share_min", "saturated_max", "p_equal_1_share"]
     if f["degenerate_share"] > t.half:
         return found
@@ -314,7 +314,7 @@ def _propensity(ntc: pd.DataFrame, t: Thresholds) -> dict[str, float]:
     }
 
 
-def _rates(name: str, p: pd.DataFrame, n_resamples: int, t: Thresholds) -> dict[str, float]:
+def _rates(name: str, p: pd.DataFrame, n_resamples: int | None, t: Thresholds) -> dict[str, float]:
     """Rates of p ≤ level, and whether any of them is too large or too small."""
     out: dict[str, float] = {}
     values = p.to_numpy()
@@ -326,7 +326,7 @@ def _rates(name: str, p: pd.DataFrame, n_resamples: int, t: Thresholds) -> dict[
     inflated, conservative = dict(t.inflated), dict(t.conservative)
     flags = {"inflated": False, "conservative": False}
     for level in inflated:
-        expected = level if name == "skew" else np.floor(level * (n_resamples + 1) + 1e-9) / (n_resamples + 1)
+        expected = level if name == "skew" or n_resamples is None else np.floor(level * (n_resamples + 1) + 1e-9) / (n_resamples + 1)
         by_unit = (values[rows] <= level).sum(1) / defined[rows].sum(1)
         rate = float(by_unit.mean())
         sd = max(float(by_unit.std()), np.sqrt(level * (1 - level) / values.shape[1]))

@@ -34,7 +34,7 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
         with console.step("testing"):
             found = diagnose_null(
                 inputs,
-                settings_of({**sampling, "base_seed": seed}, skew_normal=True),
+                settings_of({**sampling, "base_seed": seed, "method": options.method}),
                 genes=checked_genes(options.targets, inputs),
                 group_size=size,
                 n_ensemble=options.n_ensemble,
@@ -43,10 +43,12 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
                 n_jobs=options.n_jobs,
                 progress=console.progress,
             )
-        with console.step("null curve"):
-            groups = make_ntc_groups_ensemble(inputs, n_ensemble=1, seed0=found.summary["seed_groups"], group_size=size, max_groups=NULL_GROUPS)[0]
-            curve = compute_ntc_group_null_pvals_parallel(inputs, groups, group_size=size, n_jobs=options.n_jobs, base_seed=seed, **sampling)
-        null = curve if np.isfinite(curve).any() else None
+        null = None
+        if options.method == "resample":
+            with console.step("null curve"):
+                groups = make_ntc_groups_ensemble(inputs, n_ensemble=1, seed0=found.summary["seed_groups"], group_size=size, max_groups=NULL_GROUPS)[0]
+                curve = compute_ntc_group_null_pvals_parallel(inputs, groups, group_size=size, n_jobs=options.n_jobs, base_seed=seed, **sampling)
+            null = curve if np.isfinite(curve).any() else None
         record = console.record(options, verdict=found.summary["verdict"])
 
         def write(to: Path) -> None:

@@ -80,5 +80,7 @@ def defined(p: Any) -> bool:
     return bool(np.isfinite(np.asarray(p, dtype=np.float64)).any())
 
 
-def _floor(found: NullDiagnostics) -> float:
-    return 1 / (found.summary["settings"]["n_resamples"] + 1)
+def _floor(found: NullDiagnostics) -> float | None:
+    """The smallest possible p; None without resamples."""
+    settings = found.summary["settings"]
+    return 1 / (settings["n_resamples"] + 1) if settings["method"] == "resample" else None

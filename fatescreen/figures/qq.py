@@ -101,13 +101,13 @@ def qq_plot_ntc_pvals(
     observed
         p-values of the genes.
     ntc_raw
-        Empirical p-values of the NTC groups, pooled over the ensemble.
+        p-values of the NTC groups, empirical or of the saddlepoint, pooled over the ensemble.
     ntc_skew
         Skew-normal p-values of the NTC groups.
     null
         p-values of resamples against one another (`compute_ntc_group_null_pvals_parallel`).
     ensemble
-        Empirical p-values of each member, for the interquartile range over members. The 95 % band is then that of one member, because members share
+        The same p-values of each member, for the interquartile range over members. The 95 % band is then that of one member, because members share
         their guides.
     ax
         Axes to draw on; by default those of a new figure.
@@ -137,7 +137,7 @@ def qq_plot_ntc_pvals(
     >>> [text.get_text() for text in axes.get_legend().get_texts()][:3]
     ['95 % band of uniform p (80 tests)', 'genes (200)', 'NTC groups, empirical (80)']
     """
-    curves = {"genes": observed, "NTC groups, empirical": ntc_raw}
+    curves = {"genes": observed, "NTC groups" if floor is None and ntc_skew is None else "NTC groups, empirical": ntc_raw}
     if ntc_skew is not None:
         curves["NTC groups, skew-normal"] = ntc_skew
     if null is not None:

@@ -8,11 +8,12 @@ from pydantic import Field, model_validator
 from crt.inputs import ControlGroup
 from crt.sampling.methods import ResamplingMethod
 from crt.sampling.stratified import StratifiedPermutation
-from crt.settings import Side, UnitSettings
+from crt.settings import Method, Side, UnitSettings
 from data_prep.errors import InputError
 from fatescreen.options.base import Count, GuideKey, Names, ScreenOptions
 
 UNITS, STRATA = UnitSettings(), StratifiedPermutation()
+RESAMPLES = "with --method resample: "
 STRATIFIED = "with --resampling-method stratified_perm: "
 
 
@@ -27,7 +28,11 @@ class CRTOptions(ScreenOptions):
     batch_key: str = Field("batch", description="batch column of the covariate table")
     transform: Literal["clr", "none"] = Field("clr", description="transformation of the outcomes: centred log-ratio (clr) for usage, none for other outcomes")
     targets: Names | None = Field(None, description="genes to test; all genes if not given")
-    n_resamples: Count = Field(UNITS.n_resamples, description="number of resamples per target")
+    method: Method = Field("saddlepoint", description="how p-values are computed: by saddlepoint approximation, without resamples; or from resamples")
+    statistic: Literal["mean", "normal-scores", "cauchy"] = Field(
+        "normal-scores", description="what is tested: the outcome itself (mean), the normal scores of its residuals, or both (cauchy)"
+    )
+    n_resamples: Count = Field(UNITS.n_resamples, description=f"{RESAMPLES}number of resamples per target")
     resampling_method: ResamplingMethod = Field("bernoulli_index", description="sampler that draws the resamples")
     stratify_by_batch: bool = Field(STRATA.stratify_by_batch, description=f"{STRATIFIED}whether batches are strata")
     n_bins: Count = Field(STRATA.n_bins, description=f"{STRATIFIED}number of propensity bins")
@@ -55,6 +60,15 @@ class CRTOptions(ScreenOptions):
             raise InputError(f"{names}: only with --resampling-method stratified_perm; bernoulli_index has no strata.")
         return self
 
+    @model_validator(mode="after")
+    def _only_resamples(self) -> Self:
+        given = [name for name in ("n_resamples", "adaptive", "skew_normal") if name in self.model_fields_set]
+        if given and self.method == "saddlepoint":
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            chosen = "--method saddlepoint" if "method" in self.model_fields_set else "the default method, saddlepoint"
+            raise InputError(f"{names} contradicts {chosen}, which has no resamples. Add --method resample, or leave {names} out.")
+        return self
+
     def sampling(self) -> dict[str, Any]:
         """The sampler and the kind of test, as arguments of the library's functions."""
         strata = {"n_bins", "stratify_by_batch", "batch_key", "burden_key", "n_burden_bins", "burden_bin_method"}
@@ -65,6 +79,7 @@ class CRTOptions(ScreenOptions):
             "side": self.side,
             "propensity_mode": self.propensity_mode,
             "propensity_penalty": self.propensity_penalty,
+            "statistic": self.statistic.replace("-", "_"),
         }
 
     def reading(self) -> dict[str, Any]:

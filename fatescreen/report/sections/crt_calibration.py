@@ -13,20 +13,22 @@ from fatescreen.report.inline_svg import panel
 def calibration_section(result: CRTResult) -> Section:
     """QQ plot and histogram of the p-values, and how many propensity and skew-normal fits failed."""
     raw, skew = result.table["p_raw"].to_numpy(float), result.table["p_skew"].to_numpy(float)
-    exact = result.table["p"].to_numpy(float) if result.settings.get("method") == "saddlepoint" else np.full(raw.size, np.nan)
-    curves = {name: p for name, p in (("empirical", raw), ("skew-normal", skew), ("saddlepoint", exact)) if np.isfinite(p).any()}
+    saddlepoint = result.settings["method"] == "saddlepoint"
+    given = {"saddlepoint": result.table["p"].to_numpy(float)} if saddlepoint else {"empirical": raw, "skew-normal": skew}
+    curves = {name: p for name, p in given.items() if np.isfinite(p).any()}
     units = result.treated_df
     failed, separated = int((~units["propensity_converged"].astype(bool)).sum()), int(units["propensity_separated"].astype(bool).sum())
+    why, count = ("saddlepoint equation has no solution", "n_unsolved") if saddlepoint else ("skew-normal fit was rejected", "n_skew_fallback")
     text = [
-        f"Propensity fits that did not converge: {failed:,}; with separation: {separated:,}. Tests that report the empirical p-value because the skew-normal "
-        f"fit was rejected: {int(units['n_skew_fallback'].sum()):,}."
+        f"Propensity fits that did not converge: {failed:,}; with separation: {separated:,}. Tests that report the empirical p-value because the {why}: "
+        f"{int(units[count].sum()):,}."
     ]
     figures: list[Block] = [Figures(items=_figures(curves, result))] if curves else [Prose(text=["No test has a defined p-value."])]
     return Section(id="calibration", title="Calibration", blocks=[*figures, Prose(text=text)])
 
 
 def _figures(curves: dict[str, Any], result: CRTResult) -> list[Figure]:
-    most = result.treated_df["n_resamples"].max()
+    most = 0 if "saddlepoint" in curves else result.treated_df["n_resamples"].max()
     used = curves["skew-normal" if "skew-normal" in curves and result.settings.get("calibrated") else next(iter(curves))]
     return [
         Figure(

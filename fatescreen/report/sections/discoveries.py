@@ -1,4 +1,4 @@
-"""Results section of the report on conditional randomization tests: ranked table, volcano plot, heat map."""
+"""Results section of the report on conditional randomization tests: ranked table, volcano plot, forest plots, heat map."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,16 +8,19 @@ import numpy as np
 import pandas as pd
 
 from crt.results import CRTResult, strongest_first
-from fatescreen.report.blocks import MAX_ROWS, Block, Cell, Choice, Column, Heading, Heat, Section, Table, Volcano
+from fatescreen.figures import Estimate, forest_plot
+from fatescreen.report.blocks import MAX_ROWS, Block, Cell, Choice, Column, Figure, Figures, Heading, Heat, Prose, Section, Table, Volcano
+from fatescreen.report.inline_svg import panel
 from fatescreen.report.numbers import signed
 
 FDR = 0.1
+FOREST_TARGETS, FOREST_PROGRAMS = 6, 12
 HEAT_TARGETS, HEAT_PROGRAMS = 30, 20
 COLUMNS = (
     Column(key="target", label="target"),
     Column(key="program", label="program"),
     Column(key="beta", label="β", kind="effect"),
-    Column(key="z", label="z", kind="z", help="β minus the mean of the null distribution, divided by its SD"),
+    Column(key="z", label="z", kind="z", help="test statistic minus the mean of its null distribution, divided by its SD"),
     Column(key="se", label="SE", kind="z", help="standard error of β"),
     Column(key="ci_low", label="95 % from", kind="effect", help="lower end of the 95 % interval of the effect"),
     Column(key="ci_high", label="to", kind="effect", help="upper end of the 95 % interval of the effect"),
@@ -31,13 +34,13 @@ COLUMNS = (
 
 
 def results_section(result: CRTResult, record: Mapping[str, Any]) -> Section:
-    """Ranked table, volcano plot and heat map."""
+    """Ranked table, volcano plot, forest plots and heat map."""
     frame = ranked_frame(result.table)
     columns = [dataclasses.replace(column, help=beta_meaning(record)) if column.key == "beta" else column for column in COLUMNS]
     table = Table(
         id="tests", caption="Tests in order of p-value, smallest first.", columns=columns, frame=frame.iloc[:MAX_ROWS], total=len(frame), full="crt_results.csv"
     )
-    blocks: list[Block] = [table, _volcano(table, result), Heading(text="Heat map"), heat(result)]
+    blocks: list[Block] = [table, _volcano(table, result), *_forests(result), Heading(text="Heat map"), heat(result)]
     return Section(id="results", title="Results", blocks=blocks)
 
 
@@ -72,6 +75,21 @@ def _volcano(table: Table, result: CRTResult) -> Volcano:
         flag_label="at a 10 % false discovery rate",
         first=programs.index(str(table.frame["program"].iloc[0])) if programs else 0,
     )
+
+
+def _forests(result: CRTResult) -> list[Block]:
+    """A forest plot for each of the targets with the smallest p-values: its programs in order of p-value."""
+    ranked = strongest_first(result.table[result.table["p"].notna() & result.table["se"].notna()])
+    figures = []
+    for target in ranked["target"].drop_duplicates().head(FOREST_TARGETS):
+        own = ranked[ranked["target"] == target].head(FOREST_PROGRAMS)
+        rows = [Estimate(name=t.program, mean=(t.ci_low + t.ci_high) / 2, sd=t.se, main=bool(t.p_adj < FDR)) for t in own.itertuples()]
+        figures.append(Figure(axes=forest_plot([rows], x_label="effect", ax=panel(60 + 15 * len(rows))), title=str(target)))
+    text = (
+        f"Targets with the smallest p-values, and up to {FOREST_PROGRAMS} programs of each in order of p-value. Effects are β minus the mean of its null "
+        "distribution, with 90 % (thick) and 95 % (thin) intervals. Diamonds: discoveries at a 10 % false discovery rate."
+    )
+    return [Heading(text="Strongest effects"), Prose(text=[text]), Figures(items=figures)] if figures else []
 
 
 def heat(result: CRTResult) -> Heat:

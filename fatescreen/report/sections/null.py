@@ -18,19 +18,19 @@ NULL_FILES = {
     "diagnostics_units.csv": "one row for each gene and NTC group: sizes, propensity, moments of the null distribution, p-values",
     "diagnostics_summary.json": "quantiles, rates with confidence intervals, and the verdict with its statistics",
     "diagnostics_summary.txt": "the same as text",
-    "pvals_real.csv": "empirical p-values of genes",
-    "pvals_real_skew.csv": "skew-normal p-values of genes",
-    "pvals_ntc_raw.csv": "empirical p-values of NTC groups",
-    "pvals_ntc_skew.csv": "skew-normal p-values of NTC groups",
-    "pvals_ntc_oracle_raw.csv": "empirical p-values of NTC groups with a constant propensity",
+    "pvals_real.csv": "p-values of genes, empirical or of the saddlepoint",
+    "pvals_real_skew.csv": "skew-normal p-values of genes; empty without resamples",
+    "pvals_ntc_raw.csv": "p-values of NTC groups, empirical or of the saddlepoint",
+    "pvals_ntc_skew.csv": "skew-normal p-values of NTC groups; empty without resamples",
+    "pvals_ntc_oracle_raw.csv": "p-values of NTC groups with a constant propensity, empirical or of the saddlepoint",
     "skew_normal_checks.csv": "randomly chosen NTC tests with the fitted skew-normal distributions",
     "qq_null.png": "QQ plot of genes and NTC groups",
     "qq_ntc_fit_vs_oracle.png": "QQ plot of NTC groups with the fitted and with a constant propensity",
 }
 CURVES = {
-    "real_raw": "genes, empirical",
+    "real_raw": "genes",
     "real_skew": "genes, skew-normal",
-    "ntc_raw": "NTC groups, empirical",
+    "ntc_raw": "NTC groups",
     "ntc_skew": "NTC groups, skew-normal",
     "ntc_oracle_raw": "NTC groups, constant propensity",
 }
@@ -59,7 +59,7 @@ UNIT_COLUMNS = (
     Column(key="z_null_mean", label="null mean", kind="z", help="mean of the null distribution of the described program, in standard errors; should be near 0"),
     Column(key="z_null_sd", label="null SD", kind="z", help="SD of the null distribution of the described program, in standard errors; should be near 1"),
     Column(key="z_null_skewness", label="null skewness", kind="z", help="skewness of the null distribution of the described program"),
-    Column(key="pmin_raw", label="smallest p", kind="p", help="smallest empirical p-value over programs"),
+    Column(key="pmin_raw", label="smallest p", kind="p", help="smallest p-value over programs, empirical or of the saddlepoint"),
 )
 CHECKED: tuple[tuple[str, Kind], ...] = (("p_raw", "p"), ("p_skew", "p"), ("z_obs", "z"), ("null_skewness", "z"))
 
@@ -89,8 +89,9 @@ def _cause(finding: Finding) -> Notice:
 
 def curves_section(found: NullDiagnostics, null: np.ndarray | None) -> Section:
     """QQ plots, histograms, and the rates of small p-values."""
-    by_name = {"Genes, empirical": found.real_raw, "NTC groups, empirical": found.ntc_raw, "NTC groups, skew-normal": found.ntc_skew}
-    by_name["NTC groups, constant propensity"] = found.oracle_raw
+    by_name = {"Genes": found.real_raw, "NTC groups": found.ntc_raw, "NTC groups, constant propensity": found.oracle_raw}
+    if defined(found.ntc_skew):
+        by_name["NTC groups, skew-normal"] = found.ntc_skew
     flat = "Should be flat for NTC groups; effects of genes add a peak at the left."
     histograms = [Figure(axes=p_histogram(p, ax=panel()), title=name, caption=flat) for name, p in by_name.items()]
     drawable = defined(found.real_raw) and defined(found.ntc_raw)
@@ -128,20 +129,11 @@ def _rate_rows(found: NullDiagnostics) -> list[tuple[str, ...]]:
 
 
 def units_section(found: NullDiagnostics) -> Section:
-    """Measurements of genes and NTC groups, the skew-normal checks, and all statistics of the verdict."""
+    """Measurements of genes and NTC groups, the skew-normal checks if there are any, and all statistics of the verdict."""
     frame = found.units.assign(
         unit_type=found.units["unit_type"].map({"real_gene": "gene", "ntc_group": "NTC group"}), reason=found.units["reason"].replace("", "–")
     )
     frame = frame[[c.key for c in UNIT_COLUMNS]]
-    rows = [
-        (
-            str(r.unit_id),
-            str(r.program),
-            *(shown(getattr(r, key), kind) for key, kind in CHECKED),
-            "yes" if r.fallback else "no",
-        )
-        for r in found.checks.itertuples()
-    ]
     statistics = [(name.replace("_", " "), f"{value:.4g}") for name, value in found.verdict.figures.items()]
     blocks: list[Block] = [
         Facts(
@@ -159,10 +151,20 @@ def units_section(found: NullDiagnostics) -> Section:
             total=len(frame),
             full="diagnostics_units.csv",
         ),
-        Heading(text="Skew-normal checks"),
-        Prose(text=["Randomly chosen tests of NTC groups: if the skew-normal fit is adequate, p_raw and p_skew are close."]),
-        PlainTable(caption="Skew-normal checks", head=("unit", "program", "p_raw", "p_skew", "z", "null skewness", "fit rejected"), rows=rows),
+        *(_skew_checks(found) if len(found.checks) else ()),
         Heading(text="Statistics of the verdict"),
         PlainTable(caption="Statistics that the verdict is based on", head=("statistic", "value"), rows=statistics),
     ]
     return Section(id="units-section", title="Units", blocks=blocks)
+
+
+def _skew_checks(found: NullDiagnostics) -> list[Block]:
+    rows = [
+        (str(r.unit_id), str(r.program), *(shown(getattr(r, key), kind) for key, kind in CHECKED), "yes" if r.fallback else "no")
+        for r in found.checks.itertuples()
+    ]
+    return [
+        Heading(text="Skew-normal checks"),
+        Prose(text=["Randomly chosen tests of NTC groups: if the skew-normal fit is adequate, p_raw and p_skew are close."]),
+        PlainTable(caption="Skew-normal checks", head=("unit", "program", "p_raw", "p_skew", "z", "null skewness", "fit rejected"), rows=rows),
+    ]
