@@ -39,6 +39,7 @@ METHODS = {
     "resample, mean": {},
     "resample, mean, skew-normal": {"calibrate_skew_normal": True},
     "resample, normal scores": {"statistic": "normal_scores"},
+    "resample, normal scores, skew-normal": {"statistic": "normal_scores", "calibrate_skew_normal": True},
 }
 MARGINAL = {"t-test": lambda a, b: ttest_ind(a, b, equal_var=False).pvalue, "Wilcoxon": lambda a, b: mannwhitneyu(a, b).pvalue}
 SCREENS = {
