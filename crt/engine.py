@@ -239,7 +239,7 @@ def _result(name: str, drawn: NullDraws, n_resamples: int, **numbers: Any) -> Un
         propensity_max=float(propensity.max()),
         propensity_converged=fitted is None or fitted.converged,
         propensity_separated=fitted is not None and fitted.separated,
-        reason=drawn.reason or ("" if np.isfinite(numbers["p"]).all() else "nonfinite"),
+        reason=drawn.reason,
         **(absent | numbers),
     )
 

@@ -52,7 +52,19 @@ class ScoreProblem:
 
     @classmethod
     def of(cls, C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"], statistic: Statistic, *, n_jobs: int = 1) -> "ScoreProblem":
-        """Compute the scores, once for all units that are compared on these cells."""
+        """Compute the scores, once for all units that are compared on these cells.
+
+        Parameters
+        ----------
+        C
+            The design, intercept first.
+        Y
+            Outcomes.
+        statistic
+            "mean", "normal_scores" or "cauchy".
+        n_jobs
+            Number of worker threads.
+        """
         mean = mean_scores(C, Y)
         parts = (mean,) if statistic == "mean" else (normal_scores(C, Y, n_jobs=n_jobs), mean)
         coef = np.hstack([s.coef for s in parts]).astype(np.float32)

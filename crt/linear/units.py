@@ -85,7 +85,19 @@ class ScoreTest:
 
     @classmethod
     def of(cls, inputs: CRTInputs, settings: UnitSettings, drawer: Drawer, *, n_jobs: int = 1) -> "ScoreTest":
-        """Compute the outcome scores that all units share."""
+        """Compute the outcome scores that all units share.
+
+        Parameters
+        ----------
+        inputs
+            Screen.
+        settings
+            Settings of the test.
+        drawer
+            Sampler bound to the screen.
+        n_jobs
+            Number of worker threads.
+        """
         whole = inputs.control_group == "complement"
         problem = ScoreProblem.of(inputs.C, inputs.Y, settings.statistic, n_jobs=n_jobs) if whole else None
         return cls(inputs=inputs, settings=settings, drawer=drawer, problem=problem)
