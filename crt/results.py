@@ -29,8 +29,8 @@ class CRTResult:
     betas_df
         Coefficients, genes × programs.
     treated_df
-        One row per gene: n_treated, n_control, reason, and diagnostics of its propensity and its resamples; n_unsolved counts the programs whose saddlepoint
-        equation has no solution.
+        One row per gene: n_treated, n_control, reason, and diagnostics of its propensity and its resamples; n_resampled counts the programs whose p-value is
+        empirical, as the saddlepoint approximation is not accurate.
     table
         One row per test: target, program, beta, z, p_raw, p_skew, p_adj, n_treated, reason, log10_p, se, ci_low, ci_high, p, method, statistic, n_control.
         Undefined tests are NaN with a reason, and do not enter the adjustment. `p` is the p-value used for inference, which `p_adj` is computed from. `se` is
@@ -139,7 +139,7 @@ def _tests(units: Sequence[UnitResult], programs: pd.Index, names: pd.Index, p: 
 def _per_unit(units: Sequence[UnitResult], names: pd.Index) -> pd.DataFrame:
     numbers = ("n_treated", "n_control", "reason", "n_resamples", "n_stages", "n_undefined", "propensity_min", "propensity_mean", "propensity_max")
     table = pd.DataFrame({name: [getattr(u, name) for u in units] for name in (*numbers, "propensity_converged", "propensity_separated")}, index=names)
-    table["n_unsolved"] = [u.n_unsolved for u in units]
+    table["n_resampled"] = [u.n_resampled for u in units]
     table["n_skew_fallback"] = [int(u.fallback.sum()) for u in units]
     return table
 

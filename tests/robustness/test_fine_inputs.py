@@ -82,7 +82,11 @@ def test_names_of_files(name, called, valid_inputs, tmp_path):
     screen = folder / f"{called}.h5ad"
     shutil.copy(workspace.valid_arguments()[0], screen)
     config = folder / f"{called}.yaml"
-    config.write_text(json.dumps({"screen": str(screen), "out": str(folder / "ö"), "report": False} | ({"n_resamples": 19} if name == "run-crt" else {})))
+    config.write_text(
+        json.dumps(
+            {"screen": str(screen), "out": str(folder / "ö"), "report": False} | ({"method": "resample", "n_resamples": 19} if name == "run-crt" else {})
+        )
+    )
     ended = command(name, "--config", config)
     assert ended.code == 0, ended
     table = {"fit-hierarchy": "gene_daywise_for_mash.csv", "run-crt": "crt_results.csv"}[name]

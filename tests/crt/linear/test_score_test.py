@@ -40,7 +40,7 @@ def results(inputs, sets, statistic, design="bernoulli", side="both"):
     out = []
     for unit in score.scored([observe(treated, inputs, propensity_mode="fit") for treated in sets]):
         found, (null_mean, se) = score.without_resamples("g", unit), unit.effect
-        assert not found.unsolved.any()
+        assert not found.resampled.any()
         out.append(SimpleNamespace(beta=unit.seen.statistic, z=found.z, log10_p=found.log10_p, null_mean=null_mean, se=se))
     return out
 
