@@ -16,14 +16,12 @@ from crt.linear.units import ScoredUnit, ScoreTest
 from crt.propensity import Coefficients, fit_logistic
 from crt.pvalues import empirical_pvalues, mean_and_sd
 from crt.sampling.base import Drawer
-from crt.sampling.streams import unit_seed
-from crt.settings import UnitSettings
+from crt.settings import FEW, UnitSettings, stage_seed
 from crt.statistic import NullDraws, ObservedUnit, Projection, observe, resample, without_resamples
 from crt.tails.saddlepoint import cauchy_combination
 from crt.tails.skew_normal import skew_normal_pvalues
 from data_prep.errors import whole_number
 
-FEW = 5  # a unit goes to the next stage where at most this many resamples, the observed value included, are as extreme in some program
 BATCH = 16  # units whose propensities are fitted together
 T = TypeVar("T")
 
@@ -70,8 +68,8 @@ class UnitResult:
         Number of stages that were drawn.
     n_undefined
         Number of resamples without a statistic.
-    n_unsolved
-        Number of programs whose saddlepoint equation has no solution, so that p is empirical.
+    n_resampled
+        Number of programs whose p-value is empirical, as the saddlepoint equation has no solution or the approximation is not accurate.
     propensity_min
         Minimum of the propensity over cells.
     propensity_mean
@@ -113,7 +111,7 @@ class UnitResult:
     n_resamples: int
     n_stages: int
     n_undefined: int
-    n_unsolved: int
+    n_resampled: int
     propensity_min: float
     propensity_mean: float
     propensity_max: float
@@ -178,10 +176,8 @@ def _by_resamples(
 ) -> tuple[UnitResult, NullDraws]:
     """Test one unit by resampling, in stages; `draw` takes a number of resamples and a seed, and the unit is None where β itself is drawn."""
     K = seen.statistic.size
-    stages = (settings.n_resamples, *(b for b in settings.stages if b > settings.n_resamples))
-    for stage, n_resamples in enumerate(stages, start=1):
-        purpose = "resamples" if stage == 1 else f"resamples, stage {stage}"
-        drawn = draw(n_resamples, unit_seed(settings.seed, name, purpose=purpose))
+    for stage, n_resamples in enumerate(settings.with_stages(settings.stages), start=1):
+        drawn = draw(n_resamples, stage_seed(settings.seed, name, stage))
         raw = empirical_pvalues(drawn.observed, drawn.null, side=settings.side)
         if not np.isfinite(raw).any() or np.nanmin(raw) * (n_resamples + 1) > FEW:
             break
@@ -215,11 +211,10 @@ def _power_of_ten(log10_p: np.ndarray) -> np.ndarray:
 def _by_saddlepoint(name: str, unit: ScoredUnit, score: ScoreTest) -> tuple[UnitResult, NullDraws]:
     """Test one unit without resamples."""
     drawn, scored = without_resamples(unit.seen), score.without_resamples(name, unit)
-    unsolved = int(scored.unsolved.sum())
     p = _power_of_ten(scored.log10_p)
     null_mean, se = unit.effect
-    numbers: dict[str, Any] = {"z": scored.z, "null_mean": null_mean, "se": se, "p": p, "log10_p": scored.log10_p, "n_unsolved": unsolved}
-    return _result(name, drawn, score.settings.n_resamples if unsolved else 0, beta=unit.seen.statistic, **numbers), drawn
+    numbers: dict[str, Any] = {"z": scored.z, "null_mean": null_mean, "se": se, "p": p, "log10_p": scored.log10_p, "n_resampled": int(scored.resampled.sum())}
+    return _result(name, drawn, scored.n_resamples, beta=unit.seen.statistic, **numbers), drawn
 
 
 def _result(name: str, drawn: NullDraws, n_resamples: int, **numbers: Any) -> UnitResult:
@@ -227,7 +222,7 @@ def _result(name: str, drawn: NullDraws, n_resamples: int, **numbers: Any) -> Un
     nan, none = np.full(numbers["p"].size, np.nan), np.zeros(numbers["p"].size, bool)
     fitted = drawn.propensity
     propensity = np.full(1, np.nan) if fitted is None else fitted.p
-    absent: dict[str, Any] = {"p_raw": nan, "p_skew": nan, "xi": nan, "omega": nan, "alpha": nan, "fallback": none, "n_stages": 0, "n_unsolved": 0}
+    absent: dict[str, Any] = {"p_raw": nan, "p_skew": nan, "xi": nan, "omega": nan, "alpha": nan, "fallback": none, "n_stages": 0, "n_resampled": 0}
     return UnitResult(
         name=name,
         n_treated=drawn.n_treated,
@@ -239,7 +234,7 @@ def _result(name: str, drawn: NullDraws, n_resamples: int, **numbers: Any) -> Un
         propensity_max=float(propensity.max()),
         propensity_converged=fitted is None or fitted.converged,
         propensity_separated=fitted is not None and fitted.separated,
-        reason=drawn.reason or ("" if np.isfinite(numbers["p"]).all() else "nonfinite"),
+        reason=drawn.reason,
         **(absent | numbers),
     )
 

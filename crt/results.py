@@ -14,6 +14,7 @@ from crt.resume import settings_record
 from crt.settings import UnitSettings
 from data_prep.errors import InputError, warn
 
+TABLE = "target program beta z p_raw p_skew p_adj n_treated reason log10_p se ci_low ci_high p method statistic n_control".split()
 NORMAL_95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
 
 
@@ -28,8 +29,8 @@ class CRTResult:
     betas_df
         Coefficients, genes × programs.
     treated_df
-        One row per gene: n_treated, n_control, reason, and diagnostics of its propensity and its resamples; n_unsolved counts the programs whose saddlepoint
-        equation has no solution.
+        One row per gene: n_treated, n_control, reason, and diagnostics of its propensity and its resamples; n_resampled counts the programs whose p-value is
+        empirical, as the saddlepoint approximation is not accurate.
     table
         One row per test: target, program, beta, z, p_raw, p_skew, p_adj, n_treated, reason, log10_p, se, ci_low, ci_high, p, method, statistic, n_control.
         Undefined tests are NaN with a reason, and do not enter the adjustment. `p` is the p-value used for inference, which `p_adj` is computed from. `se` is
@@ -108,26 +109,8 @@ def collect(
         return np.array([getattr(u, attribute) for u in units]).reshape(len(units), len(columns))
 
     raw, skew = stack("p_raw"), stack("p_skew")
-    p, n = skew if calibrated else stack("p"), len(columns)
-    effect, se = stack("beta") - stack("null_mean"), stack("se")
-    table = pd.DataFrame(
-        {
-            "target": np.repeat(names.to_numpy(), n),
-            "program": np.tile(columns.to_numpy(), len(units)),
-            **{name: stack(name).ravel() for name in ("beta", "z", "p_raw", "p_skew")},
-            "p_adj": adjust(p, method=adjust_method).ravel(),
-            "n_treated": np.repeat([u.n_treated for u in units], n),
-            "reason": np.repeat(np.array([u.reason for u in units], dtype=object), n),
-            "log10_p": stack("log10_p").ravel(),
-            "se": se.ravel(),
-            "ci_low": (effect - NORMAL_95 * se).ravel(),
-            "ci_high": (effect + NORMAL_95 * se).ravel(),
-            "p": p.ravel(),
-            "method": settings.method,
-            "statistic": settings.statistic,
-            "n_control": np.repeat([u.n_control for u in units], n),
-        }
-    )
+    p = skew if calibrated else stack("p")
+    table = _tests(units, columns, names, p).assign(p_adj=adjust(p, method=adjust_method).ravel(), method=settings.method, statistic=settings.statistic)[TABLE]
     params = table[["target", "program"]].assign(**{name: stack(name).ravel() for name in ("xi", "omega", "alpha", "fallback")})
     return CRTResult(
         pvals_df=pd.DataFrame(p, names, columns),
@@ -141,10 +124,22 @@ def collect(
     )
 
 
+def _tests(units: Sequence[UnitResult], programs: pd.Index, names: pd.Index, p: np.ndarray) -> pd.DataFrame:
+    """One row per test, with the p-values used for inference."""
+    n = len(programs)
+    tests = {name: np.array([getattr(u, name) for u in units]).ravel() for name in ("beta", "z", "p_raw", "p_skew", "log10_p", "se", "null_mean")}
+    of_units = {name: np.repeat(np.array([getattr(u, name) for u in units]), n) for name in ("n_treated", "n_control")}
+    reason = np.repeat(np.array([u.reason for u in units], dtype=object), n)
+    reason[np.isnan(p.ravel()) & (reason == "")] = "constant"  # the covariates determine the outcome
+    table = pd.DataFrame({"target": np.repeat(names.to_numpy(), n), "program": np.tile(programs.to_numpy(), len(units)), **tests, **of_units, "reason": reason})
+    effect, reach = table["beta"] - table["null_mean"], NORMAL_95 * table["se"]
+    return table.assign(ci_low=effect - reach, ci_high=effect + reach, p=p.ravel())
+
+
 def _per_unit(units: Sequence[UnitResult], names: pd.Index) -> pd.DataFrame:
     numbers = ("n_treated", "n_control", "reason", "n_resamples", "n_stages", "n_undefined", "propensity_min", "propensity_mean", "propensity_max")
     table = pd.DataFrame({name: [getattr(u, name) for u in units] for name in (*numbers, "propensity_converged", "propensity_separated")}, index=names)
-    table["n_unsolved"] = [u.n_unsolved for u in units]
+    table["n_resampled"] = [u.n_resampled for u in units]
     table["n_skew_fallback"] = [int(u.fallback.sum()) for u in units]
     return table
 

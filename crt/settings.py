@@ -7,13 +7,14 @@ from typing import Any, Literal, TypedDict, get_args
 from crt.propensity import LogisticSettings, Propensity, check_mode
 from crt.sampling.bernoulli import BernoulliIndex
 from crt.sampling.methods import ResamplingMethod, Sampler, make_sampler
-from crt.sampling.streams import checked_seed
+from crt.sampling.streams import checked_seed, unit_seed
 from data_prep.errors import InputError, whole_number
 
 N_RESAMPLES = 1023  # B: empirical p-values are multiples of 1/(B + 1) = 1/1024
 SEED = 123
 GROUP_SIZE = 6  # guides per NTC group
 STAGES = (4_999, 24_999)  # resamples of the later stages of adaptive runs
+FEW = 5  # a test goes to the next stage where at most this many resamples, the observed value included, are as extreme
 Side = Literal["both", "left", "right"]
 Method = Literal["resample", "saddlepoint"]
 Statistic = Literal["mean", "normal_scores", "cauchy"]
@@ -83,6 +84,15 @@ class UnitSettings:
         if self.method == "saddlepoint" and (self.skew_normal or self.stages):
             what, name = ("skew-normal p-values", "calibrate_skew_normal") if self.skew_normal else ("further resamples", "adaptive")
             raise InputError(f"method is 'saddlepoint', which has no resamples, so {what} cannot be computed. Set method to 'resample'.", name, "method")
+
+    def with_stages(self, stages: tuple[int, ...]) -> tuple[int, ...]:
+        """Numbers of resamples of all stages, the first included."""
+        return (self.n_resamples, *(b for b in stages if b > self.n_resamples))
+
+
+def stage_seed(seed: int, name: str, stage: int) -> int:
+    """The random seed of a unit's stage, the first of which is 1."""
+    return unit_seed(seed, name, purpose="resamples" if stage == 1 else f"resamples, stage {stage}")
 
 
 class UnitOptions(TypedDict, total=False):

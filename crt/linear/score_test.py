@@ -21,6 +21,7 @@ from crt.tails.saddlepoint import BernoulliNull, Cumulants, LinearNull, Permutat
 
 UNITS = 16  # units of a product
 BLOCK = 1024  # cells of a block of strata
+REACH = 2.0  # null SDs of T that one cell may contribute where p is by saddlepoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,7 +53,19 @@ class ScoreProblem:
 
     @classmethod
     def of(cls, C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"], statistic: Statistic, *, n_jobs: int = 1) -> "ScoreProblem":
-        """Compute the scores, once for all units that are compared on these cells."""
+        """Compute the scores, once for all units that are compared on these cells.
+
+        Parameters
+        ----------
+        C
+            The design, intercept first.
+        Y
+            Outcomes.
+        statistic
+            "mean", "normal_scores" or "cauchy".
+        n_jobs
+            Number of worker threads.
+        """
         mean = mean_scores(C, Y)
         parts = (mean,) if statistic == "mean" else (normal_scores(C, Y, n_jobs=n_jobs), mean)
         coef = np.hstack([s.coef for s in parts]).astype(np.float32)
@@ -110,13 +123,16 @@ class ScoreResult:
         T over its null SD; of the normal scores under "cauchy".
     log10_p
         log10 of p, with no floor.
-    unsolved
-        Whether the saddlepoint equation has no solution, so that p is by resampling.
+    resampled
+        Whether p is empirical, as the saddlepoint equation has no solution or the approximation is not accurate.
+    n_resamples
+        Number of resamples in the last stage; 0 if none were drawn.
     """
 
     z: Float64[np.ndarray, " programs"]
     log10_p: Float64[np.ndarray, " programs"]
-    unsolved: Bool[np.ndarray, " programs"]
+    resampled: Bool[np.ndarray, " programs"]
+    n_resamples: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -195,11 +211,14 @@ def score_result(
     problem: ScoreProblem,
     moments: ScoreMoments,
     null: Callable[[int], LinearNull],
-    fallback: Callable[[int, Int[np.ndarray, " tests"]], Float[np.ndarray, " tests"]],
+    empirical: Callable[[int, Int[np.ndarray, " tests"]], tuple[Float[np.ndarray, " tests"], Bool[np.ndarray, " tests"], int]],
     *,
     side: Side = "both",
 ) -> ScoreResult:
-    """p-values of one unit from its moments.
+    """p-values of one unit from its moments: by Edgeworth series, by saddlepoints, or empirical where neither is accurate.
+
+    Where one cell contributes more than `REACH` null SDs to T, saddlepoint p-values are off by more than 10 %. There, and where the saddlepoint equation has
+    no solution, p is empirical, unless it is too small for the resamples and the saddlepoint exists.
 
     Parameters
     ----------
@@ -209,23 +228,29 @@ def score_result(
         Moments of the unit.
     null
         The null distribution of each part.
-    fallback
-        log p of some programs of a part by resampling, for those whose saddlepoint equation has no solution.
+    empirical
+        Empirical log p of some programs of a part, whether each is too small for the number of resamples, and that number.
     side
         Alternative hypothesis.
     """
     K = problem.n_programs
     t = moments.total - moments.mean
-    log_p, unsolved = [], np.zeros(K, bool)
+    log_p, resampled, n_resamples = [], np.zeros(K, bool), 0
     for part in range(problem.n_tested // K):
         own = slice(part * K, (part + 1) * K)
-        found = score_pvalues(t[own], Cumulants(*(c[own] for c in moments.cumulants)), null(part), largest=problem.largest[own], side=side)
-        failed = found.unsolved | np.isneginf(found.log_p)  # where T is beyond the support of its null distribution, p would be 0
-        if failed.any():
-            which = np.flatnonzero(failed)
-            found.log_p[which] = fallback(part, which)
-        unsolved |= failed
+        cumulants = Cumulants(*(c[own] for c in moments.cumulants))
+        found = score_pvalues(t[own], cumulants, null(part), largest=problem.largest[own], side=side)
+        found.log_p[np.isneginf(found.log_p)] = np.nan  # beyond the support of T, by rounding: p would be 0
+        rough = found.by_saddlepoint & (problem.largest[own] > REACH * cumulants.sd)
+        which = np.flatnonzero(found.unsolved | rough)
+        if which.size:
+            drawn, small, n = empirical(part, which)
+            use = ~small | np.isnan(found.log_p[which])
+            found.log_p[which[use]] = drawn[use]
+            resampled[which[use]] = True
+            n_resamples = max(n_resamples, n)
         log_p.append(found.log_p)
     with np.errstate(invalid="ignore", divide="ignore"):
         z = t[:K] / np.where(moments.cumulants.sd[:K] > 0, moments.cumulants.sd[:K], np.nan)
-    return ScoreResult(z=z, log10_p=(log_p[0] if len(log_p) == 1 else cauchy_combination(np.stack(log_p))) / np.log(10), unsolved=unsolved)
+    joint = log_p[0] if len(log_p) == 1 else cauchy_combination(np.stack(log_p))
+    return ScoreResult(z=z, log10_p=joint / np.log(10), resampled=resampled, n_resamples=n_resamples)

@@ -21,7 +21,7 @@ class Scores:
     coef
         Least-squares coefficients of values/scale on C, float64 (p, K).
     scale
-        SD of the residuals of `values`, float64 (K,): r has variance 1. 1 where the outcome has no variance given C.
+        SD of the residuals of `values`, float64 (K,): r has variance 1. Infinite, so that r is 0, where the outcome has no variance given C.
     """
 
     values: Float[np.ndarray, "cells programs"]
@@ -76,13 +76,14 @@ def normal_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray,
         Number of worker threads.
     """
     n, K = Y.shape
-    coef, _ = _least_squares(C, Y)
+    coef, sd = _least_squares(C, Y)
     wide = C.astype(np.float64)
     table = ndtri(np.arange(1, 2 * n + 2) / (2 * n + 2)).astype(np.float32)  # at j, the score of rank (j + 1)/2
     values = np.empty((n, K), np.float32)
 
     def score(k: int) -> None:
-        values[:, k] = table[twice_midranks((Y[:, k] - wide @ coef[:, k]).astype(np.float32)) - 1]
+        residuals = (Y[:, k] - wide @ coef[:, k]) / sd[k]
+        values[:, k] = table[twice_midranks(residuals.astype(np.float32)) - 1]
 
     with ThreadPoolExecutor(max_workers=n_jobs) as pool:
         list(pool.map(score, range(K)))
@@ -121,4 +122,4 @@ def _least_squares(C: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray
     size = np.sqrt(np.where(gram.diagonal() > 0, gram.diagonal(), 1.0))
     coef = np.linalg.pinv(gram / size / size[:, None], rcond=1e-9, hermitian=True) @ (cross / size[:, None]) / size[:, None]
     left = (square - np.einsum("pk,pk->k", cross, coef)) / n
-    return coef, np.sqrt(np.where(left > 1e-10 * np.maximum(square / n, 1e-300), left, 1.0))
+    return coef, np.sqrt(np.where(left > 1e-10 * square / n, left, np.inf))

@@ -21,8 +21,7 @@ from crt.pvalues import empirical_pvalues
 from crt.sampling.base import Drawer, Unit
 from crt.sampling.strata import Strata
 from crt.sampling.stratified import StratifiedDrawer
-from crt.sampling.streams import unit_seed
-from crt.settings import UnitSettings
+from crt.settings import FEW, STAGES, UnitSettings, stage_seed
 from crt.statistic import NullDraws, ObservedUnit, without_resamples
 from crt.tails.saddlepoint import LinearNull
 
@@ -59,6 +58,7 @@ class ScoredUnit:
     def effect(self) -> tuple[Float64[np.ndarray, " programs"], Float64[np.ndarray, " programs"]]:
         """The mean of β under the null hypothesis, and its standard error, √κ₂ of the mean's T over the denominator of β."""
         own, scale = slice(-self.problem.n_programs, None), self.problem.parts[-1].scale / self.seen.den
+        scale = np.where(np.isfinite(scale), scale, np.nan)
         return self.moments.mean[own] * scale, self.moments.cumulants.sd[own] * scale
 
 
@@ -85,7 +85,19 @@ class ScoreTest:
 
     @classmethod
     def of(cls, inputs: CRTInputs, settings: UnitSettings, drawer: Drawer, *, n_jobs: int = 1) -> "ScoreTest":
-        """Compute the outcome scores that all units share."""
+        """Compute the outcome scores that all units share.
+
+        Parameters
+        ----------
+        inputs
+            Screen.
+        settings
+            Settings of the test.
+        drawer
+            Sampler bound to the screen.
+        n_jobs
+            Number of worker threads.
+        """
         whole = inputs.control_group == "complement"
         problem = ScoreProblem.of(inputs.C, inputs.Y, settings.statistic, n_jobs=n_jobs) if whole else None
         return cls(inputs=inputs, settings=settings, drawer=drawer, problem=problem)
@@ -114,15 +126,19 @@ class ScoreTest:
         return [None] * len(units), bernoulli_moments(problem, [unit.p for unit in units], treated)
 
     def without_resamples(self, name: str, unit: ScoredUnit) -> ScoreResult:
-        """p-values of a unit by saddlepoint approximation; by resampling where the saddlepoint equation has no solution."""
-        n, K = self.settings.n_resamples, unit.problem.n_programs
+        """p-values of a unit by saddlepoint approximation; from resamples, in stages, where that is not accurate."""
 
-        def fallback(part: int, which: Int[np.ndarray, " tests"]) -> Float64[np.ndarray, " tests"]:
-            columns = part * K + which
-            drawn = self.draws(unit, n, unit_seed(self.settings.seed, name, purpose="resamples"), columns)
-            return np.log(empirical_pvalues(drawn.observed, drawn.null, side=self.settings.side))
+        def empirical(part: int, which: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+            p, small = np.empty(which.size), np.ones(which.size, bool)
+            for stage, n in enumerate(self.settings.with_stages(STAGES), start=1):
+                drawn = self.draws(unit, n, stage_seed(self.settings.seed, name, stage), part * unit.problem.n_programs + which[small])
+                p[small] = empirical_pvalues(drawn.observed, drawn.null, side=self.settings.side)
+                small[small] = p[small] * (n + 1) <= FEW
+                if not small.any():
+                    break
+            return np.log(p), small, n
 
-        return score_result(unit.problem, unit.moments, unit.null, fallback, side=self.settings.side)
+        return score_result(unit.problem, unit.moments, unit.null, empirical, side=self.settings.side)
 
     def draws(self, unit: ScoredUnit, n_resamples: int, seed: int, columns: Int[np.ndarray, " columns"] | None = None) -> NullDraws:
         """T of resamples, less its null mean.

@@ -17,7 +17,7 @@ from crt.statistic import DEN_MIN, NullDraws, unit_cells
 SEPARATED = 1e-4  # distance of a propensity from 0 or 1 below which the unit is flagged
 TAIL_LEVEL = 1e-3  # p-value at which the tail of a skew-normal fit is compared with its own null
 N_BINS = 10  # bins per covariate of the Hosmer–Lemeshow-type statistic
-FEW_VALUES = 20  # covariates with fewer distinct values are levels, whose treated shares the fit reproduces
+FEW_VALUES = 20  # covariates with fewer distinct values are levels
 SMALL_BATCH = 5  # cells; all cells of a smaller batch may be treated by chance
 
 
@@ -45,6 +45,8 @@ class UnitProbe:
         Batch codes, (cells,), or None.
     covariate_bins
         Bins (cells,) of each numeric covariate and, at high MOI, of the number of targeting guides.
+    levels
+        Levels (cells,) of the other covariates, and of the batch.
     residual_sd
         SD of the program given the covariates, over the control cells.
     """
@@ -54,12 +56,15 @@ class UnitProbe:
     program: int
     batch: Int[np.ndarray, " cells"] | None
     covariate_bins: Sequence[Int[np.ndarray, " cells"]]
+    levels: Sequence[Int[np.ndarray, " cells"]]
     residual_sd: float
 
     @classmethod
     def of(cls, inputs: CRTInputs, settings: UnitSettings, *, program: int = 0) -> "UnitProbe":
         """The probe of a screen and of tests with these settings."""
-        numeric = [c for c in inputs.C.T[1:] if np.unique(c).size >= FEW_VALUES]
+        batch = [] if inputs.batch_raw is None else [batch_codes(inputs.batch_raw)]
+        levels = [np.unique(c, return_inverse=True)[1] for c in inputs.C.T[1:]]
+        numeric = [c for c, codes in zip(inputs.C.T[1:], levels, strict=True) if codes.max() + 1 >= FEW_VALUES]
         if inputs.moi >= LOW_MOI:
             targeting = inputs.guides[:, np.setdiff1d(np.arange(inputs.guides.shape[1]), inputs.ntc_cols)]
             numeric.append(np.bincount(targeting.indices, minlength=inputs.guides.shape[0]).astype(np.float32))
@@ -70,8 +75,9 @@ class UnitProbe:
             inputs=inputs,
             side=settings.side,
             program=program,
-            batch=None if inputs.batch_raw is None else batch_codes(inputs.batch_raw),
+            batch=batch[0] if batch else None,
             covariate_bins=[compute_bins(c, N_BINS)[0] for c in numeric],
+            levels=[*(codes for codes in levels if codes.max() + 1 < FEW_VALUES), *batch],
             residual_sd=float(np.sqrt(residuals @ residuals / max(1, cells.size - C.shape[1]))),
         )
 
@@ -123,17 +129,18 @@ class UnitProbe:
         """Hosmer–Lemeshow-type statistic, Σ (treated − Σp)²/Σp(1 − p) over bins of each covariate, and its degrees of freedom.
 
         Hosmer & Lemeshow 1980, "Goodness of fit tests for the multiple logistic regression model", bin by p; bins of a covariate show along which one the
-        model is wrong. Two degrees of freedom per covariate are used by its intercept and slope.
+        model is wrong. Two degrees of freedom per covariate are used by its intercept and slope. A fit reproduces the treated cells of every level, so levels
+        have no degrees of freedom, and add to the statistic only where the propensity is wrong.
         """
         total, df, variances = 0.0, 0, p * (1 - p)
-        for bins in self.covariate_bins:
+        for bins, is_level in (*((b, False) for b in self.covariate_bins), *((b, True) for b in self.levels)):
             here = bins if whole else bins[cells]
             expected, variance = np.bincount(here, p), np.bincount(here, variances)
             known = variance > 1
-            if known.sum() > 2:
+            if is_level or known.sum() > 2:
                 x = np.bincount(here[local], minlength=expected.size)
                 total += float((np.square(x - expected)[known] / variance[known]).sum())
-                df += int(known.sum()) - 2
+                df += 0 if is_level else int(known.sum()) - 2
         return total, df
 
     def _null(self, result: UnitResult, drawn: NullDraws) -> dict[str, Any]:

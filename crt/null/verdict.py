@@ -27,9 +27,10 @@ NEXT_STEPS: dict[str, tuple[str, tuple[str, ...]]] = {  # with the arguments tha
         (),
     ),
     "B": (
-        "Look at propensity_auc, p_hat_min, p_hat_max and misfit in diagnostics_units.csv. If units are separated, drop the covariate that determines "
-        "treatment. If the misfit is large, add a covariate on which guide assignment depends (the burden, by add_burden_covariate, a batch, a nonlinear "
-        "term), or permute within strata of the burden: resampling_method stratified_perm, with burden_key.",
+        "Look at propensity_auc, p_hat_min, p_hat_max and misfit in diagnostics_units.csv. If a covariate that counts the unit's own guides separates the "
+        "units, drop it. If one that guide assignment depends on does (a batch), keep it: few cells inform these tests. If the misfit is large, add a "
+        "covariate on which guide assignment depends (the burden, by add_burden_covariate, a batch, a nonlinear term), or permute within strata of the "
+        "burden: resampling_method stratified_perm, with burden_key.",
         ("resampling_method", "burden_key"),
     ),
     "C": ("Run again with group_size set to the number of guides per gene.", ("group_size",)),

@@ -67,7 +67,7 @@ def crt_record(inputs: CRTInputs, result: CRTResult) -> dict[str, Any]:
         "targets": len(units),
         "undefined": units["reason"][units["reason"] != ""].to_dict(),
         "resamples": {str(k): int(v) for k, v in units["n_resamples"].value_counts().sort_index().items()},
-        "unsolved": int(units["n_unsolved"].sum()),
+        "resampled": int(units["n_resampled"].sum()),
         "undefined_resamples": int(units["n_undefined"].sum()),
         "skew_normal_fallbacks": int(units["n_skew_fallback"].sum()),
         "propensity_not_converged": list(units.index[~units["propensity_converged"]]),

@@ -62,11 +62,11 @@ class CRTOptions(ScreenOptions):
 
     @model_validator(mode="after")
     def _only_resamples(self) -> Self:
-        given = [name for name in ("n_resamples", "adaptive", "skew_normal") if name in self.model_fields_set]
+        own = ("n_resamples", "adaptive", "skew_normal")
+        given = [name for name, field in type(self).model_fields.items() if name in own and getattr(self, name) != field.default]
         if given and self.method == "saddlepoint":
             names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-            chosen = "--method saddlepoint" if "method" in self.model_fields_set else "the default method, saddlepoint"
-            raise InputError(f"{names} contradicts {chosen}, which has no resamples. Add --method resample, or leave {names} out.")
+            raise InputError(f"{names} contradicts --method saddlepoint (the default), which has no resamples. Add --method resample, or leave {names} out.")
         return self
 
     def sampling(self) -> dict[str, Any]:

@@ -82,8 +82,8 @@ def _summary(inputs: CRTInputs, result: CRTResult, record: Mapping[str, Any]) ->
     lines.append(control_text(inputs))
     for reason, names in units.loc[units["reason"] != ""].groupby("reason").groups.items():
         lines.append(f"Not tested ({reason}): {first_few(names, 8)}.")
-    if unsolved := int(units["n_unsolved"].sum()):
-        lines.append(f"{unsolved:,} saddlepoint equations have no solution; the p-values of these tests are empirical.")
+    if resampled := int(units["n_resampled"].sum()):
+        lines.append(f"The p-values of {resampled:,} tests are empirical, as the saddlepoint approximation is not accurate there.")
     if not result.settings.get("calibrated") and not saddlepoint:
         floor = 1 / (float(units["n_resamples"].max()) + 1) if units["n_resamples"].max() else 1.0
         further = "--skew-normal gives" if result.settings.get("stages") else "--skew-normal or --adaptive give"

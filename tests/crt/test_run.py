@@ -32,7 +32,8 @@ def test_usage_of_the_readme(inputs, options):
     result = run_all_genes_union_crt(inputs, B=199, **options)
     assert (
         result.pvals_df.shape == result.betas_df.shape == (8, 5)
-        and list(result.table.columns) == "target program beta z p_raw p_skew p_adj n_treated reason log10_p se ci_low ci_high p".split()
+        and list(result.table.columns)
+        == "target program beta z p_raw p_skew p_adj n_treated reason log10_p se ci_low ci_high p method statistic n_control".split()
     )
     assert result["pvals_df"] is result.pvals_df and result.pvals_raw_df is None and result.skew_params is None
     assert result.pvals_df.to_numpy().min() >= 1 / 200 and result.table["p_adj"].between(0, 1).all()

@@ -12,7 +12,7 @@ from data_prep import ScreenDesign, simulate_fate_screen
 from tests.commands import command
 
 SMALL = ScreenDesign(n_cells=200, n_genes=4, guides_per_gene=(1, 3), n_ntc_guides=3, n_days=2, moi=3.0)
-FEW = ("--n-resamples", 19)
+FEW = ("--method", "resample", "--n-resamples", 19)
 GROUPS = (*FEW, "--group-size", 2, "--n-ensemble", 1)
 
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from tests.commands import command
-from tests.robustness.inputs import Workspace
+from tests.robustness.inputs import FEW, Workspace
 
 NAMES = {"Greek": "βλ_{}", "accents, quotes and commas": 'é"{},\n', "long": "x" * 5000 + "{}", "emoji": "🧬{}", "spaces": " {} ", "markup": "<b>{}</b>&"}
 
@@ -64,12 +64,12 @@ def test_names_of_targets_and_programs(kind, valid_inputs, tmp_path):
         adata.uns["guide2gene"] = pd.DataFrame({"guide_name": list(known), "gene_name": renamed(pattern, known.values())})
         adata.uns["program_names"] = np.array([pattern.format(p) for p in adata.uns["program_names"]], dtype=object)
 
-    out = done(workspace, workspace.screen(change), "--n-resamples", 19)
+    out = done(workspace, workspace.screen(change), *FEW)
     here, plain = (pd.read_csv(folder / "betas.csv", index_col=0, keep_default_na=False) for folder in (out, workspace.out))
     assert list(here.index) == renamed(pattern, plain.index) and list(here.columns) == renamed(pattern, plain.columns)
     np.testing.assert_array_equal(here, plain)  # p-values come from a stream of the gene's name
     first = (out / "crt_results.csv").read_bytes()
-    assert command("run-crt", workspace.inputs / "screen.h5ad", "--n-resamples", 19, "--out", out).code == 0  # from finished targets
+    assert command("run-crt", workspace.inputs / "screen.h5ad", *FEW, "--out", out).code == 0  # from finished targets
     assert (out / "crt_results.csv").read_bytes() == first
 
 
@@ -82,7 +82,11 @@ def test_names_of_files(name, called, valid_inputs, tmp_path):
     screen = folder / f"{called}.h5ad"
     shutil.copy(workspace.valid_arguments()[0], screen)
     config = folder / f"{called}.yaml"
-    config.write_text(json.dumps({"screen": str(screen), "out": str(folder / "ö"), "report": False} | ({"n_resamples": 19} if name == "run-crt" else {})))
+    config.write_text(
+        json.dumps(
+            {"screen": str(screen), "out": str(folder / "ö"), "report": False} | ({"method": "resample", "n_resamples": 19} if name == "run-crt" else {})
+        )
+    )
     ended = command(name, "--config", config)
     assert ended.code == 0, ended
     table = {"fit-hierarchy": "gene_daywise_for_mash.csv", "run-crt": "crt_results.csv"}[name]
@@ -158,7 +162,7 @@ def test_one_outcome(valid_inputs, tmp_path):
         adata.obsm["cnmf_usage"] = np.asarray(adata.obsm["cnmf_usage"])[:, :1]
         adata.uns["program_names"] = np.array(["only"], dtype=object)
 
-    table = pd.read_csv(done(workspace, workspace.screen(change), "--n-resamples", 19, "--transform", "none") / "crt_results.csv")
+    table = pd.read_csv(done(workspace, workspace.screen(change), *FEW, "--transform", "none") / "crt_results.csv")
     assert list(table["program"].unique()) == ["only"] and table["p_raw"].between(0.05, 1).all()
 
 

@@ -23,7 +23,7 @@ def jobs(tmp_path_factory):
     make_sceptre_style_synth(N=2000, K=6, n_target_genes=40, guides_per_gene=2, moi_mean=3.0, seed=2).write_h5ad(folder / "usage.h5ad")
     return {
         "fit-hierarchy": ("fit-hierarchy", folder / "fates.h5ad", "--max-steps", 60),
-        "run-crt": ("run-crt", folder / "usage.h5ad", "--n-resamples", 999, "--skew-normal"),
+        "run-crt": ("run-crt", folder / "usage.h5ad", "--method", "resample", "--n-resamples", 999, "--skew-normal"),
     }
 
 

@@ -18,7 +18,7 @@ def calibration_section(result: CRTResult) -> Section:
     curves = {name: p for name, p in given.items() if np.isfinite(p).any()}
     units = result.treated_df
     failed, separated = int((~units["propensity_converged"].astype(bool)).sum()), int(units["propensity_separated"].astype(bool).sum())
-    why, count = ("saddlepoint equation has no solution", "n_unsolved") if saddlepoint else ("skew-normal fit was rejected", "n_skew_fallback")
+    why, count = ("saddlepoint approximation is not accurate", "n_resampled") if saddlepoint else ("skew-normal fit was rejected", "n_skew_fallback")
     text = [
         f"Propensity fits that did not converge: {failed:,}; with separation: {separated:,}. Tests that report the empirical p-value because the {why}: "
         f"{int(units[count].sum()):,}."

@@ -30,7 +30,7 @@ SPECIFIED = (
 )
 SPECIFIED += "pvals_skew_eq1_frac skew_fallback_frac p_hat_mean p_hat_min p_hat_max p_hat_var propensity_separation_flag propensity_auc".split()
 SPECIFIED += "propensity_converged null_nan_frac beta_null_mean beta_null_sd z_null_mean z_null_sd z_null_skewness z_obs p_raw p_skew".split()
-SMALL = ("--cells", 1500, "--programs", 4, "--genes", 12, "--n-resamples", 99, "--n-ensemble", 3)
+SMALL = ("--cells", 1500, "--programs", 4, "--genes", 12, "--method", "resample", "--n-resamples", 99, "--n-ensemble", 3)
 
 
 def found_in(kind: Kind, seed: int, **options):
@@ -244,7 +244,7 @@ def test_one_clear_message(tmp_path, options, message):
 
 
 def test_a_simulated_screen_of_two_programs(tmp_path):
-    options = ("--cells", 600, "--programs", 2, "--genes", 12, "--n-resamples", 19, "--n-ensemble", 1, "--no-report")
+    options = ("--cells", 600, "--programs", 2, "--genes", 12, "--method", "resample", "--n-resamples", 19, "--n-ensemble", 1, "--no-report")
     done = command("diagnose-null", "--simulate", "--out", tmp_path, *options)
     assert done.code == 0 and len(pd.read_csv(tmp_path / "pvals_real.csv").columns) == 3, done
 
@@ -252,7 +252,20 @@ def test_a_simulated_screen_of_two_programs(tmp_path):
 @pytest.mark.parametrize("screen", ["papalexi2021_eccite_thp1", "schraivogel2020_tapseq_k562"])
 def test_real_screens(screens, tmp_path, screen):
     """Groups of four, as the genes; the sampler's other options are passed on. A group of six is of the wrong size there."""
-    real = ("--h5ad", screens / f"{screen}.h5ad", "--control-group", "ntc_cells", "--n-resamples", 199, "--n-ensemble", 4)
+    real = (
+        "--h5ad",
+        screens / f"{screen}.h5ad",
+        "--control-group",
+        "ntc_cells",
+        "--method",
+        "resample",
+        "--statistic",
+        "mean",
+        "--n-resamples",
+        199,
+        "--n-ensemble",
+        4,
+    )
     done = command("diagnose-null", *real, "--out", tmp_path / "4", "--group-size", 4)
     assert done.code == 0 and done.out.splitlines()[-1] == "verdict: calibrated", done
     assert command("diagnose-null", *real, "--out", tmp_path / "6").out.splitlines()[-1] == "verdict: C"

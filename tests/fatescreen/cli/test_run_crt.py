@@ -13,6 +13,8 @@ from data_prep.errors import ScreenWarning
 from tests import ROOT
 from tests.commands import command as here
 
+MEANS = ("--method", "resample", "--statistic", "mean")
+
 
 def command(*arguments):
     return subprocess.run([sys.executable, str(ROOT / "scripts" / "run_crt.py"), *map(str, arguments)], capture_output=True, text=True)
@@ -26,7 +28,7 @@ def file(screen, tmp_path_factory):
 
 
 def test_a_run(file, inputs, tmp_path):
-    done = command(file, "--out", tmp_path, "--targets", "GENE1,GENE4", "--n-resamples", 99, "--skew-normal", "--n-jobs", 2)
+    done = command(file, "--out", tmp_path, "--targets", "GENE1,GENE4", *MEANS, "--n-resamples", 99, "--skew-normal", "--n-jobs", 2)
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(tmp_path / "crt_results.csv")
     assert list(table.columns) == [
@@ -44,6 +46,9 @@ def test_a_run(file, inputs, tmp_path):
         "ci_low",
         "ci_high",
         "p",
+        "method",
+        "statistic",
+        "n_control",
     ]
     here = run_all_genes_union_crt(inputs, ["GENE1", "GENE4"], B=99, calibrate_skew_normal=True)
     np.testing.assert_allclose(table["p_skew"], here.table["p_skew"], rtol=1e-9)
@@ -57,7 +62,7 @@ def test_a_run(file, inputs, tmp_path):
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["settings"]["seed"] == 123 and record["settings"]["n_resamples"] == 99 and record["targets"] == 2
     before = (tmp_path / "crt_results.csv").read_bytes()
-    assert command(file, "--out", tmp_path, "--targets", "GENE1,GENE4", "--n-resamples", 99, "--skew-normal").returncode == 0
+    assert command(file, "--out", tmp_path, "--targets", "GENE1,GENE4", *MEANS, "--n-resamples", 99, "--skew-normal").returncode == 0
     assert (tmp_path / "crt_results.csv").read_bytes() == before
 
 
@@ -69,7 +74,7 @@ def test_the_saddlepoint_from_the_command(file, inputs, tmp_path):
     for name in ("p", "se", "ci_low", "ci_high", "log10_p"):
         np.testing.assert_allclose(table[name], python[name], rtol=1e-8)
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["settings"]["method"] == "saddlepoint" and record["settings"]["logistic"]["penalty"] == 0.5 and record["unsolved"] == 0
+    assert record["settings"]["method"] == "saddlepoint" and record["settings"]["logistic"]["penalty"] == 0.5 and record["resampled"] == 0
     page = (tmp_path / "report.html").read_text()
     assert "saddlepoint (tests of the mean and of normal scores combined)" in page and "With this number of resamples" not in page
     again = here("run-crt", file, "--out", tmp_path, "--config", tmp_path / "run.json")
@@ -78,7 +83,7 @@ def test_the_saddlepoint_from_the_command(file, inputs, tmp_path):
 
 def test_stratified_options(file, tmp_path):
     options = ("--resampling-method", "stratified_perm", "--n-bins", 5, "--no-stratify-by-batch", "--burden-key", "log_depth", "--n-burden-bins", 3)
-    done = command(file, "--out", tmp_path, "--n-resamples", 19, "--side", "left", "--propensity-mode", "oracle_const", *options)
+    done = command(file, "--out", tmp_path, *MEANS, "--n-resamples", 19, "--side", "left", "--propensity-mode", "oracle_const", *options)
     assert done.returncode == 0, done.stderr
     sampler = json.loads((tmp_path / "run.json").read_text())["settings"]["sampler"]
     assert sampler["n_bins"] == 5 and sampler["stratify_by_batch"] is False and sampler["burden_key"] == "log_depth" and sampler["n_burden_bins"] == 3
@@ -91,10 +96,11 @@ def test_stratified_options(file, tmp_path):
         (("--targets", ""), "the list of genes to test is empty"),
         (("--covar-key", "covars"), "obsm['covars'] is missing; obsm has:"),
         (("--burden-key", "x"), "stratified_perm"),
-        (("--n-resamples", 0), "resamples"),
+        (("--method", "resample", "--n-resamples", 0), "resamples"),
+        (("--n-resamples", 99), "--n-resamples contradicts --method saddlepoint (the default)"),
         (("--method", "saddlepoint", "--n-resamples", 99), "--n-resamples contradicts --method saddlepoint"),
         (("--method", "saddlepoint", "--adaptive", "--skew-normal"), "--adaptive, --skew-normal contradicts --method saddlepoint"),
-        (("--statistic", "cauchy"), "--statistic cauchy contradicts --method resample"),
+        (("--statistic", "normal_scores"), "'normal-scores'"),
         (("--propensity-penalty", -1), "--propensity-penalty"),
     ],
 )
