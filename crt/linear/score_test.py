@@ -88,9 +88,11 @@ class ScoreProblem:
 
     def block(self, cells: slice) -> Float32[np.ndarray, "block columns"]:
         """r of a block of cells and all parts, float32."""
-        values = [s.values[cells] for s in self.parts]
-        out = (values[0] if len(values) == 1 else np.hstack(values)) * self.inverse
-        out -= self.C[cells] @ self.coef
+        out = self.C[cells] @ -self.coef
+        K = self.n_programs
+        for part, s in enumerate(self.parts):
+            own = slice(part * K, (part + 1) * K)
+            out[:, own] += s.values[cells] * self.inverse[own]
         return out
 
     def rows(self, columns: Int[np.ndarray, " columns"], *, at: Int[np.ndarray, " cells"], n_rows: int) -> Float32[np.ndarray, "n_rows width"]:
