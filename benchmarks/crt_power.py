@@ -1,72 +1,151 @@
-"""Power at a 10 % false discovery rate, with and without confounding: `crt`, the baseline, and a t-test and a Wilcoxon test for each program.
+"""Discoveries at a 10 % false discovery rate by every statistic and method, a t-test and a Wilcoxon test, on simulated and on real screens.
 
-    python benchmarks/crt_power.py [screens=3] [cells=20000]
+    python benchmarks/crt_power.py [screens=4]
 
-The screens of `screen.make_screen` have 60 genes and 20 programs; a fifth of the genes have effects. With `confounding`, guide frequencies depend on the
-batch, and programs that depend on the batch shift with them. The true effects are the directly shifted programs. Because the CLR distributes a small part
-of an effect over all programs, discoveries in other programs of active genes are counted separately ("indirect"). Discoveries of inactive genes are false.
+The first table has the kinds of screens of `crt_screens.py`, with 60 genes and 20 programs, a fifth of the genes with effects on three programs. Because the
+CLR distributes a small part of an effect over all programs, discoveries in other programs of active genes are counted separately ("indirect"). Discoveries of
+inactive genes are false; their share is that of all discoveries. "Missed" are true effects that a method misses but another finds whose false share is at most
+0.12. The last table has the real screens of FATESCREEN_SHARED, or of `shared` beside the repository, with NTC cells as controls.
 """
 
+import os
 import sys
+import warnings
+from pathlib import Path
 
 import crt_common
 import numpy as np
-from crt_baseline import Baseline
+import pandas as pd
+from crt_screens import KINDS
 from scipy.stats import false_discovery_control, mannwhitneyu, ttest_ind
-from screen import clr, design, make_screen
 
-from crt import BernoulliIndex, StratifiedPermutation, UnitSettings
-from crt.engine import all_units
-from crt.settings import STAGES
+from crt import (
+    CRTInputs,
+    crt_pvals_for_ntc_groups_ensemble,
+    crt_pvals_for_ntc_groups_ensemble_skew,
+    make_ntc_groups_ensemble,
+    prepare_crt_inputs,
+    run_all_genes_union_crt,
+)
 
-B, EFFECT = 1023, 0.6
+FDR, MOST_FALSE, PARTITIONS = 0.1, 0.12, 40
+STRATIFIED = {"resampling_method": "stratified_perm", "resampling_kwargs": {"stratify_by_batch": False}}
+METHODS = {
+    "saddlepoint, mean": {"method": "saddlepoint"},
+    "saddlepoint, normal scores": {"method": "saddlepoint", "statistic": "normal_scores"},
+    "saddlepoint, Cauchy": {"method": "saddlepoint", "statistic": "cauchy"},
+    "saddlepoint, stratified, mean": {"method": "saddlepoint", **STRATIFIED},
+    "saddlepoint, stratified, normal scores": {"method": "saddlepoint", "statistic": "normal_scores", **STRATIFIED},
+    "resample, mean": {},
+    "resample, mean, skew-normal": {"calibrate_skew_normal": True},
+    "resample, normal scores": {"statistic": "normal_scores"},
+    "resample, normal scores, skew-normal": {"statistic": "normal_scores", "calibrate_skew_normal": True},
+}
+MARGINAL = {"t-test": lambda a, b: ttest_ind(a, b, equal_var=False).pvalue, "Wilcoxon": lambda a, b: mannwhitneyu(a, b).pvalue}
+SCREENS = {
+    "papalexi2021_eccite_thp1": (("IFNGR1", 2), ("IFNGR2", 2), ("JAK2", 2), ("STAT1", 2), ("SMAD4", 7)),
+    "schraivogel2020_tapseq_k562": (("UBR5", 15), ("FAM83A", 11), ("GATA1_enh", 11), ("STK3", 9), ("RIPK2", 6), ("CPQ", 8)),
+}
+QUIET = ("CCNE2", "OXR1", "PHF20L1")
+LEVELS = (0.05, 0.01, 0.001)
 
 
-def ours(inputs, **options) -> np.ndarray:
-    """P-values of all genes and programs: skew-normal ones if requested."""
-    settings = UnitSettings(n_resamples=B, **options)
-    units = all_units(inputs.gene_to_cols, inputs, settings, keep=lambda unit: unit.result, n_jobs=2)
-    return np.array([u.p_skew if settings.skew_normal else u.p_raw for u in units])
+def marginal(name: str, inputs: CRTInputs, units: dict[str, np.ndarray]) -> np.ndarray:
+    """P-values (units, programs) of a test without covariates, of the treated cells against the control cells."""
+    p = []
+    for columns in units.values():
+        treated = inputs.treated(columns)
+        control = np.setdiff1d(inputs.all_cells if inputs.control_group == "complement" else inputs.ntc_cells, treated)
+        p.append(MARGINAL[name](inputs.Y[treated], inputs.Y[control]))
+    return np.array(p)
 
 
-def main(screens: int, cells: int) -> None:
-    """Print the numbers of true, indirect and false discoveries over all screens."""
-    found: dict[tuple[float, str], list[np.ndarray]] = {}
-    direct = 0
-    for confounding in (0.0, 1.0):
+def discoveries(p: np.ndarray) -> np.ndarray:
+    """Whether each test is a discovery; undefined tests are none and do not count."""
+    hit, known = np.zeros(p.shape, bool), np.isfinite(p)
+    hit[known] = false_discovery_control(p[known]) <= FDR
+    return hit
+
+
+def simulated(screens: int) -> None:
+    """Print one row for each kind of screen and method."""
+    rows, total = [], {}
+    for kind, make in KINDS.items():
+        hits: dict[str, list[np.ndarray]] = {name: [] for name in (*METHODS, *MARGINAL)}
+        effects = []
         for seed in range(screens):
-            s = make_screen(
-                n_cells=cells, n_genes=60, guides_per_gene=4, n_ntc=60, n_programs=20, frac_active=0.2, usage_effect=EFFECT, confounding=confounding, seed=seed
-            )
-            C, Y = design(s.covariates), clr(s.usage)
-            inputs = crt_common.inputs_of(s, C, Y)
-            base = Baseline(C, Y)
-            x = np.array([np.bincount(inputs.treated(inputs.gene_to_cols[g]), minlength=cells) for g in inputs.genes])
-            p = {
-                "bernoulli raw": ours(inputs, sampler=BernoulliIndex()),
-                "bernoulli skew-normal": ours(inputs, sampler=BernoulliIndex(), skew_normal=True),
-                "bernoulli raw, adaptive": ours(inputs, sampler=BernoulliIndex(), stages=STAGES),
-                "stratified raw": ours(inputs, sampler=StratifiedPermutation(stratify_by_batch=False)),
-                "stratified skew-normal": ours(inputs, sampler=StratifiedPermutation(stratify_by_batch=False), skew_normal=True),
-                "baseline raw": np.array([base.test(v, B, seed)[0] for v in x]),
-                "baseline skew-normal": np.array([base.test(v, B, seed, skew_normal=True)[0] for v in x]),
-                "t-test": np.array([ttest_ind(Y[v == 1], Y[v == 0], equal_var=False).pvalue for v in x]),
-                "Wilcoxon": np.array([mannwhitneyu(Y[v == 1], Y[v == 0]).pvalue for v in x]),
-            }
-            truth = s.usage_effect != 0
-            active = truth.any(1, keepdims=True)
-            direct += truth.sum() if confounding == 0 else 0
-            for name, values in p.items():
-                hit = false_discovery_control(values.ravel()).reshape(values.shape) <= 0.1
-                found.setdefault((confounding, name), []).append(np.array([(hit & truth).sum(), (hit & ~truth & active).sum(), (hit & ~active).sum()]))
+            drawn = make(seed)
+            effects.append(drawn.effect)
+            for name, options in METHODS.items():
+                hits[name].append(discoveries(run_all_genes_union_crt(drawn.inputs, **options).pvals_df.to_numpy()))
+            for name in MARGINAL:
+                hits[name].append(discoveries(marginal(name, drawn.inputs, drawn.inputs.gene_to_cols)))
+        truth = np.array(effects) != 0
+        active = truth.any(2, keepdims=True)
+        found = {name: np.array(h) for name, h in hits.items()}
+        false = {name: (h & ~active).sum() / max(1, h.sum()) for name, h in found.items()}
+        findable = np.any([h for name, h in found.items() if false[name] <= MOST_FALSE] or [np.zeros_like(truth)], axis=0) & truth
+        for name, h in found.items():
+            row = np.array([(h & truth).sum(), (h & findable).sum(), (h & ~truth & active).sum(), (h & ~active).sum()])
+            total.setdefault(name, []).append([*row, truth.sum(), findable.sum()])
+            rows.append([kind, name, *line(total[name][-1])])
+    header = ["method", "true", "missed", "indirect", "false", "false share"]
+    crt_common.table(f"{screens} screens of each kind, {FDR:.0%} false discovery rate", ["screens", *header], rows)
+    crt_common.table("All kinds together", header, [[name, *line(np.sum(counts, axis=0))] for name, counts in total.items()])
+
+
+def line(counts) -> list[str]:
+    """The cells of a row: true, missed, indirect, false and the false share."""
+    true, shared, indirect, false, effects, findable = (int(c) for c in counts)
+    return [f"{true} of {effects}", findable - shared, indirect, false, f"{false / max(1, true + indirect + false):.3f}"]
+
+
+def group_pvalues(inputs: CRTInputs, options: dict[str, object], ensemble, size: int) -> pd.DataFrame:
+    """P-values of NTC groups by the method of the genes."""
+    given = dict(options)
+    run = crt_pvals_for_ntc_groups_ensemble_skew if given.pop("calibrate_skew_normal", False) else crt_pvals_for_ntc_groups_ensemble
+    return run(inputs, ensemble, group_size=size, **given)
+
+
+def real(folder: Path) -> None:
+    """Print one row for each real screen and method, or why there is none."""
     rows = []
-    for (confounding, name), counts in found.items():
-        true, indirect, false = np.sum(counts, axis=0)
-        rows.append([confounding, name, f"{true} of {direct}", int(indirect), int(false), f"{false / max(1, true + indirect + false):.3f}"])
-    header = ["confounding", "method", "true", "indirect", "false", "false discovery proportion"]
-    crt_common.table(f"{screens} screens of {cells:,} cells, effect {EFFECT}, B = {B}, 10 % false discovery rate", header, rows)
+    for screen, positives in SCREENS.items():
+        path = folder / "data" / f"{screen}.h5ad"
+        if not path.exists():
+            print(f"\n{screen} is skipped: there is no {path} (set FATESCREEN_SHARED).")
+            continue
+        inputs = prepare_crt_inputs(path, control_group="ntc_cells")
+        size = round(np.median([columns.size for columns in inputs.gene_to_cols.values()]))
+        ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=PARTITIONS, group_size=size)
+        groups = {name: columns for partition in ensemble for name, columns in partition.items()}
+        index = pd.Index(inputs.genes)
+        for name in (*METHODS, *MARGINAL):
+            if name in MARGINAL:
+                p, ntc = marginal(name, inputs, inputs.gene_to_cols), marginal(name, inputs, groups)
+                order = p
+            else:
+                result = run_all_genes_union_crt(inputs, **METHODS[name])
+                p, order = result.pvals_df.to_numpy(), result.table["log10_p"].to_numpy().reshape(result.pvals_df.shape)
+                ntc = group_pvalues(inputs, METHODS[name], ensemble, size).to_numpy()
+            hit = discoveries(p)
+            ranks = [
+                1 + int((order < order[index.get_loc(gene), program]).sum())
+                for gene, program in ((g, inputs.program_names.index(f"program_{k}")) for g, k in positives)
+            ]
+            quiet = int(hit[index.isin(QUIET)].sum()) if index.isin(QUIET).any() else ""
+            rates = [f"{np.nanmean(ntc <= level):.4f}" for level in LEVELS]
+            rows.append(
+                [screen.split("_")[0], name, int(np.isfinite(p).sum()), int(hit.sum()), quiet, ", ".join(map(str, ranks)), int(np.isfinite(ntc).sum()), *rates]
+            )
+    header = ["screen", "method", "tests", "discoveries", "of quiet genes", "ranks of known effects", "NTC tests", *(f"NTC p ≤ {level}" for level in LEVELS)]
+    if rows:
+        crt_common.table(
+            f"Real screens, {FDR:.0%} false discovery rate; {PARTITIONS} partitions of the NTC guides into groups of the genes' size", header, rows
+        )
 
 
 if __name__ == "__main__":
-    given = [int(a) for a in sys.argv[1:]]
-    main(*(given + [3, 20_000][len(given) :]))
+    warnings.simplefilter("ignore")
+    simulated(int((sys.argv[1:] + ["4"])[0]))
+    real(Path(os.environ.get("FATESCREEN_SHARED") or Path(__file__).resolve().parents[2] / "shared"))
