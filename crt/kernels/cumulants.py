@@ -34,17 +34,46 @@ def ordered_product(weights, r, out):
             c0, c1, c2, c3 = weights[u + 2, i], weights[u + 2, i + 1], weights[u + 2, i + 2], weights[u + 2, i + 3]
             d0, d1, d2, d3 = weights[u + 3, i], weights[u + 3, i + 1], weights[u + 3, i + 2], weights[u + 3, i + 3]
             for j in range(columns):
-                a[j] += (a0 * r0[j] + a1 * r1[j]) + (a2 * r2[j] + a3 * r3[j])
-                b[j] += (b0 * r0[j] + b1 * r1[j]) + (b2 * r2[j] + b3 * r3[j])
-                c[j] += (c0 * r0[j] + c1 * r1[j]) + (c2 * r2[j] + c3 * r3[j])
-                d[j] += (d0 * r0[j] + d1 * r1[j]) + (d2 * r2[j] + d3 * r3[j])
+                a[j] = a[j] + a0 * r0[j] + a1 * r1[j] + a2 * r2[j] + a3 * r3[j]
+                b[j] = b[j] + b0 * r0[j] + b1 * r1[j] + b2 * r2[j] + b3 * r3[j]
+                c[j] = c[j] + c0 * r0[j] + c1 * r1[j] + c2 * r2[j] + c3 * r3[j]
+                d[j] = d[j] + d0 * r0[j] + d1 * r1[j] + d2 * r2[j] + d3 * r3[j]
             u += 4
         while u < units:
             a = out[u]
             a0, a1, a2, a3 = weights[u, i], weights[u, i + 1], weights[u, i + 2], weights[u, i + 3]
             for j in range(columns):
-                a[j] += (a0 * r0[j] + a1 * r1[j]) + (a2 * r2[j] + a3 * r3[j])
+                a[j] = a[j] + a0 * r0[j] + a1 * r1[j] + a2 * r2[j] + a3 * r3[j]
             u += 1
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
+def residual_block(values, centre, inverse, C, coef, out):
+    """out = (values − centre)·inverse − C coef for a block of cells and all programs, in float32.
+
+    Parameters
+    ----------
+    values
+        Outcomes or scores, (block, K).
+    centre
+        Their means, so that large ones cost no digits, (K,).
+    inverse
+        1/SD of the residuals, (K,).
+    C
+        The design, (block, covariates).
+    coef
+        Coefficients of (values − centre)·inverse on C, (covariates, K).
+    out
+        Receives the result, (block, K).
+    """
+    for i in range(out.shape[0]):
+        own, row = values[i], out[i]
+        for k in range(row.size):
+            row[k] = (own[k] - centre[k]) * inverse[k]
+        for h in range(C.shape[1]):
+            c, line = C[i, h], coef[h]
+            for k in range(row.size):
+                row[k] -= c * line[k]
 
 
 @nb.njit(cache=True, nogil=True)
