@@ -140,7 +140,7 @@ def breakdown(inputs) -> None:
         ["skew-normal", best(lambda: skew_normal_pvalues(observed, null.T, raw=raw)), f"{best(lambda: np.sort(null, axis=1)):.2f}", "sorting the null"],
         [
             "moments (saddlepoint)",
-            best(lambda: bernoulli_moments(problem, every, sets)) / 16,
+            best(lambda: bernoulli_moments(problem, every)) / 16,
             f"{best(lambda: [stacked @ Y for _ in range(4)]) / 16:.2f}",
             "four products with the outcomes, by BLAS",
         ],

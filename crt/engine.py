@@ -22,7 +22,7 @@ from crt.tails.saddlepoint import cauchy_combination
 from crt.tails.skew_normal import skew_normal_pvalues
 from data_prep.errors import whole_number
 
-BATCH = 16  # units whose propensities are fitted together
+BATCH = 32  # units whose propensities and moments are computed together
 T = TypeVar("T")
 
 

@@ -19,29 +19,61 @@ _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
 def ordered_product(weights, r, out):
-    """out = weights @ r, (units, cells) by (cells, columns), a pair of units and four cells at a time; the number of units is even.
+    """Add weights @ r to `out`, (units, cells) by (cells, columns), four cells and four units at a time: the sums stay in the first-level cache.
 
-    The digits of a unit do not depend on its place among the units, as those of a BLAS product do.
+    The digits of a unit do not depend on its place among the units, as those of a BLAS product do. The number of cells is a multiple of four.
     """
-    n = r.shape[0]
-    for u in range(0, weights.shape[0], 2):
-        a, b, wa, wb = out[u], out[u + 1], weights[u], weights[u + 1]
-        a[:] = 0.0
-        b[:] = 0.0
-        i = 0
-        while i + 4 <= n:
-            r0, r1, r2, r3 = r[i], r[i + 1], r[i + 2], r[i + 3]
-            a0, a1, a2, a3 = wa[i], wa[i + 1], wa[i + 2], wa[i + 3]
-            b0, b1, b2, b3 = wb[i], wb[i + 1], wb[i + 2], wb[i + 3]
-            for j in range(r.shape[1]):
-                a[j] += (a0 * r0[j] + a1 * r1[j]) + (a2 * r2[j] + a3 * r3[j])
-                b[j] += (b0 * r0[j] + b1 * r1[j]) + (b2 * r2[j] + b3 * r3[j])
-            i += 4
-        while i < n:
-            for j in range(r.shape[1]):
-                a[j] += wa[i] * r[i, j]
-                b[j] += wb[i] * r[i, j]
-            i += 1
+    units, columns = out.shape
+    for i in range(0, r.shape[0], 4):
+        r0, r1, r2, r3 = r[i], r[i + 1], r[i + 2], r[i + 3]
+        u = 0
+        while u + 4 <= units:
+            a, b, c, d = out[u], out[u + 1], out[u + 2], out[u + 3]
+            a0, a1, a2, a3 = weights[u, i], weights[u, i + 1], weights[u, i + 2], weights[u, i + 3]
+            b0, b1, b2, b3 = weights[u + 1, i], weights[u + 1, i + 1], weights[u + 1, i + 2], weights[u + 1, i + 3]
+            c0, c1, c2, c3 = weights[u + 2, i], weights[u + 2, i + 1], weights[u + 2, i + 2], weights[u + 2, i + 3]
+            d0, d1, d2, d3 = weights[u + 3, i], weights[u + 3, i + 1], weights[u + 3, i + 2], weights[u + 3, i + 3]
+            for j in range(columns):
+                a[j] = a[j] + a0 * r0[j] + a1 * r1[j] + a2 * r2[j] + a3 * r3[j]
+                b[j] = b[j] + b0 * r0[j] + b1 * r1[j] + b2 * r2[j] + b3 * r3[j]
+                c[j] = c[j] + c0 * r0[j] + c1 * r1[j] + c2 * r2[j] + c3 * r3[j]
+                d[j] = d[j] + d0 * r0[j] + d1 * r1[j] + d2 * r2[j] + d3 * r3[j]
+            u += 4
+        while u < units:
+            a = out[u]
+            a0, a1, a2, a3 = weights[u, i], weights[u, i + 1], weights[u, i + 2], weights[u, i + 3]
+            for j in range(columns):
+                a[j] = a[j] + a0 * r0[j] + a1 * r1[j] + a2 * r2[j] + a3 * r3[j]
+            u += 1
+
+
+@nb.njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")
+def residual_block(values, centre, inverse, C, coef, out):
+    """out = (values − centre)·inverse − C coef for a block of cells and all programs, in float32.
+
+    Parameters
+    ----------
+    values
+        Outcomes or scores, (block, K).
+    centre
+        Their means, so that large ones cost no digits, (K,).
+    inverse
+        1/SD of the residuals, (K,).
+    C
+        The design, (block, covariates).
+    coef
+        Coefficients of (values − centre)·inverse on C, (covariates, K).
+    out
+        Receives the result, (block, K).
+    """
+    for i in range(out.shape[0]):
+        own, row = values[i], out[i]
+        for k in range(row.size):
+            row[k] = (own[k] - centre[k]) * inverse[k]
+        for h in range(C.shape[1]):
+            c, line = C[i, h], coef[h]
+            for k in range(row.size):
+                row[k] -= c * line[k]
 
 
 @nb.njit(cache=True, nogil=True)

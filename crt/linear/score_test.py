@@ -19,7 +19,6 @@ from crt.settings import Side, Statistic
 from crt.tails.cumulants import bernoulli_cumulants, permutation_cumulants
 from crt.tails.saddlepoint import BernoulliNull, Cumulants, LinearNull, PermutationNull, cauchy_combination, score_pvalues
 
-UNITS = 16  # units of a product
 BLOCK = 1024  # cells of a block of strata
 REACH = 2.0  # null SDs of T that one cell may contribute where p is by saddlepoint
 
@@ -36,10 +35,6 @@ class ScoreProblem:
         Outcome scores: those that are tested, and last the mean's, from which effects come.
     statistic
         "mean", "normal_scores" or "cauchy".
-    coef
-        Coefficients of all parts side by side, float32 (p, columns).
-    inverse
-        1/scale of all parts, float32 (columns,).
     largest
         The largest |r| of all parts, (columns,).
     """
@@ -47,8 +42,6 @@ class ScoreProblem:
     C: Float32[np.ndarray, "cells covariates"]
     parts: tuple[Scores, ...]
     statistic: Statistic
-    coef: Float32[np.ndarray, "covariates columns"]
-    inverse: Float32[np.ndarray, " columns"]
     largest: Float64[np.ndarray, " columns"]
 
     @classmethod
@@ -68,9 +61,8 @@ class ScoreProblem:
         """
         mean = mean_scores(C, Y)
         parts = (mean,) if statistic == "mean" else (normal_scores(C, Y, n_jobs=n_jobs), mean)
-        coef = np.hstack([s.coef for s in parts]).astype(np.float32)
-        inverse, largest = np.concatenate([1 / s.scale for s in parts]).astype(np.float32), np.zeros(coef.shape[1])
-        problem = cls(C=C, parts=parts, statistic=statistic, coef=coef, inverse=inverse, largest=largest)
+        largest = np.zeros(len(parts) * Y.shape[1])
+        problem = cls(C=C, parts=parts, statistic=statistic, largest=largest)
         for first in range(0, len(C), BLOCK):
             np.maximum(largest, np.abs(problem.block(slice(first, first + BLOCK))).max(0), out=largest)
         largest.flags.writeable = False
@@ -88,10 +80,8 @@ class ScoreProblem:
 
     def block(self, cells: slice) -> Float32[np.ndarray, "block columns"]:
         """r of a block of cells and all parts, float32."""
-        values = [s.values[cells] for s in self.parts]
-        out = (values[0] if len(values) == 1 else np.hstack(values)) * self.inverse
-        out -= self.C[cells] @ self.coef
-        return out
+        parts = [part.residuals(self.C, cells) for part in self.parts]
+        return parts[0] if len(parts) == 1 else np.hstack(parts)
 
     def rows(self, columns: Int[np.ndarray, " columns"], *, at: Int[np.ndarray, " cells"], n_rows: int) -> Float32[np.ndarray, "n_rows width"]:
         """r of some columns for samplers: that of cell i in row at[i] of `n_rows`, zeros elsewhere."""
@@ -106,6 +96,8 @@ class ScoreProblem:
         s = self.parts[part]
 
         def residuals(programs: np.ndarray) -> np.ndarray:
+            if s.coef is None:
+                return s.values[np.ix_(cells, programs)].T.astype(np.float64, order="C")
             out = np.empty((programs.size, cells.size))
             _kernels.residual_columns(s.values, self.C, s.coef, s.scale, programs, cells, out)
             return out
@@ -137,41 +129,21 @@ class ScoreResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScoreMoments:
-    """T and its null moments of one unit, all parts side by side, (columns,) each: Σ r over treated cells, its null mean, and the cumulants."""
+    """Null moments of Σ r over the treated cells of one unit, all parts side by side, (columns,) each: its mean, and its cumulants."""
 
-    total: Float64[np.ndarray, " columns"]
     mean: Float64[np.ndarray, " columns"]
     cumulants: Cumulants
 
 
-def bernoulli_moments(
-    problem: ScoreProblem, p: Sequence[Float[np.ndarray, " cells"]], treated: Sequence[Int[np.ndarray, " _"]], *, at_once: int = UNITS
-) -> list[ScoreMoments]:
-    """Moments of a batch of units whose cells are treated independently.
-
-    Parameters
-    ----------
-    problem
-        The cells on which all of them are compared.
-    p
-        Propensities of each unit, (cells,).
-    treated
-        Positions of the treated cells of each unit.
-    at_once
-        Number of units in a product.
-    """
-    out: list[ScoreMoments] = []
-    for first in range(0, len(treated), at_once):
-        here, own = treated[first : first + at_once], p[first : first + at_once]
-        probabilities = partial(_probabilities, own)
-        mean, cumulants = bernoulli_cumulants(problem.block, probabilities, len(problem.C), n_tested=problem.n_tested)
-        out += [ScoreMoments(total=_total(problem, t), mean=mean[i], cumulants=Cumulants(*(c[i] for c in cumulants))) for i, t in enumerate(here)]
-    return out
+def bernoulli_moments(problem: ScoreProblem, p: Sequence[Float[np.ndarray, " cells"]]) -> list[ScoreMoments]:
+    """Moments of a batch of units whose cells are treated independently, with these propensities of the problem's cells."""
+    mean, cumulants = bernoulli_cumulants(problem.block, partial(_probabilities, p), len(problem.C), n_tested=problem.n_tested)
+    return [ScoreMoments(mean=mean[i], cumulants=Cumulants(*(c[i] for c in cumulants))) for i in range(len(p))]
 
 
-def permutation_moments(problem: ScoreProblem, strata: Sequence[Strata], treated: Sequence[Int[np.ndarray, " _"]]) -> list[ScoreMoments]:
+def permutation_moments(problem: ScoreProblem, strata: Sequence[Strata]) -> list[ScoreMoments]:
     """Moments of a batch of units, treatments permuted within strata; the strata's cells are positions among the problem's."""
-    n, width = len(problem.C), problem.inverse.size
+    n, width = len(problem.C), problem.largest.size
     ids = np.empty((len(strata), n), np.int32)
     for row, s in zip(ids, strata, strict=True):
         row[s.cells] = np.repeat(np.arange(s.n_treated.size, dtype=np.int32), np.diff(s.offsets))
@@ -181,20 +153,13 @@ def permutation_moments(problem: ScoreProblem, strata: Sequence[Strata], treated
         r = problem.block(cells)
         for row, one in zip(ids, sums, strict=True):
             _kernels.add_powers(r, row[cells], one)
-    out = []
-    for s, one, t in zip(strata, sums, treated, strict=True):
-        mean, cumulants = permutation_cumulants(one, np.diff(s.offsets), s.n_treated)
-        out.append(ScoreMoments(total=_total(problem, t), mean=mean, cumulants=cumulants))
-    return out
+    moments = (permutation_cumulants(one, np.diff(s.offsets), s.n_treated) for s, one in zip(strata, sums, strict=True))
+    return [ScoreMoments(mean=mean, cumulants=cumulants) for mean, cumulants in moments]
 
 
 def _probabilities(p: Sequence[np.ndarray], cells: slice) -> np.ndarray:
     """Propensities of a block of cells, float32 (units, block)."""
     return np.stack([one[cells] for one in p]).astype(np.float32)
-
-
-def _total(problem: ScoreProblem, treated: np.ndarray) -> np.ndarray:
-    return np.concatenate([s.total(problem.C, treated)[1] for s in problem.parts])
 
 
 def bernoulli_null(problem: ScoreProblem, p: Float[np.ndarray, " cells"], part: int) -> LinearNull:
@@ -209,7 +174,8 @@ def permutation_null(problem: ScoreProblem, strata: Strata, part: int) -> Linear
 
 def score_result(
     problem: ScoreProblem,
-    moments: ScoreMoments,
+    t: Float64[np.ndarray, " columns"],
+    cumulants: Cumulants,
     null: Callable[[int], LinearNull],
     empirical: Callable[[int, Int[np.ndarray, " tests"]], tuple[Float[np.ndarray, " tests"], Bool[np.ndarray, " tests"], int]],
     *,
@@ -224,8 +190,10 @@ def score_result(
     ----------
     problem
         The cells on which the unit is compared.
-    moments
-        Moments of the unit.
+    t
+        The statistics less their null means, all parts side by side.
+    cumulants
+        Their null cumulants.
     null
         The null distribution of each part.
     empirical
@@ -234,14 +202,13 @@ def score_result(
         Alternative hypothesis.
     """
     K = problem.n_programs
-    t = moments.total - moments.mean
     log_p, resampled, n_resamples = [], np.zeros(K, bool), 0
     for part in range(problem.n_tested // K):
         own = slice(part * K, (part + 1) * K)
-        cumulants = Cumulants(*(c[own] for c in moments.cumulants))
-        found = score_pvalues(t[own], cumulants, null(part), largest=problem.largest[own], side=side)
+        part_cumulants = Cumulants(*(c[own] for c in cumulants))
+        found = score_pvalues(t[own], part_cumulants, null(part), largest=problem.largest[own], side=side)
         found.log_p[np.isneginf(found.log_p)] = np.nan  # beyond the support of T, by rounding: p would be 0
-        rough = found.by_saddlepoint & (problem.largest[own] > REACH * cumulants.sd)
+        rough = found.by_saddlepoint & (problem.largest[own] > REACH * part_cumulants.sd)
         which = np.flatnonzero(found.unsolved | rough)
         if which.size:
             drawn, small, n = empirical(part, which)
@@ -251,6 +218,6 @@ def score_result(
             n_resamples = max(n_resamples, n)
         log_p.append(found.log_p)
     with np.errstate(invalid="ignore", divide="ignore"):
-        z = t[:K] / np.where(moments.cumulants.sd[:K] > 0, moments.cumulants.sd[:K], np.nan)
+        z = t[:K] / np.where(cumulants.sd[:K] > 0, cumulants.sd[:K], np.nan)
     joint = log_p[0] if len(log_p) == 1 else cauchy_combination(np.stack(log_p))
     return ScoreResult(z=z, log10_p=joint / np.log(10), resampled=resampled, n_resamples=n_resamples)

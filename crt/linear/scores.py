@@ -4,40 +4,45 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64, Int, Shaped
+from jaxtyping import Float, Float32, Float64, Int, Shaped
 from scipy.special import ndtri
 
+from crt.kernels import cumulants as _kernels
+
+TIE = 2.0**36  # steps of an SD in which residuals are ranked: rounding errors are smaller
 _BLOCK = 8_192  # cells residualised at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scores:
-    """Residuals r = values/scale − C coef of K programs over n cells, kept as their parts, so that a block of cells is residualised when it is needed.
+    """Residuals r of K programs over n cells, of variance 1: values/scale − C coef, or the values themselves.
 
     Attributes
     ----------
     values
-        Outcomes or normal scores, float32 (n, K); for the mean a view of the inputs' rows.
+        float32 (n, K): the outcomes, a view of the inputs' rows, from which a block of residuals is computed when it is needed; or the residuals.
     coef
-        Least-squares coefficients of values/scale on C, float64 (p, K).
+        Least-squares coefficients of values/scale on C, float64 (p, K); None where the values are the residuals.
+    centre
+        Mean of the values, float32 (K,).
     scale
-        SD of the residuals of `values`, float64 (K,): r has variance 1. Infinite, so that r is 0, where the outcome has no variance given C.
+        SD of the residuals of `values`, float64 (K,). Infinite, so that r is 0, where the outcome has no variance given C.
     """
 
     values: Float[np.ndarray, "cells programs"]
-    coef: Float64[np.ndarray, "covariates programs"]
+    coef: Float64[np.ndarray, "covariates programs"] | None
+    centre: Float32[np.ndarray, " programs"]
     scale: Float64[np.ndarray, " programs"]
 
     def residuals(self, C: Float[np.ndarray, "cells covariates"], cells: slice = slice(None)) -> Float[np.ndarray, "block programs"]:
-        """r of some cells, float64."""
-        return self.values[cells] / self.scale - C[cells].astype(np.float64) @ self.coef
-
-    def total(
-        self, C: Float[np.ndarray, "cells covariates"], treated: Shaped[np.ndarray, " treated"]
-    ) -> tuple[Float[np.ndarray, " covariates"], Float[np.ndarray, " programs"]]:
-        """Σ C and Σ r over treated cells, in float64."""
-        total_c = C[treated].sum(0, dtype=np.float64)
-        return total_c, self.values[treated].sum(0, dtype=np.float64) / self.scale - total_c @ self.coef
+        """r of some cells, float32."""
+        values = self.values[cells]
+        if self.coef is None:
+            return values
+        out, coef = np.empty(values.shape, np.float32), self.coef.copy()
+        coef[0] -= self.centre / self.scale
+        _kernels.residual_block(values, self.centre, (1 / self.scale).astype(np.float32), C[cells], coef.astype(np.float32), out)
+        return out
 
 
 def mean_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"]) -> Scores:
@@ -56,13 +61,13 @@ def mean_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "
         Residuals of variance 1.
     """
     coef, scale = _least_squares(C, Y)
-    return Scores(values=Y, coef=coef / scale, scale=scale)
+    return Scores(values=Y, coef=coef / scale, centre=Y.mean(0, dtype=np.float64).astype(np.float32), scale=scale)
 
 
 def normal_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"], *, n_jobs: int = 1) -> Scores:
     """Scores of `statistic="normal_scores"`: Φ⁻¹(rank/(n + 1)) of the outcome's residuals, residualised once more.
 
-    Tied residuals (equal in float32) share the mean of their ranks. With these scores a linear statistic is, against shifts, never less efficient than the
+    Tied residuals (equal to 1e-11 SD) share the mean of their ranks. With these scores a linear statistic is, against shifts, never less efficient than the
     mean of the outcome, and as efficient where the residuals are normal (Chernoff & Savage 1958, "Asymptotic normality and efficiency of certain
     nonparametric test statistics").
 
@@ -82,13 +87,17 @@ def normal_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray,
     values = np.empty((n, K), np.float32)
 
     def score(k: int) -> None:
-        residuals = (Y[:, k] - wide @ coef[:, k]) / sd[k]
-        values[:, k] = table[twice_midranks(residuals.astype(np.float32)) - 1]
+        steps = np.rint((Y[:, k] - wide @ coef[:, k]) * (TIE / sd[k]))
+        values[:, k] = table[twice_midranks(steps) - 1]
 
     with ThreadPoolExecutor(max_workers=n_jobs) as pool:
         list(pool.map(score, range(K)))
     again, scale = _least_squares(C, values)
-    return Scores(values=values, coef=again / scale, scale=scale)
+    raw = Scores(values=values, coef=again / scale, centre=np.zeros(K, np.float32), scale=scale)
+    for first in range(0, n, _BLOCK):
+        cells = slice(first, first + _BLOCK)
+        values[cells] = raw.residuals(C, cells)
+    return Scores(values=values, coef=None, centre=raw.centre, scale=scale)
 
 
 def twice_midranks(values: Float[np.ndarray, " cells"]) -> Shaped[np.ndarray, " cells"]:

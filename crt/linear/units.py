@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float64, Int
+from jaxtyping import Float32, Float64, Int
 
 from crt.inputs import CRTInputs
 from crt.linear.score_test import (
@@ -39,7 +39,7 @@ class ScoredUnit:
     problem
         The outcome scores of these cells.
     moments
-        The observed statistics and their null moments.
+        Null moments of Σ r over the treated cells.
     strata
         Strata within which treatments are permuted; None where cells are treated independently.
     """
@@ -53,6 +53,12 @@ class ScoredUnit:
     def null(self, part: int) -> LinearNull:
         """The null distribution of a part of the scores."""
         return bernoulli_null(self.problem, self.cells.p, part) if self.strata is None else permutation_null(self.problem, self.strata, part)
+
+    @property
+    def t(self) -> Float64[np.ndarray, " columns"]:
+        """The statistics less their null means; of the mean's part Σ r is the numerator of β, over the scale."""
+        scores = [part.values[self.cells.treated].sum(0, dtype=np.float64) for part in self.problem.parts[:-1]]
+        return np.concatenate([*scores, self.seen.statistic * self.seen.den / self.problem.parts[-1].scale]) - self.moments.mean
 
     @property
     def effect(self) -> tuple[Float64[np.ndarray, " programs"], Float64[np.ndarray, " programs"]]:
@@ -76,12 +82,15 @@ class ScoreTest:
         Sampler bound to the screen. It determines the null distribution, and draws the resamples.
     problem
         The outcome scores of all cells, if units are compared with all other cells; None if every unit has cells of its own.
+    rows
+        Their residuals for the sampler, if every unit is resampled; None otherwise.
     """
 
     inputs: CRTInputs
     settings: UnitSettings
     drawer: Drawer
     problem: ScoreProblem | None
+    rows: Float32[np.ndarray, "cells width"] | None
 
     @classmethod
     def of(cls, inputs: CRTInputs, settings: UnitSettings, drawer: Drawer, *, n_jobs: int = 1) -> "ScoreTest":
@@ -100,7 +109,10 @@ class ScoreTest:
         """
         whole = inputs.control_group == "complement"
         problem = ScoreProblem.of(inputs.C, inputs.Y, settings.statistic, n_jobs=n_jobs) if whole else None
-        return cls(inputs=inputs, settings=settings, drawer=drawer, problem=problem)
+        rows = None
+        if problem is not None and settings.method == "resample":
+            rows = problem.rows(np.arange(problem.n_tested), at=inputs.all_cells, n_rows=len(inputs.rows))
+        return cls(inputs=inputs, settings=settings, drawer=drawer, problem=problem, rows=rows)
 
     def scored(self, seen: Sequence[ObservedUnit]) -> list[ScoredUnit | None]:
         """Compute scores and moments of observed units; None where the statistic is undefined."""
@@ -119,11 +131,10 @@ class ScoreTest:
         return out
 
     def _moments(self, problem: ScoreProblem, units: Sequence[Unit]) -> tuple[Sequence[Strata | None], list[ScoreMoments]]:
-        treated = [unit.treated for unit in units]
         if isinstance(self.drawer, StratifiedDrawer):
             strata = [_local(self.drawer.strata(unit), unit) for unit in units]
-            return strata, permutation_moments(problem, strata, treated)
-        return [None] * len(units), bernoulli_moments(problem, [unit.p for unit in units], treated)
+            return strata, permutation_moments(problem, strata)
+        return [None] * len(units), bernoulli_moments(problem, [unit.p for unit in units])
 
     def without_resamples(self, name: str, unit: ScoredUnit) -> ScoreResult:
         """p-values of a unit by saddlepoint approximation; from resamples, in stages, where that is not accurate."""
@@ -138,7 +149,7 @@ class ScoreTest:
                     break
             return np.log(p), small, n
 
-        return score_result(unit.problem, unit.moments, unit.null, empirical, side=self.settings.side)
+        return score_result(unit.problem, unit.t, unit.moments.cumulants, unit.null, empirical, side=self.settings.side)
 
     def draws(self, unit: ScoredUnit, n_resamples: int, seed: int, columns: Int[np.ndarray, " columns"] | None = None) -> NullDraws:
         """T of resamples, less its null mean.
@@ -154,13 +165,14 @@ class ScoreTest:
         columns
             Columns of the scores; all that are tested by default.
         """
-        columns = np.arange(unit.problem.n_tested) if columns is None else columns
-        rows = unit.problem.rows(columns, at=unit.cells.cells, n_rows=len(self.inputs.rows))
+        columns, rows = np.arange(unit.problem.n_tested) if columns is None else columns, self.rows
+        if rows is None:
+            rows = unit.problem.rows(columns, at=unit.cells.cells, n_rows=len(self.inputs.rows))
         sums, sampling = self.drawer.sums(unit.cells, rows, n_resamples, seed)
         mean = unit.moments.mean[columns]
         null = np.ascontiguousarray((sums[:, : columns.size] - mean).T, np.float32)
         null.flags.writeable = False
-        return replace(without_resamples(unit.seen), observed=unit.moments.total[columns] - mean, null=null.T, sampling=sampling)
+        return replace(without_resamples(unit.seen), observed=unit.t[columns], null=null.T, sampling=sampling)
 
 
 def _local(strata: Strata, unit: Unit) -> Strata:

@@ -17,7 +17,7 @@ from crt.statistic import DEN_MIN, NullDraws, unit_cells
 SEPARATED = 1e-4  # distance of a propensity from 0 or 1 below which the unit is flagged
 TAIL_LEVEL = 1e-3  # p-value at which the tail of a skew-normal fit is compared with its own null
 N_BINS = 10  # bins per covariate of the Hosmer–Lemeshow-type statistic
-FEW_VALUES = 20  # covariates with fewer distinct values are levels
+FEW_VALUES = 20  # covariates with fewer distinct values are not binned
 SMALL_BATCH = 5  # cells; all cells of a smaller batch may be treated by chance
 
 
@@ -46,7 +46,7 @@ class UnitProbe:
     covariate_bins
         Bins (cells,) of each numeric covariate and, at high MOI, of the number of targeting guides.
     levels
-        Levels (cells,) of the other covariates, and of the batch.
+        The two levels (cells,) of each 0/1 covariate.
     residual_sd
         SD of the program given the covariates, over the control cells.
     """
@@ -62,7 +62,6 @@ class UnitProbe:
     @classmethod
     def of(cls, inputs: CRTInputs, settings: UnitSettings, *, program: int = 0) -> "UnitProbe":
         """The probe of a screen and of tests with these settings."""
-        batch = [] if inputs.batch_raw is None else [batch_codes(inputs.batch_raw)]
         levels = [np.unique(c, return_inverse=True)[1] for c in inputs.C.T[1:]]
         numeric = [c for c, codes in zip(inputs.C.T[1:], levels, strict=True) if codes.max() + 1 >= FEW_VALUES]
         if inputs.moi >= LOW_MOI:
@@ -75,9 +74,9 @@ class UnitProbe:
             inputs=inputs,
             side=settings.side,
             program=program,
-            batch=batch[0] if batch else None,
+            batch=None if inputs.batch_raw is None else batch_codes(inputs.batch_raw),
             covariate_bins=[compute_bins(c, N_BINS)[0] for c in numeric],
-            levels=[*(codes for codes in levels if codes.max() + 1 < FEW_VALUES), *batch],
+            levels=[codes for codes in levels if codes.max() == 1],
             residual_sd=float(np.sqrt(residuals @ residuals / max(1, cells.size - C.shape[1]))),
         )
 

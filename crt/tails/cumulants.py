@@ -63,11 +63,11 @@ def product(weights: Any, r: Any) -> Any:
     """weights @ r, of units and cells by cells and columns; on NumPy arrays a unit's digits do not depend on its place among the units."""
     if not is_numpy_array(r):
         return weights @ r
-    n = len(weights)
-    even = np.ascontiguousarray(weights) if n % 2 == 0 else np.vstack([weights, np.zeros_like(weights[:1])])
-    out = np.empty((len(even), r.shape[1]), r.dtype)
-    _kernels.ordered_product(even, np.ascontiguousarray(r), out)
-    return out[:n]
+    out = np.zeros((len(weights), r.shape[1]), r.dtype)
+    if left := -len(r) % 4:
+        weights, r = np.pad(weights, ((0, 0), (0, left))), np.pad(r, ((0, left), (0, 0)))
+    _kernels.ordered_product(np.ascontiguousarray(weights), np.ascontiguousarray(r), out)
+    return out
 
 
 def permutation_cumulants(

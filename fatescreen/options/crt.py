@@ -30,7 +30,7 @@ class CRTOptions(ScreenOptions):
     targets: Names | None = Field(None, description="genes to test; all genes if not given")
     method: Method = Field("saddlepoint", description="how p-values are computed: by saddlepoint approximation, without resamples; or from resamples")
     statistic: Literal["mean", "normal-scores", "cauchy"] = Field(
-        "normal-scores", description="what is tested: the outcome itself (mean), the normal scores of its residuals, or both (cauchy)"
+        "cauchy", description="what is tested: the outcome itself (mean), the normal scores of its residuals, or both (cauchy)"
     )
     n_resamples: Count = Field(UNITS.n_resamples, description=f"{RESAMPLES}number of resamples per target")
     resampling_method: ResamplingMethod = Field("bernoulli_index", description="sampler that draws the resamples")

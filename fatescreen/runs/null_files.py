@@ -62,12 +62,14 @@ def write_diagnostics(out: Path, found: NullDiagnostics, *, null: Any | None = N
     if defined(found.real_raw) and defined(found.ntc_raw):
         with own_style():
             _save(null_qq_plot(found, null, title="Genes and NTC groups"), out / "qq_null.png")
-            _save(propensity_qq_plot(found, title="Empirical p-values of NTC groups"), out / "qq_ntc_fit_vs_oracle.png")
+            _save(propensity_qq_plot(found, title="NTC groups"), out / "qq_ntc_fit_vs_oracle.png")
 
 
 def text_lines(found: NullDiagnostics) -> list[str]:
     """Lines of the text summary; the verdict comes last."""
-    out = [f"seed {found.summary['seed_base']}, {found.summary['settings']['n_resamples']} resamples, groups of {found.summary['group_size']} NTC guides", ""]
+    settings = found.summary["settings"]
+    how = f"{settings['n_resamples']} resamples" if settings["method"] == "resample" else "saddlepoint"
+    out = [f"seed {found.summary['seed_base']}, {how}, statistic {settings['statistic']}, groups of {found.summary['group_size']} NTC guides", ""]
     for kind, facts in found.summary["units"].items():
         out.append(f"{kind}: {facts['count']} units")
         for name, quantiles in facts["quantiles"].items():
@@ -79,8 +81,9 @@ def text_lines(found: NullDiagnostics) -> list[str]:
             rates = "".join("   {rate:.4f} [{low:.4f}, {high:.4f}]      ".format(**curve[f"p<={level:g}"]) for level in LEVELS)
             out.append(f"{name:<14} {curve['tests']:>7,}   {curve['ks_distance']:.4f}     {rates}".rstrip())
     out += ["  (95 % confidence intervals for independent tests: too narrow for an ensemble)", ""]
-    with pd.option_context("display.width", 160):
-        out += ["skew-normal checks of randomly chosen tests:", *found.checks.to_string(index=False, float_format="%.4g").split("\n"), ""]
+    if len(found.checks):
+        with pd.option_context("display.width", 160):
+            out += ["skew-normal checks of randomly chosen tests:", *found.checks.to_string(index=False, float_format="%.4g").split("\n"), ""]
     return [line.rstrip() for line in out] + found.verdict.lines()
 
 

@@ -135,7 +135,7 @@ def test_an_unsolved_equation_falls_back_to_resampling(screen, sampler, statisti
 
 @pytest.mark.parametrize("sampler", [BernoulliIndex(), StratifiedPermutation(n_bins=5, stratify_by_batch=False)], ids=["bernoulli", "stratified"])
 def test_few_treated_cells_and_outliers(sampler, monkeypatch):
-    """Against 100,000 resamples: where one cell can shift T by several SDs, p by saddlepoint is off by more than 20 % somewhere, and the p of a run is not."""
+    """Against 100,000 resamples: where one cell can shift T by several SDs, p by saddlepoint is off by more than 15 % somewhere, and the p of a run is not."""
     rng = np.random.default_rng(3)
     C, Y = np.column_stack([np.ones(3000), rng.normal(size=3000)]), rng.standard_t(3, size=(3000, 12))
     inputs = tiny_inputs(C, Y, {"g": np.sort(rng.choice(3000, 10, replace=False))})
@@ -149,7 +149,7 @@ def test_few_treated_cells_and_outliers(sampler, monkeypatch):
     assert found.resampled.sum() >= 6 and (error < 4.5 * np.sqrt(exact * (1 - exact) / 1024) + 0.01).all()
     monkeypatch.setattr(crt.linear.score_test, "REACH", np.inf)
     rough = score.without_resamples("g", unit)
-    assert not rough.resampled.any() and (np.abs(10.0**rough.log10_p / exact - 1) > 0.2).any()
+    assert not rough.resampled.any() and (np.abs(10.0**rough.log10_p / exact - 1) > 0.15).any()
 
 
 def test_undefined_units_have_a_reason():

@@ -25,8 +25,8 @@ COLUMNS = (
     Column(key="ci_low", label="95 % from", kind="effect", help="lower end of the 95 % interval of the effect"),
     Column(key="ci_high", label="to", kind="effect", help="upper end of the 95 % interval of the effect"),
     Column(key="p", label="p", kind="p", help="p-value used for inference"),
-    Column(key="p_raw", label="p_raw", kind="p", help="empirical p-value; empty without resamples"),
-    Column(key="p_skew", label="p_skew", kind="p", help="p-value from a skew-normal fit to the null distribution; empty if not requested"),
+    Column(key="p_raw", label="p_raw", kind="p", help="empirical p-value"),
+    Column(key="p_skew", label="p_skew", kind="p", help="p-value from a skew-normal fit to the null distribution"),
     Column(key="p_adj", label="p_adj", kind="p", help="p-value adjusted for the false discovery rate over all tests"),
     Column(key="n_treated", label="treated", kind="count", help="cells that carry any guide of the target"),
     Column(key="reason", label="reason undefined", help="why a test has no p-value"),
@@ -36,7 +36,8 @@ COLUMNS = (
 def results_section(result: CRTResult, record: Mapping[str, Any]) -> Section:
     """Ranked table, volcano plot, forest plots and heat map."""
     frame = ranked_frame(result.table)
-    columns = [dataclasses.replace(column, help=beta_meaning(record)) if column.key == "beta" else column for column in COLUMNS]
+    shown = [column for column in COLUMNS if column.key not in ("p_raw", "p_skew") or frame[column.key].notna().any()]
+    columns = [dataclasses.replace(column, help=beta_meaning(record)) if column.key == "beta" else column for column in shown]
     table = Table(
         id="tests", caption="Tests in order of p-value, smallest first.", columns=columns, frame=frame.iloc[:MAX_ROWS], total=len(frame), full="crt_results.csv"
     )

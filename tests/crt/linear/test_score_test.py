@@ -58,16 +58,14 @@ def test_scores_are_residuals_of_variance_one(offset):
     Y[:700, 2] = Y[0, 2]  # ties, as in outcomes with many zeros
     for scores, values in ((mean_scores(C, Y), Y.astype(float)), (normal_scores(C, Y), None)):
         r = scores.residuals(C)
-        assert np.abs(C.T.astype(float) @ r).max() < 1e-5
+        assert np.abs(C.T.astype(float) @ r / len(r)).max() < 1e-6
         np.testing.assert_allclose(r.std(0), 1, rtol=1e-4)
         if values is None:
             left = np.column_stack([lstsq_residuals(C, y) for y in Y.astype(float).T])
             values = norm.ppf(rankdata(left, axis=0) / 2001)
         want = np.column_stack([lstsq_residuals(C, y) for y in values.T])
         np.testing.assert_allclose(r[:, :2], (want / want.std(0))[:, :2], atol=2e-3 if offset else 2e-5)
-        total_c, total = scores.total(C, np.arange(10, 60))
-        np.testing.assert_allclose(total, r[10:60].sum(0), atol=1e-6)
-        np.testing.assert_allclose(total_c, C[10:60].sum(0, dtype=float))
+        np.testing.assert_array_equal(scores.residuals(C, slice(10, 60)), r[10:60])
 
 
 def test_normal_scores_do_not_care_for_monotone_outcomes():
