@@ -81,7 +81,7 @@ class UnitResult:
     propensity_separated
         Whether the covariates separate treated from untreated cells without error.
     reason
-        Why the unit is undefined ("no_treated", "all_treated", "singular", "nonfinite"), or "".
+        Why the unit is undefined ("no_treated", "all_treated", "few_treated", "few_control", "singular", "nonfinite"), or "".
 
     Examples
     --------
@@ -264,18 +264,26 @@ def run_units(
     whole = inputs.control_group == "complement"
     projection = Projection.of(inputs.gram, inputs.cross) if whole else None
     plain = settings.method == "resample" and settings.statistic == "mean"  # the resamples of β itself, not of a linear statistic
-    score = ScoreTest.of(inputs, settings, drawer, n_jobs=n_jobs) if units and not plain else None
+    score = ScoreTest.of(inputs, settings, drawer, n_jobs=n_jobs) if units and not plain and inputs.n_guides is None else None
     names = list(units)
     size = max(1, min(BATCH, -(-len(names) // n_jobs)))
     batches = [names[i : i + size] for i in range(0, len(names), size)]
 
+    def alone(name: str, treated: np.ndarray) -> tuple[UnitResult, NullDraws]:
+        own = inputs.without_own(units[name])
+        bound, seen = settings.sampler.bind(own), observe(treated, own, settings)
+        test = None if plain else ScoreTest.of(own, settings, bound)
+        return run_unit(name, seen, None if test is None else test.scored([seen])[0], test, own, settings, bound)
+
+    def together(batch: Sequence[str], sets: Sequence[np.ndarray]) -> Iterator[tuple[UnitResult, NullDraws]]:
+        fits = _fit_batch(sets, inputs, settings) if whole else [None] * len(batch)
+        seen = [observe(t, inputs, settings, fit=f, projection=projection) for t, f in zip(sets, fits, strict=True)]
+        scored = [None] * len(batch) if score is None else score.scored(seen)
+        return (run_unit(*unit, score, inputs, settings, drawer) for unit in zip(batch, seen, scored, strict=True))
+
     def work(batch: Sequence[str]) -> dict[str, T]:
         sets = [inputs.treated(units[name]) for name in batch]
-        fits = _fit_batch(sets, inputs, settings) if whole else [None] * len(batch)
-        observed = partial(observe, inputs=inputs, propensity_mode=settings.propensity_mode, logistic=settings.logistic, projection=projection)
-        seen = [observed(t, fit=f) for t, f in zip(sets, fits, strict=True)]
-        scored = [None] * len(batch) if score is None else score.scored(seen)
-        found = (run_unit(*unit, score, inputs, settings, drawer) for unit in zip(batch, seen, scored, strict=True))
+        found = together(batch, sets) if inputs.n_guides is None else map(alone, batch, sets)
         return {name: keep(TestedUnit(treated=t, result=r, draws=d)) for name, t, (r, d) in zip(batch, sets, found, strict=True)}
 
     if n_jobs == 1 or len(batches) < 2:

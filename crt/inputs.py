@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,9 @@ from data_prep.read.guides import presence
 from data_prep.read.screen import read_guides
 
 ControlGroup = Literal["complement", "ntc_cells"]
+MultipleGuides = Literal["keep", "drop"]
 CONTROL_GROUPS = ("complement", "ntc_cells")
+BURDEN = "log1p_other_guides"  # the covariate of burden="others"
 LOW_MOI = 1.5  # mean number of guides per cell below which the complement is not a valid control group
 
 
@@ -72,6 +74,10 @@ class CRTInputs:
         All cells, 0 to N − 1, int32.
     cells
         Names of the cells, (N,).
+    n_several
+        Number of cells that were left out because they carry guides of several genes.
+    n_guides
+        Number of guides in each cell, (N,), if the last covariate is the burden of other guides; else None. `without_own` makes the design of a unit.
 
     Examples
     --------
@@ -102,6 +108,8 @@ class CRTInputs:
     ntc_cells: Int[np.ndarray, " ntc_cells"]
     all_cells: Int[np.ndarray, " cells"]
     cells: Shaped[np.ndarray, " cells"]
+    n_several: int = 0
+    n_guides: Int[np.ndarray, " cells"] | None = None
 
     @property
     def C(self) -> Float32[np.ndarray, "cells covariates"]:
@@ -129,6 +137,44 @@ class CRTInputs:
         g = self.guides
         parts = [g.indices[g.indptr[c] : g.indptr[c + 1]] for c in columns]
         return np.unique(np.concatenate(parts)).astype(np.int32) if parts else np.empty(0, np.int32)
+
+    def without_own(self, columns: Sequence[int] | Int[np.ndarray, " _"]) -> "CRTInputs":
+        """The inputs for a unit with these guides, if there is a burden covariate: its own guides do not count, as they are part of the treatment."""
+        assert self.n_guides is not None
+        g, b = self.guides, len(self.covar_names) - 1
+        own = np.zeros(len(self.rows), np.int64)
+        for c in columns:
+            own[g.indices[g.indptr[c] : g.indptr[c + 1]]] += 1
+        treated = np.flatnonzero(own)
+        rows = empty_rows(len(self.rows), b + 1, len(self.program_names))
+        rows[:] = self.rows
+        rows[treated, b] = _standardised(self.n_guides[treated] - own[treated], self.n_guides)
+        return _with_rows(self, rows)
+
+    def with_shift(self, treated: Int[np.ndarray, " treated"], shift: Float64[np.ndarray, " programs"]) -> "CRTInputs":
+        """The inputs after the outcomes of some cells are shifted."""
+        p = len(self.covar_names)
+        rows = empty_rows(len(self.rows), p, len(self.program_names))
+        rows[:] = self.rows
+        rows[treated, p : p + shift.size] += shift
+        return _with_rows(self, rows)
+
+
+def _standardised(n_guides: np.ndarray, of_cells: np.ndarray) -> np.ndarray:
+    """log(1 + guides), by its mean and SD over the cells."""
+    every = np.log1p(of_cells)
+    return (np.log1p(n_guides) - every.mean()) / every.std()
+
+
+def _with_rows(inputs: CRTInputs, rows: Float32[np.ndarray, "cells width"]) -> CRTInputs:
+    """The inputs with other covariates or outcomes."""
+    p, K = len(inputs.covar_names), len(inputs.program_names)
+    columns = np.ascontiguousarray(rows[:, :p].T)
+    gram, cross = moments(rows, p, K)
+    ntc_gram, ntc_cross = moments(rows[inputs.ntc_cells if inputs.control_group == "ntc_cells" else []], p, K)
+    for array in (rows, columns, gram, cross, ntc_gram, ntc_cross):
+        array.flags.writeable = False
+    return replace(inputs, rows=rows, columns=columns, gram=gram, cross=cross, ntc_gram=ntc_gram, ntc_cross=ntc_cross)
 
 
 def make_inputs(
@@ -204,6 +250,15 @@ def _ntc_cells(guides: sp.csc_matrix, is_ntc: np.ndarray, control_group: str) ->
     return cells
 
 
+def _one_gene(carriers: sp.csr_matrix, guide_map: GuideMap) -> np.ndarray:
+    """Whether each cell carries guides of at most one gene, NTC guides aside."""
+    gene = np.unique(guide_map.gene, return_inverse=True)[1]
+    targeting = ~guide_map.is_ntc[carriers.indices]
+    cell = np.repeat(np.arange(carriers.shape[0]), np.diff(carriers.indptr))[targeting]
+    pairs = np.unique(cell * np.int64(gene.max() + 1) + gene[carriers.indices[targeting]])
+    return np.bincount(pairs // (gene.max() + 1), minlength=carriers.shape[0]) <= 1
+
+
 def prepare_crt_inputs(
     adata: Any,
     *,
@@ -221,6 +276,8 @@ def prepare_crt_inputs(
     eps_quantile: float = 1e-4,
     control_group: ControlGroup = "complement",
     ntc_labels: Sequence[str] = NTC_LABELS,
+    multiple_guides: MultipleGuides | None = None,
+    burden: Literal["none", "others"] = "none",
 ) -> CRTInputs:
     """Read and check a screen for the test.
 
@@ -258,6 +315,12 @@ def prepare_crt_inputs(
         for low MOI, where other perturbations in the complement bias every comparison.
     ntc_labels
         Genes that mark NTC guides, in any case.
+    multiple_guides
+        Cells that carry guides of several genes: "drop" leaves them out, as their effects would be counted for each of these genes; "keep" tests them, as is
+        necessary at high MOI. By default "drop" with NTC cells as controls, and "keep" with the complement. NTC guides do not count as a gene.
+    burden
+        "others" adds a covariate, log(1 + number of guides in the cell) without the guides of the tested unit: with them the covariate would be part of the
+        treatment. The design then differs between units, so that each takes longer.
 
     Returns
     -------
@@ -283,6 +346,10 @@ def prepare_crt_inputs(
     """
     if transform not in ("clr", "none"):
         raise InputError(f"transform is {transform!r}; choose 'clr' or 'none'.", "transform")
+    if burden not in ("none", "others"):
+        raise InputError(f"burden is {burden!r}; choose 'none' or 'others'.", "burden")
+    if multiple_guides not in (None, *get_args(MultipleGuides)):
+        raise InputError(f"multiple_guides is {multiple_guides!r}; choose 'keep' or 'drop'.", "multiple_guides")
     with open_view(adata) as view:
         cells = view.names("obs")
         if cells.size == 0:
@@ -292,21 +359,38 @@ def prepare_crt_inputs(
         matrix, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides)
         mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels)
         carriers = presence(matrix, cells, where=where)
+        if carriers.nnz == 0:
+            raise InputError(f"{where}: no cell carries a guide; all of its {carriers.shape[1]:,} columns are zero.", "guide_assignment_key")
         ordered = in_order(mapping, guide_names, where, map_where)
         if lost := sorted({*mapping.gene[~mapping.is_ntc]} - {*ordered.gene}):
             warn(f"{len(lost)} genes of {map_where} have no guide in {where} and are not tested: {first_few(lost)}")
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=usage_where)
         design = encode_covariates(table, cells, where=covar_where)
-        covar_names = design.names
+        covar_names = (*design.names, BURDEN) if burden == "others" else design.names
         rows = empty_rows(cells.size, len(covar_names), values.shape[1])
-        rows[:, : len(covar_names)] = design.matrix
+        rows[:, : len(design.names)] = design.matrix
         del design  # in float64 it takes a third of the memory of the rows
         outcomes = rows[:, len(covar_names) :][:, : values.shape[1]]
         if transform == "clr":
             clr_usage(values, eps_quantile=eps_quantile, where=usage_where, out=outcomes)
         else:
             outcomes[:] = storable(all_rows(values, where=usage_where), usage_where)
+    n_cells, drop = cells.size, multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")
+    if drop == "drop" and not (keep := _one_gene(carriers, ordered)).all():
+        kept = empty_rows(int(keep.sum()), len(covar_names), len(programs))
+        kept[:] = rows[keep]
+        rows, carriers, cells = kept, carriers[keep], cells[keep]
+        table = table[keep]
+    n_guides = None
+    if burden == "others":
+        n_guides = np.diff(carriers.indptr).astype(np.int64)
+        if n_guides.min() == n_guides.max():
+            raise InputError(
+                f"{where}: every cell carries {n_guides[0]} guides, so the burden of other guides is no covariate. Leave burden='others' out.", "burden"
+            )
+        rows[:, len(covar_names) - 1] = _standardised(n_guides, n_guides)
     inputs = make_inputs(rows, guides=carriers, guide_map=ordered, program_names=programs, covar_names=covar_names, cells=cells, control_group=control_group)
+    inputs = replace(inputs, n_several=n_cells - cells.size, n_guides=n_guides)
     if isinstance(table, pd.DataFrame):
         inputs = replace(inputs, covar_df_raw=table, batch_raw=table[batch_key].copy() if batch_key in table.columns else None)
     if control_group == "complement" and inputs.moi < LOW_MOI:

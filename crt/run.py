@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 import numpy as np
+from jaxtyping import Int
 
 from crt.engine import UnitResult, all_units
 from crt.inputs import CRTInputs
@@ -43,6 +44,9 @@ def run_all_genes_union_crt(
     method: Method = "resample",
     statistic: Statistic = "mean",
     propensity_penalty: float = LogisticSettings().penalty,
+    min_treated: int = 1,
+    min_control: int = 1,
+    unit: Literal["gene", "guide"] = "gene",
 ) -> CRTResult:
     """Test every gene: x_i = 1 where cell i carries any of its guides, against resamples of x given the covariates.
 
@@ -94,6 +98,12 @@ def run_all_genes_union_crt(
         and their errors are those of the outcome itself in each case.
     propensity_penalty
         Penalty of the logistic regression of the propensity, see `LogisticSettings`.
+    min_treated
+        Minimum number of treated cells; a gene with fewer is not tested, with the reason "few_treated".
+    min_control
+        Minimum number of control cells; a gene with fewer is not tested, with the reason "few_control".
+    unit
+        What is tested: "gene", the union of a gene's guides; or "guide", each guide of these genes by itself, the target being the name of the guide.
 
     Returns
     -------
@@ -140,10 +150,12 @@ def run_all_genes_union_crt(
             "adaptive": adaptive,
             "method": method,
             "statistic": statistic,
+            "min_treated": min_treated,
+            "min_control": min_control,
         },
         skew_normal=calibrate_skew_normal or return_skew_normal,
     )
-    units = {gene: inputs.gene_to_cols[gene] for gene in checked_genes(genes, inputs)}
+    units = units_of(checked_genes(genes, inputs), inputs, unit)
     warn_of_few_values(inputs, settings)
     bar = "gene" if progress else ""
     with nullcontext() if out_dir is None else result_folder(out_dir, inputs, settings, resume=resume) as folder:
@@ -197,6 +209,15 @@ def run_one_gene_union_crt(gene: str, inputs: CRTInputs, *, calibrate_skew_norma
     checked_genes([gene], inputs)
     settings = settings_of(options, skew_normal=calibrate_skew_normal)
     return all_units({gene: inputs.gene_to_cols[gene]}, inputs, settings, keep=lambda unit: unit.result)[0]
+
+
+def units_of(genes: Sequence[str], inputs: CRTInputs, unit: Literal["gene", "guide"]) -> dict[str, Int[np.ndarray, " _"]]:
+    """Columns of the guides of each unit: of a gene, or one guide of these genes."""
+    if unit not in ("gene", "guide"):
+        raise InputError(f"unit is {unit!r}; choose 'gene' or 'guide'.", "unit")
+    if unit == "gene":
+        return {gene: inputs.gene_to_cols[gene] for gene in genes}
+    return {str(inputs.guide_names[c]): np.array([c]) for gene in genes for c in inputs.gene_to_cols[gene]}
 
 
 def warn_of_few_values(inputs: CRTInputs, settings: UnitSettings) -> None:

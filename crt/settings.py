@@ -47,6 +47,10 @@ class UnitSettings:
         How p-values are computed: "resample", from resamples; "saddlepoint", from the exact cumulants of the null distribution, without resamples.
     statistic
         What is tested: "mean", the outcome itself; "normal_scores", the normal scores of its residuals; "cauchy", both, their p-values combined.
+    min_treated
+        Minimum number of treated cells; a unit with fewer is not tested.
+    min_control
+        Minimum number of control cells; a unit with fewer is not tested.
 
     Raises
     ------
@@ -71,10 +75,13 @@ class UnitSettings:
     stages: tuple[int, ...] = ()
     method: Method = "resample"
     statistic: Statistic = "mean"
+    min_treated: int = 1
+    min_control: int = 1
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        whole_number("n_resamples", self.n_resamples)
+        for name in ("n_resamples", "min_treated", "min_control"):
+            whole_number(name, getattr(self, name))
         check_side(self.side)
         check_mode(self.propensity_mode)
         checked_seed(self.seed)
@@ -107,6 +114,8 @@ class UnitOptions(TypedDict, total=False):
     propensity_mode: Propensity
     propensity_penalty: float
     statistic: Statistic
+    min_treated: int
+    min_control: int
 
 
 class AdaptiveOptions(UnitOptions, total=False):
@@ -134,6 +143,8 @@ def settings_of(options: Mapping[str, Any], *, skew_normal: bool = False) -> Uni
         stages=STAGES if options.get("adaptive") else (),
         method=options.get("method", "resample"),
         statistic=options["statistic"],
+        min_treated=options["min_treated"],
+        min_control=options["min_control"],
     )
 
 

@@ -14,6 +14,7 @@ from crt.kernels import statistics as _kernels
 from crt.propensity import Coefficients, LogisticSettings, Propensity, PropensityFit, propensity
 from crt.sampling.base import Drawer, Unit
 from crt.sampling.methods import Sampler
+from crt.settings import UnitSettings
 from data_prep.errors import whole_number
 
 DEN_MIN = 1e-12
@@ -46,7 +47,7 @@ class NullDraws:
     sampling
         Diagnostics of the sampler.
     reason
-        Why the statistic is undefined ("no_treated", "all_treated", "singular", "nonfinite"), or "".
+        Why the statistic is undefined ("no_treated", "all_treated", "few_treated", "few_control", "singular", "nonfinite"), or "".
 
     Examples
     --------
@@ -217,15 +218,15 @@ def draws(
     """
     whole_number("n_resamples", n_resamples)
     drawer = sampler.bind(inputs) if hasattr(sampler, "bind") else sampler
-    return resample(observe(treated, inputs, propensity_mode=propensity_mode, logistic=logistic), inputs, drawer, n_resamples, seed)
+    settings = UnitSettings(propensity_mode=propensity_mode, logistic=logistic or LogisticSettings())
+    return resample(observe(treated, inputs, settings), inputs, drawer, n_resamples, seed)
 
 
 def observe(
     treated: Int[np.ndarray, " treated"],
     inputs: CRTInputs,
+    settings: UnitSettings,
     *,
-    propensity_mode: Propensity,
-    logistic: LogisticSettings | None = None,
     fit: Coefficients | None = None,
     projection: Projection | None = None,
 ) -> ObservedUnit:
@@ -237,10 +238,8 @@ def observe(
         Cells that carry the unit's guides, int32, ascending.
     inputs
         Screen.
-    propensity_mode
-        As in `draws`.
-    logistic
-        As in `draws`.
+    settings
+        Settings of the test.
     fit
         Logistic regression of this unit, where several units were fitted together (complement only).
     projection
@@ -252,12 +251,12 @@ def observe(
     own = inputs.rows[treated].astype(np.float64).sum(0)
     total_c, total_y = own[:p], own[p : p + len(inputs.program_names)]
     statistic, den = projection.coefficients(total_c, total_y)
-    reason, unit, fitted = _reason(treated.size, cells.size, statistic), None, None
+    reason, unit, fitted = _reason(treated.size, cells.size - treated.size, statistic, settings), None, None
     if reason:
         statistic = np.full_like(statistic, np.nan)
     else:
         columns = inputs.columns if whole else np.ascontiguousarray(inputs.columns[:, cells])
-        fitted = propensity(columns, local, mode=propensity_mode, settings=logistic, fit=fit)
+        fitted = propensity(columns, local, mode=settings.propensity_mode, settings=settings.logistic, fit=fit)
         unit = Unit(cells=cells, treated=local, p=fitted.p, whole=whole)
     return ObservedUnit(
         statistic=statistic,
@@ -339,11 +338,15 @@ def unit_projection(treated: Int[np.ndarray, " treated"], inputs: CRTInputs) -> 
     return Projection.of(inputs.ntc_gram + C.T @ C, inputs.ntc_cross + C.T @ Y)
 
 
-def _reason(n_treated: int, n_cells: int, statistic: np.ndarray) -> str:
+def _reason(n_treated: int, n_control: int, statistic: np.ndarray, settings: UnitSettings) -> str:
     if n_treated == 0:
         return "no_treated"
-    if n_treated == n_cells:
+    if n_control == 0:
         return "all_treated"
+    if n_treated < settings.min_treated:
+        return "few_treated"
+    if n_control < settings.min_control:
+        return "few_control"
     if np.isnan(statistic).all():
         return "singular"
     return "" if np.isfinite(statistic).all() else "nonfinite"

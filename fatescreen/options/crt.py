@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from crt.inputs import ControlGroup
+from crt.inputs import ControlGroup, MultipleGuides
 from crt.sampling.methods import ResamplingMethod
 from crt.sampling.stratified import StratifiedPermutation
 from crt.settings import Method, Side, UnitSettings
@@ -44,6 +44,14 @@ class CRTOptions(ScreenOptions):
     control_group: ControlGroup = Field(
         "complement", description="control cells: all other cells (complement, at high MOI), or cells with NTC guides only (ntc_cells, at low MOI)"
     )
+    multiple_guides: MultipleGuides | None = Field(
+        None, description="cells that carry guides of several genes: tested (keep, default with the complement) or left out (drop, default with ntc_cells)"
+    )
+    burden: Literal["none", "others"] = Field(
+        "none", description="whether the number of other guides in the cell, those of the tested unit left out, is a covariate"
+    )
+    min_treated: Count = Field(7, description="minimum number of treated cells of a tested unit")
+    min_control: Count = Field(7, description="minimum number of control cells of a tested unit")
     side: Side = Field(UNITS.side, description="alternative hypothesis")
     propensity_mode: Literal["fit", "oracle_const"] = Field("fit", description="propensity: fitted to the covariates, or the proportion of treated cells")
     propensity_penalty: float = Field(
@@ -80,9 +88,13 @@ class CRTOptions(ScreenOptions):
             "propensity_mode": self.propensity_mode,
             "propensity_penalty": self.propensity_penalty,
             "statistic": self.statistic.replace("-", "_"),
+            "min_treated": self.min_treated,
+            "min_control": self.min_control,
         }
 
     def reading(self) -> dict[str, Any]:
         """Where the parts of the screen are, as arguments of `prepare_crt_inputs`."""
         same = {"usage", "guides", "guide_map", "covariates", "usage_key", "covar_key", "guide2gene_key", "guide_names_key", "batch_key"}
-        return self.model_dump(include=same | {"transform", "control_group", "ntc_labels"}) | {"guide_assignment_key": self.guide_key}
+        return self.model_dump(include=same | {"transform", "control_group", "ntc_labels", "multiple_guides", "burden"}) | {
+            "guide_assignment_key": self.guide_key
+        }

@@ -1,6 +1,6 @@
 """Options of run-crt."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,7 @@ class RunCRTOptions(CRTOptions):
     """Test which target genes shift which programs, by conditional randomization."""
 
     screen: Screen
+    unit: Literal["gene", "guide"] = Field("gene", description="what is tested: all guides of a gene together, or each guide by itself")
     adaptive: bool = Field(False, description=f"{RESAMPLES}whether small p-values are computed again with more resamples (4,999, then 24,999)")
     skew_normal: bool = Field(UNITS.skew_normal, description=f"{RESAMPLES}whether skew-normal p-values are computed")
     resume: Resume = True
@@ -19,4 +20,4 @@ class RunCRTOptions(CRTOptions):
 
     def testing(self) -> dict[str, Any]:
         """The sampler, the kind of test and the p-values, as arguments of `run_all_genes_union_crt`."""
-        return self.sampling() | {"calibrate_skew_normal": self.skew_normal, "adaptive": self.adaptive, "method": self.method}
+        return self.sampling() | {"calibrate_skew_normal": self.skew_normal, "adaptive": self.adaptive, "method": self.method, "unit": self.unit}

@@ -141,7 +141,7 @@ def test_few_treated_cells_and_outliers(sampler, monkeypatch):
     inputs = tiny_inputs(C, Y, {"g": np.sort(rng.choice(3000, 10, replace=False))})
     settings = UnitSettings(method="saddlepoint", sampler=sampler)
     score = ScoreTest.of(inputs, settings, sampler.bind(inputs))
-    (unit,) = score.scored([observe(inputs.treated(inputs.gene_to_cols["g"]), inputs, propensity_mode="fit")])
+    (unit,) = score.scored([observe(inputs.treated(inputs.gene_to_cols["g"]), inputs, settings)])
     drawn = score.draws(unit, 100_000, 1)
     exact = empirical_pvalues(drawn.observed, drawn.null)
     found = score.without_resamples("g", unit)

@@ -12,6 +12,8 @@ from fatescreen.report.inline_svg import panel
 REASONS = {
     "no_treated": "no cell carries a guide of the target",
     "all_treated": "every cell carries a guide of the target, so there are no control cells",
+    "few_treated": "too few cells carry a guide of the target (--min-treated)",
+    "few_control": "too few control cells (--min-control)",
     "nonfinite": "the statistic is not finite",
     "singular": "treatment is determined by the covariates",
 }

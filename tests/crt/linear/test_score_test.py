@@ -38,7 +38,7 @@ def results(inputs, sets, statistic, design="bernoulli", side="both"):
     settings = UnitSettings(method="saddlepoint", statistic=statistic, sampler=sampler, side=side)
     score = ScoreTest.of(inputs, settings, sampler.bind(inputs))
     out = []
-    for unit in score.scored([observe(treated, inputs, propensity_mode="fit") for treated in sets]):
+    for unit in score.scored([observe(treated, inputs, settings) for treated in sets]):
         found, (null_mean, se) = score.without_resamples("g", unit), unit.effect
         assert not found.resampled.any()
         out.append(SimpleNamespace(beta=unit.seen.statistic, z=found.z, log10_p=found.log10_p, null_mean=null_mean, se=se))
