@@ -385,9 +385,7 @@ def prepare_crt_inputs(
     if burden == "others":
         n_guides = np.diff(carriers.indptr).astype(np.int64)
         if n_guides.min() == n_guides.max():
-            raise InputError(
-                f"{where}: every cell carries {n_guides[0]} guides, so the burden of other guides is no covariate. Leave burden='others' out.", "burden"
-            )
+            raise InputError(f"{where}: every cell carries {n_guides[0]} guides, so their number is no covariate. Set burden to 'none'.", "burden")
         rows[:, len(covar_names) - 1] = _standardised(n_guides, n_guides)
     inputs = make_inputs(rows, guides=carriers, guide_map=ordered, program_names=programs, covar_names=covar_names, cells=cells, control_group=control_group)
     inputs = replace(inputs, n_several=n_cells - cells.size, n_guides=n_guides)
