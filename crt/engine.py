@@ -286,6 +286,11 @@ def run_units(
         found = together(batch, sets) if inputs.n_guides is None else map(alone, batch, sets)
         return {name: keep(TestedUnit(treated=t, result=r, draws=d)) for name, t, (r, d) in zip(batch, sets, found, strict=True)}
 
+    yield from in_threads(work, batches, n_jobs)
+
+
+def in_threads(work: Callable[[Sequence[str]], dict[str, T]], batches: Sequence[Sequence[str]], n_jobs: int) -> Iterator[dict[str, T]]:
+    """Results of the batches as they are finished, with at most two waiting batches for each thread."""
     if n_jobs == 1 or len(batches) < 2:
         yield from map(work, batches)
         return

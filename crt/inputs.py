@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,7 @@ from jaxtyping import Float32, Float64, Int, Shaped
 from crt.layout import empty_rows, moments, ntc_only
 from crt.read import covariates_of, guide_map_of, in_order, storable, usage_of
 from data_prep.design import encode_covariates
-from data_prep.errors import InputError, first_few, warn
+from data_prep.errors import InputError, warn
 from data_prep.outcomes import all_rows, check_outcome, check_usage, clr_usage
 from data_prep.read.container import open_view
 from data_prep.read.guide_map import NTC_LABELS, GuideMap
@@ -77,7 +77,8 @@ class CRTInputs:
     n_several
         Number of cells that were left out because they carry guides of several genes.
     n_guides
-        Number of guides in each cell, (N,), if the last covariate is the burden of other guides; else None. `without_own` makes the design of a unit.
+        Number of guides in each cell, NTC guides aside, (N,), if the last covariate is the burden of other guides; else None. `without_own` makes the design
+        of a unit.
 
     Examples
     --------
@@ -143,7 +144,7 @@ class CRTInputs:
         assert self.n_guides is not None
         g, b = self.guides, len(self.covar_names) - 1
         own = np.zeros(len(self.rows), np.int64)
-        for c in columns:
+        for c in np.setdiff1d(columns, self.ntc_cols):
             own[g.indices[g.indptr[c] : g.indptr[c + 1]]] += 1
         treated = np.flatnonzero(own)
         rows = empty_rows(len(self.rows), b + 1, len(self.program_names))
@@ -158,6 +159,21 @@ class CRTInputs:
         rows[:] = self.rows
         rows[treated, p : p + shift.size] += shift
         return _with_rows(self, rows)
+
+
+def _some_rows(rows: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """The rows of some cells, aligned as all are."""
+    kept = empty_rows(int(keep.sum()), 0, rows.shape[1])
+    kept[:] = rows[keep]
+    return kept
+
+
+def _guide_counts(carriers: sp.csr_matrix, is_ntc: np.ndarray, where: str) -> np.ndarray:
+    """Number of guides in each cell, without NTC guides."""
+    n_guides = np.asarray(carriers @ (~is_ntc).astype(np.int64)).ravel().astype(np.int64)
+    if n_guides.min() == n_guides.max():
+        raise InputError(f"{where}: every cell carries {n_guides[0]} guides that target genes, so this is no covariate. Set burden to 'none'.", "burden")
+    return n_guides
 
 
 def _standardised(n_guides: np.ndarray, of_cells: np.ndarray) -> np.ndarray:
@@ -319,7 +335,7 @@ def prepare_crt_inputs(
         Cells that carry guides of several genes: "drop" leaves them out, as their effects would be counted for each of these genes; "keep" tests them, as is
         necessary at high MOI. By default "drop" with NTC cells as controls, and "keep" with the complement. NTC guides do not count as a gene.
     burden
-        "others" adds a covariate, log(1 + number of guides in the cell) without the guides of the tested unit: with them the covariate would be part of the
+        "others" adds a covariate, log(1 + number of guides in the cell), without NTC guides and without the guides of the tested unit, which are part of the
         treatment. The design then differs between units, so that each takes longer.
 
     Returns
@@ -344,12 +360,10 @@ def prepare_crt_inputs(
     >>> inputs.genes, inputs.program_names, round(inputs.moi, 2)
     (('GENE0', 'GENE1', 'GENE2', 'GENE3', 'GENE4', 'GENE5'), ('program_0', 'program_1', 'program_2', 'program_3'), 4.5)
     """
-    if transform not in ("clr", "none"):
-        raise InputError(f"transform is {transform!r}; choose 'clr' or 'none'.", "transform")
-    if burden not in ("none", "others"):
-        raise InputError(f"burden is {burden!r}; choose 'none' or 'others'.", "burden")
-    if multiple_guides not in (None, *get_args(MultipleGuides)):
-        raise InputError(f"multiple_guides is {multiple_guides!r}; choose 'keep' or 'drop'.", "multiple_guides")
+    given = {"transform": (transform, ("clr", "none")), "burden": (burden, ("none", "others")), "multiple_guides": (multiple_guides, (None, "keep", "drop"))}
+    for name, (value, known) in given.items():
+        if value not in known:
+            raise InputError(f"{name} is {value!r}; choose {' or '.join(map(repr, filter(None, known)))}.", name)
     with open_view(adata) as view:
         cells = view.names("obs")
         if cells.size == 0:
@@ -362,8 +376,6 @@ def prepare_crt_inputs(
         if carriers.nnz == 0:
             raise InputError(f"{where}: no cell carries a guide; all of its {carriers.shape[1]:,} columns are zero.", "guide_assignment_key")
         ordered = in_order(mapping, guide_names, where, map_where)
-        if lost := sorted({*mapping.gene[~mapping.is_ntc]} - {*ordered.gene}):
-            warn(f"{len(lost)} genes of {map_where} have no guide in {where} and are not tested: {first_few(lost)}")
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=usage_where)
         design = encode_covariates(table, cells, where=covar_where)
         covar_names = (*design.names, BURDEN) if burden == "others" else design.names
@@ -375,26 +387,26 @@ def prepare_crt_inputs(
             clr_usage(values, eps_quantile=eps_quantile, where=usage_where, out=outcomes)
         else:
             outcomes[:] = storable(all_rows(values, where=usage_where), usage_where)
-    n_cells, drop = cells.size, multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")
-    if drop == "drop" and not (keep := _one_gene(carriers, ordered)).all():
-        kept = empty_rows(int(keep.sum()), len(covar_names), len(programs))
-        kept[:] = rows[keep]
-        rows, carriers, cells = kept, carriers[keep], cells[keep]
-        table = table[keep]
-    n_guides = None
+    n_cells, n_guides = cells.size, None
+    if (multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")) == "drop":
+        keep = _one_gene(carriers, ordered)
+        carriers, cells, table = carriers[keep], cells[keep], table[keep]
+        rows = rows if keep.all() else _some_rows(rows, keep)
     if burden == "others":
-        n_guides = np.diff(carriers.indptr).astype(np.int64)
-        if n_guides.min() == n_guides.max():
-            raise InputError(f"{where}: every cell carries {n_guides[0]} guides, so their number is no covariate. Set burden to 'none'.", "burden")
+        n_guides = _guide_counts(carriers, ordered.is_ntc, where)
         rows[:, len(covar_names) - 1] = _standardised(n_guides, n_guides)
     inputs = make_inputs(rows, guides=carriers, guide_map=ordered, program_names=programs, covar_names=covar_names, cells=cells, control_group=control_group)
-    inputs = replace(inputs, n_several=n_cells - cells.size, n_guides=n_guides)
-    if isinstance(table, pd.DataFrame):
-        inputs = replace(inputs, covar_df_raw=table, batch_raw=table[batch_key].copy() if batch_key in table.columns else None)
-    if control_group == "complement" and inputs.moi < LOW_MOI:
+    raw = table if isinstance(table, pd.DataFrame) else None
+    batch = raw[batch_key].copy() if raw is not None and batch_key in raw.columns else None
+    inputs = replace(inputs, n_several=n_cells - cells.size, n_guides=n_guides, covar_df_raw=raw, batch_raw=batch)
+    _warn_of_low_moi(inputs)
+    return inputs
+
+
+def _warn_of_low_moi(inputs: CRTInputs) -> None:
+    if inputs.control_group == "complement" and inputs.moi < LOW_MOI:
         warn(
             f"cells carry {inputs.moi:.2f} guides on average, so this is a low-MOI screen, but the control group is the complement: most control cells carry "
             "another perturbation, which biases every comparison. Use control_group='ntc_cells'.",
             "control_group",
         )
-    return inputs

@@ -90,7 +90,7 @@ def guide_map_of(view: View, given: GuideMap | pd.DataFrame | str | Path | None,
 
 
 def in_order(mapping: GuideMap, names: Shaped[np.ndarray, " guides"], where: str, map_where: str) -> GuideMap:
-    """The rows of the map for these guides; a guide that is not in the map is an error.
+    """The rows of the map for these guides; a guide that is not in the map is an error, and a gene without guides a warning.
 
     Parameters
     ----------
@@ -109,7 +109,10 @@ def in_order(mapping: GuideMap, names: Shaped[np.ndarray, " guides"], where: str
             f"{where}: {int((row < 0).sum())} of {names.size} guides are not in {map_where}: {first_few(names[row < 0])}. "
             "Add them to the map (an NTC guide maps to 'non-targeting'), or drop their columns."
         )
-    return GuideMap(guide=mapping.guide[row], gene=mapping.gene[row], is_ntc=mapping.is_ntc[row])
+    ordered = GuideMap(guide=mapping.guide[row], gene=mapping.gene[row], is_ntc=mapping.is_ntc[row])
+    if lost := sorted({*mapping.gene[~mapping.is_ntc]} - {*ordered.gene}):
+        warn(f"{len(lost)} genes of {map_where} have no guide in {where} and are not tested: {first_few(lost)}")
+    return ordered
 
 
 def storable(values: Float[np.ndarray, "cells programs"], where: str) -> Float[np.ndarray, "cells programs"]:

@@ -30,6 +30,8 @@ def run_crt(options: RunCRTOptions, console: Console) -> None:
     with run_folder(options.out, console.command) as folder:
         with console.step("reading"):
             inputs = prepare_crt_inputs(options.screen, **options.reading())
+        if inputs.n_several:
+            log.info("%s cells carry guides of several genes and are left out (--multiple-guides keep tests them)", f"{inputs.n_several:,}")
         log.info("%s cells, %d programs, %d genes; MOI %.2f", f"{inputs.all_cells.size:,}", len(inputs.program_names), len(inputs.genes), inputs.moi)
         with console.step("testing"):
             result = run_all_genes_union_crt(
@@ -61,6 +63,7 @@ def crt_record(inputs: CRTInputs, result: CRTResult) -> dict[str, Any]:
     units = result.treated_df
     return {
         "cells": inputs.all_cells.size,
+        "cells_with_several_genes": inputs.n_several,
         "programs": len(inputs.program_names),
         "moi": inputs.moi,
         "settings": dict(result.settings),

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse as sp
 
 from crt import prepare_crt_inputs, run_all_genes_union_crt
-from data_prep.errors import InputError
+from data_prep.errors import InputError, ScreenWarning
 from tests.crt.problems import random_problem, tiny_inputs
 
 SADDLEPOINT = {"method": "saddlepoint", "statistic": "mean"}
@@ -57,7 +57,8 @@ def test_which_cells_are_left_out():
     there, names = adata.obsm["guide_assignment"].toarray() > 0, adata.uns["guide_names"]
     genes = [{n[:3] for n, t in zip(names, row, strict=True) if t and n.startswith("G")} for row in there]
     want = [i for i, g in enumerate(genes) if len(g) <= 1]
-    dropped = prepare_crt_inputs(adata, transform="none", multiple_guides="drop")
+    with pytest.warns(ScreenWarning, match="low-MOI screen"):
+        dropped = prepare_crt_inputs(adata, transform="none", multiple_guides="drop")
     assert list(dropped.cells) == [f"c{i}" for i in want] and dropped.n_several == 500 - len(want) > 50
     assert len(dropped.covar_df_raw) == len(want)
     np.testing.assert_array_equal(dropped.Y, adata.obsm["cnmf_usage"][want].astype(np.float32))
@@ -97,10 +98,11 @@ def test_the_burden_does_not_count_the_unit_itself(method):
     """The design of a unit, by hand; and p of a run with the covariate in the table."""
     adata = screen(3.0, cells=1500, per_gene=2, strong=0)
     inputs = prepare_crt_inputs(adata, transform="none", burden="others")
-    count = adata.obsm["guide_assignment"].toarray().sum(1)
+    there = adata.obsm["guide_assignment"].toarray()
+    count = there[:, np.char.startswith(adata.uns["guide_names"].astype(str), "G")].sum(1)
     gene = "G03"
     own = inputs.without_own(inputs.gene_to_cols[gene])
-    left = count - adata.obsm["guide_assignment"].toarray()[:, inputs.gene_to_cols[gene]].sum(1)
+    left = count - there[:, inputs.gene_to_cols[gene]].sum(1)
     want = (np.log1p(left) - np.log1p(count).mean()) / np.log1p(count).std()
     np.testing.assert_allclose(own.C[:, -1], want, atol=1e-6)
     assert inputs.covar_names[-1] == "log1p_other_guides" and np.array_equal(own.C[:, :-1], inputs.C[:, :-1])
@@ -112,10 +114,12 @@ def test_the_burden_does_not_count_the_unit_itself(method):
 
 
 def test_a_burden_that_counts_the_unit_is_part_of_the_treatment():
-    """At low MOI, NTC cells carry no targeting guide and treated cells do: their number is the treatment itself. The number of other guides is not."""
-    adata = screen(1.4, strong=0, genes=40, ntc=0.5)
+    """NTC cells carry no targeting guide and treated cells do: their number is almost the treatment itself. The number of other guides is not."""
+    screens = [screen(1.4, strong=0, genes=40, ntc=0.5, seed=seed) for seed in range(6)]
+    low = {"strong": 0, "control_group": "ntc_cells"}
+    assert 0.03 < np.mean([null_share(adata, burden="others", multiple_guides="keep", **low) for adata in screens]) < 0.07
+    adata = screens[0]
     targeting = adata.obsm["guide_assignment"].toarray()[:, :40].sum(1)
-    assert 0.02 < null_share(adata, strong=0, control_group="ntc_cells", burden="others") < 0.09
     adata.obsm["covar"] = adata.obsm["covar"].assign(burden=np.log1p(targeting))
     counted = run_all_genes_union_crt(prepare_crt_inputs(adata, transform="none", control_group="ntc_cells"), **SADDLEPOINT)
     assert (counted.treated_df["reason"] == "singular").all()

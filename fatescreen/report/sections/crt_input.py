@@ -25,7 +25,7 @@ def input_section(inputs: CRTInputs, units: pd.DataFrame) -> Section:
     table = pd.DataFrame(
         {
             "gene": units.index.astype(str),
-            "guides": [len(inputs.gene_to_cols[gene]) for gene in units.index],
+            "guides": [len(inputs.gene_to_cols.get(gene, (1,))) for gene in units.index],
             "treated": units["n_treated"].to_numpy(),
             "control": units["n_control"].to_numpy(),
             "reason": units["reason"].replace("", "–").to_numpy(),
@@ -55,6 +55,7 @@ def _facts(inputs: CRTInputs, n_tested: int) -> Facts:
     return Facts(
         items=[
             ("Cells", f"{inputs.all_cells.size:,}", f"{inputs.ntc_cells.size:,} carry NTC guides only"),
+            ("Cells left out", f"{inputs.n_several:,}", "carry guides of several genes"),
             ("Targets tested", f"{n_tested:,}", f"of {len(inputs.genes):,} in the screen"),
             ("Guides", f"{len(inputs.guide_names):,}", f"{inputs.ntc_cols.size:,} of them NTC"),
             ("MOI", f"{inputs.moi:.2f}", "mean number of guides per cell"),
