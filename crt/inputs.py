@@ -163,6 +163,8 @@ class CRTInputs:
 
 def _some_rows(rows: np.ndarray, keep: np.ndarray) -> np.ndarray:
     """The rows of some cells, aligned as all are."""
+    if keep.all():
+        return rows
     kept = empty_rows(int(keep.sum()), 0, rows.shape[1])
     kept[:] = rows[keep]
     return kept
@@ -390,8 +392,7 @@ def prepare_crt_inputs(
     n_cells, n_guides = cells.size, None
     if (multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")) == "drop":
         keep = _one_gene(carriers, ordered)
-        carriers, cells, table = carriers[keep], cells[keep], table[keep]
-        rows = rows if keep.all() else _some_rows(rows, keep)
+        carriers, cells, table, rows = carriers[keep], cells[keep], table[keep], _some_rows(rows, keep)
     if burden == "others":
         n_guides = _guide_counts(carriers, ordered.is_ntc, where)
         rows[:, len(covar_names) - 1] = _standardised(n_guides, n_guides)
