@@ -1,5 +1,8 @@
 from crt.burden import add_burden_covariate as add_burden_covariate
 from crt.engine import UnitResult as UnitResult
+from crt.hits.centred import centred_effects as centred_effects
+from crt.hits.guides import GuideTests as GuideTests
+from crt.hits.guides import guide_tests as guide_tests
 from crt.inputs import CRTInputs as CRTInputs
 from crt.inputs import prepare_crt_inputs as prepare_crt_inputs
 from crt.null.diagnostics import NullDiagnostics as NullDiagnostics

@@ -152,13 +152,13 @@ class CRTInputs:
         rows[treated, b] = _standardised(self.n_guides[treated] - own[treated], self.n_guides)
         return _with_rows(self, rows)
 
-    def with_shift(self, treated: Int[np.ndarray, " treated"], shift: Float64[np.ndarray, " programs"]) -> "CRTInputs":
-        """The inputs after the outcomes of some cells are shifted."""
+    def with_shift(self, treated: Int[np.ndarray, " treated"], shift: float, programs: Int[np.ndarray, " some"]) -> "CRTInputs":
+        """The inputs with some of the programs only, after the outcomes of some cells are shifted."""
         p = len(self.covar_names)
-        rows = empty_rows(len(self.rows), p, len(self.program_names))
-        rows[:] = self.rows
-        rows[treated, p : p + shift.size] += shift
-        return _with_rows(self, rows)
+        rows = empty_rows(len(self.rows), p, programs.size)
+        rows[:, :p], rows[:, p : p + programs.size] = self.C, self.Y[:, programs]
+        rows[treated, p : p + programs.size] += shift
+        return _with_rows(replace(self, program_names=tuple(self.program_names[k] for k in programs)), rows)
 
 
 def _some_rows(rows: np.ndarray, keep: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from fatescreen.options.run_crt import RunCRTOptions
 from fatescreen.runs.folder import run_folder
 
 if TYPE_CHECKING:
+    from crt.hits.guides import GuideTests
     from crt.inputs import CRTInputs
     from crt.results import CRTResult
 
@@ -38,24 +40,41 @@ def run_crt(options: RunCRTOptions, console: Console) -> None:
                 inputs,
                 genes=options.targets,
                 n_jobs=options.n_jobs,
-                base_seed=options.seed,
                 out_dir=folder.path,
                 resume=options.resume,
                 progress=console.progress,
                 **options.testing(),
             )
+        with console.step("hits"):
+            result, guides = _further(inputs, result, options)
         record = console.record(options, **crt_record(inputs, result))
+        tables = {"crt_results": result.table, "pvals": result.pvals_df, "betas": result.betas_df}
+        if guides is not None:
+            tables |= {"crt_guides": guides.guides, "crt_hits": guides.hits}
 
         def write(to: Path) -> None:
-            for name, frame, index in (("crt_results", result.table, False), ("pvals", result.pvals_df, True), ("betas", result.betas_df, True)):
-                frame.to_csv(to / f"{name}.csv", index=index, float_format="%.10g")
+            for name, frame in tables.items():
+                frame.to_csv(to / f"{name}.csv", index=name in ("pvals", "betas"), float_format="%.10g")
 
         def report(record: Mapping[str, Any]) -> str:
-            return crt_report(inputs=inputs, result=result, record=record)
+            return crt_report(inputs=inputs, result=result, record=record, guides=guides)
 
         with console.step("writing"):
             folder.publish(write, record, report=report if options.report else None)
     _log_summary(options.out, result)
+
+
+def _further(inputs: CRTInputs, result: CRTResult, options: RunCRTOptions) -> tuple[CRTResult, GuideTests | None]:
+    """The result with centred effects, and the tests of guides, as far as they are wanted."""
+    from crt.hits.centred import centred_effects
+    from crt.hits.guides import guide_tests
+
+    if options.unit == "guide":
+        return result, None
+    if options.transform == "clr":
+        centred = centred_effects(inputs, result, n_jobs=options.n_jobs, **options.further())
+        result = replace(result, table=result.table.assign(beta_centred=centred["beta_centred"], p_centred=centred["p_centred"]))
+    return result, guide_tests(inputs, result, n_jobs=options.n_jobs, **options.further()) if options.guides_alone else None
 
 
 def crt_record(inputs: CRTInputs, result: CRTResult) -> dict[str, Any]:

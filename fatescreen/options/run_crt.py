@@ -15,9 +15,14 @@ class RunCRTOptions(CRTOptions):
     unit: Literal["gene", "guide"] = Field("gene", description="what is tested: all guides of a gene together, or each guide by itself")
     adaptive: bool = Field(False, description=f"{RESAMPLES}whether small p-values are computed again with more resamples (4,999, then 24,999)")
     skew_normal: bool = Field(UNITS.skew_normal, description=f"{RESAMPLES}whether skew-normal p-values are computed")
+    guides_alone: bool = Field(True, description="whether the guides of each gene are tested one by one, and hits without one guide each")
     resume: Resume = True
     seed: Seed = UNITS.seed
 
     def testing(self) -> dict[str, Any]:
         """The sampler, the kind of test and the p-values, as arguments of `run_all_genes_union_crt`."""
-        return self.sampling() | {"calibrate_skew_normal": self.skew_normal, "adaptive": self.adaptive, "method": self.method, "unit": self.unit}
+        return self.further() | {"calibrate_skew_normal": self.skew_normal, "unit": self.unit}
+
+    def further(self) -> dict[str, Any]:
+        """The options that the further tests of a run's hits share with it."""
+        return self.sampling() | {"adaptive": self.adaptive, "method": self.method, "base_seed": self.seed}

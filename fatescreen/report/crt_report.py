@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from crt.hits.guides import GuideTests
 from crt.inputs import LOW_MOI, CRTInputs
 from crt.results import CRTResult, strongest_first
 from crt.resume import inputs_digest
@@ -15,12 +16,15 @@ from fatescreen.report.numbers import shown, signed
 from fatescreen.report.record import FOOTER, own_settings, settings_section, warnings_of
 from fatescreen.report.render import render
 from fatescreen.report.sections.crt_calibration import calibration_section
+from fatescreen.report.sections.crt_guides import guides_section
 from fatescreen.report.sections.crt_input import input_section
 from fatescreen.report.sections.discoveries import FDR, beta_meaning, results_section
 
 STATISTICS = {"mean": "test of the mean", "normal_scores": "test of normal scores", "cauchy": "tests of the mean and of normal scores combined"}
 CRT_FILES = {
     "crt_results.csv": "one row for each test",
+    "crt_guides.csv": "tests of the guides one by one",
+    "crt_hits.csv": "hits with the agreement of their guides, and centred effects",
     "pvals.csv": "p-values, targets × programs",
     "betas.csv": "coefficients, targets × programs",
     "run.json": "settings, versions, seed, undefined tests, and one record for each target",
@@ -29,7 +33,7 @@ CRT_FILES = {
 
 
 @page_style()
-def crt_report(*, inputs: CRTInputs, result: CRTResult, record: Mapping[str, Any]) -> str:
+def crt_report(*, inputs: CRTInputs, result: CRTResult, record: Mapping[str, Any], guides: GuideTests | None = None) -> str:
     """The report on a run of conditional randomization tests, as HTML text that needs no other file.
 
     Parameters
@@ -40,6 +44,8 @@ def crt_report(*, inputs: CRTInputs, result: CRTResult, record: Mapping[str, Any
         Result of `run_all_genes_union_crt`.
     record
         Record of the run with `command`, `options`, `versions` and `warnings`; `files`, if given, are the names of the files in the folder of the page.
+    guides
+        Result of `guide_tests`, for a section on the guides of hits.
 
     Returns
     -------
@@ -63,6 +69,7 @@ def crt_report(*, inputs: CRTInputs, result: CRTResult, record: Mapping[str, Any
         sections=[
             input_section(inputs, result.treated_df),
             results_section(result, record),
+            *([guides_section(guides)] if guides is not None else []),
             calibration_section(result),
             settings_section(record, fingerprint=inputs_digest(inputs), files=CRT_FILES, also=own_settings(result.settings, record)),
         ],

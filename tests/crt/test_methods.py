@@ -24,7 +24,9 @@ from crt import (
     run_one_gene_union_crt,
     store_results_in_adata,
 )
+from crt.engine import all_units
 from crt.linear.units import ScoreTest
+from crt.null.units import UnitProbe
 from crt.pvalues import empirical_pvalues
 from crt.statistic import observe
 from data_prep.errors import InputError
@@ -233,6 +235,30 @@ def test_outcomes_of_two_values_are_reported(statistic):
     messages = [str(w.message) for w in found]
     assert table["p"].notna().all() and len(messages) == (statistic == "normal_scores")
     assert all(f"{inputs.program_names[1]} have fewer than three distinct values" in m for m in messages)
+
+
+def test_a_test_without_variance_has_a_reason_of_its_own(high_moi):
+    C, Y, rng = random_problem(600, 3, 3)
+    Y[:, 1] = 4 - 2 * C[:, 2]
+    table = run_all_genes_union_crt(tiny_inputs(C, Y, {"A": np.sort(rng.choice(600, 60, replace=False))}), **SADDLEPOINT).table
+    assert table["reason"].tolist() == ["", "constant", ""] and table["p"].isna().tolist() == [False, True, False]
+
+
+def test_misfit_counts_levels():
+    """A propensity that ignores a batch on which treatment depends: the statistic of two levels is that of a 2 × 2 table; a fit reproduces them."""
+    rng = np.random.default_rng(6)
+    batch = (np.arange(2000) % 2).astype(float)
+    C, Y = np.column_stack([np.ones(2000), batch, rng.normal(size=2000)]), rng.normal(size=(2000, 2))
+    sets = {"A": np.flatnonzero(rng.random(2000) < 0.05 + 0.1 * batch), "ntc_1": np.flatnonzero(rng.random(2000) < 0.1)}
+    inputs = tiny_inputs(C, Y, sets)
+    misfit = {}
+    for mode in ("fit", "oracle_const"):
+        settings = UnitSettings(method="saddlepoint", propensity_mode=mode)
+        (unit,) = all_units({"A": inputs.gene_to_cols["A"]}, inputs, settings, keep=UnitProbe.of(inputs, settings))
+        misfit[mode] = unit.row["misfit"]
+    n, x = sets["A"].size, int(batch[sets["A"]].sum())
+    share = n / 2000
+    assert misfit["oracle_const"] - misfit["fit"] > 0.9 * ((x - n / 2) ** 2 + (n - x - n / 2) ** 2) / (1000 * share * (1 - share)) - 20 > 0
 
 
 def test_the_penalty_reaches_the_fit(high_moi):
