@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.null_screens import KINDS, Kind, Plan, make
-from crt import run_all_genes_union_crt
+from crt import guide_tests, run_all_genes_union_crt
 from crt.null.diagnostics import diagnose_null
 from crt.null.ensemble import compute_ntc_group_null_pvals_parallel
 from crt.null.groups import make_ntc_groups_ensemble
@@ -69,6 +69,20 @@ def test_the_summary(inputs, result, page):
     assert "mind the gap" in words and inputs_digest(inputs) in words and "sampler.name" in words and f"{inputs.moi:.2f}" in words
     plot = data_of(page)["plots"]["volcano"]
     assert [c["only"][1] for c in plot["choices"]] == list(inputs.program_names)
+
+
+def test_forests_of_targets_and_of_the_guides_of_hits(inputs):
+    options = {"method": "saddlepoint", "statistic": "cauchy"}
+    result = run_all_genes_union_crt(inputs, **options)
+    guides = guide_tests(inputs, result, fdr=0.9, **options)
+    page = crt_report(inputs=inputs, result=result, record=RECORD, guides=guides)
+    words, best, hit = words_of(page), result.table.loc[result.table["log10_p"].idxmin()], guides.hits.iloc[0]
+    assert "Strongest effects" in words and f'aria-label="{best["program"]}: ' in page or f"{best['program']}: " in page
+    assert (
+        "Guides of hits" in words and f"{hit['target']}, {hit['program']}" in words and "saddlepoint (tests of the mean and of normal scores combined)" in words
+    )
+    assert "p_raw" not in [column["label"] for column in data_of(page)["tests"]["columns"]]
+    assert "no discoveries" in words_of(crt_report(inputs=inputs, result=result, record=RECORD, guides=dataclasses.replace(guides, hits=guides.hits[:0])))
 
 
 def test_of_equal_p_the_strongest_has_the_largest_z(inputs):
