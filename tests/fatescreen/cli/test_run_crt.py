@@ -49,6 +49,8 @@ def test_a_run(file, inputs, tmp_path):
         "method",
         "statistic",
         "n_control",
+        "beta_centred",
+        "p_centred",
     ]
     here = run_all_genes_union_crt(inputs, ["GENE1", "GENE4"], B=99, calibrate_skew_normal=True)
     np.testing.assert_allclose(table["p_skew"], here.table["p_skew"], rtol=1e-9)
