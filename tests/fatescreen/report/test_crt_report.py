@@ -79,7 +79,7 @@ def test_forests_of_targets_and_of_the_guides_of_hits(inputs):
     words, hit = words_of(page), guides.hits.iloc[0]
     assert "Strongest effects" in words and "Effects are β minus the mean of its null distribution" in words
     assert "Guides of hits" in words and f"{hit['target']}, {hit['program']}" in words and "tests of the mean and of normal scores combined" in words
-    shown = data_of(page)["tables"]["tests"]["data"]
+    shown = [column["key"] for column in data_of(page)["tables"]["tests"]["columns"]]
     assert "p_raw" not in shown and "p_adj" in shown
     none = dataclasses.replace(guides, hits=guides.hits[:0])
     assert "no discoveries" in words_of(crt_report(inputs=inputs, result=result, record=RECORD, guides=none))
