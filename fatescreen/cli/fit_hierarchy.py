@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import InputError, first_few, warn
+from data_prep.errors import first_few, warn
 from fatescreen.cli.command import Command, NoResult
 from fatescreen.cli.console import Console
 from fatescreen.options.fit_hierarchy import FitOptions
@@ -84,6 +84,7 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
     from data_prep.read.screen import read_screen
     from data_prep.tensor_cache import cached_fate_data
     from data_prep.tensors import build_fate_data
+    from hierarchy.effects import resolve_contrast
 
     screen = read_screen(
         options.screen,
@@ -93,13 +94,12 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
         ntc_labels=options.ntc_labels,
         max_guides_per_cell=options.max_guides_per_cell,
     )
-    others = [fate for fate in screen.fate_names if fate != options.ref_fate]
-    if options.contrast_fate not in others:
-        raise InputError(f"the contrast fate {options.contrast_fate!r} must be one of {', '.join(others)}.", "contrast_fate")
     if options.cache is None:
         data = build_fate_data(screen, ref_fate=options.ref_fate)
     else:
         data = cached_fate_data(screen, ref_fate=options.ref_fate, path=options.cache)
+    for contrast in options.contrast_fate:
+        resolve_contrast(contrast, data.fates)
     log.info("%s", f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days; MOI {screen.moi:.2f}")
     log.info("fates %s; the first is the reference", ", ".join(data.fates))
     if other := [f"_d{i} is day {label}" for i, label in enumerate(data.days) if (number := re.search(r"\d+", label)) and int(number[0]) != i]:

@@ -1,6 +1,7 @@
 """The gene-block family: each gene's effects and deviations as one Gaussian given the scales; fitted by natural-gradient steps."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -16,13 +17,14 @@ from hierarchy.coordinates import Coordinates
 from hierarchy.inference.base import Draws, Moments, Outcome, ScalePoints, check_draws
 from hierarchy.inference.checkpoint import Checkpoint
 from hierarchy.inference.curvature import pass_over_cells
-from hierarchy.inference.gene_likelihood import GeneLikelihood, gene_posteriors
+from hierarchy.inference.estimates import Estimator
+from hierarchy.inference.gene_likelihood import GeneLikelihood, gene_posteriors, linear_terms
 from hierarchy.inference.importance import effective_fractions
-from hierarchy.inference.linear import NotDefinite, cholesky
+from hierarchy.inference.linear import NotDefinite, cholesky, psd_factor
 from hierarchy.inference.marginals import marginal_covariances
 from hierarchy.inference.natural import NaturalState, run_natural, start
 from hierarchy.inference.progress import progress_bar
-from hierarchy.inference.sandwich import robust_covariances
+from hierarchy.inference.sandwich import score_variances
 from hierarchy.inference.scales import Gaussian, half_normal_scales, log_prior, scale_posterior
 from hierarchy.model import HierarchyModel
 from hierarchy.problem import Problem
@@ -55,10 +57,10 @@ def fit_gene_block(problem: Problem, store: Checkpoint, *, progress: bool) -> Fi
 
         state = run_natural(problem, state, on_step=on_step)
     model = problem.model(float(state.weight))
-    posterior, outcome = None, Outcome.of(state.status, state.step, [problem.data.genes[i] for i in state.genes])
+    posterior, estimator, outcome = None, None, Outcome.of(state.status, state.step, [problem.data.genes[i] for i in state.genes])
     if not outcome.failed:
         try:
-            posterior = posterior_at(problem, state, model)
+            posterior, estimator = posterior_at(problem, state, model)
         except torch.linalg.LinAlgError as error:
             genes = error.genes if isinstance(error, NotDefinite) else []
             outcome = Outcome.of("not_definite", state.step, [problem.data.genes[i] for i in genes])
@@ -67,6 +69,7 @@ def fit_gene_block(problem: Problem, store: Checkpoint, *, progress: bool) -> Fi
     return Fit(
         model=model,
         posterior=posterior,
+        estimator=estimator,
         settings=problem.settings,
         weight=float(state.weight),
         outcome=outcome,
@@ -77,8 +80,8 @@ def fit_gene_block(problem: Problem, store: Checkpoint, *, progress: bool) -> Fi
     )
 
 
-def posterior_at(problem: Problem, state: NaturalState, model: HierarchyModel) -> "GeneBlock":
-    """The posterior at the end of the natural steps, with marginal or robust covariances and the posterior of the scales.
+def posterior_at(problem: Problem, state: NaturalState, model: HierarchyModel) -> "tuple[GeneBlock, Estimator]":
+    """The posterior at the end of the natural steps, with marginal or robust covariances and the posterior of the scales; and the estimator beside it.
 
     Parameters
     ----------
@@ -94,23 +97,32 @@ def posterior_at(problem: Problem, state: NaturalState, model: HierarchyModel) -
     prior = problem.prior(state.log_scale)
     generator = torch.Generator(device=problem.data.device).manual_seed(seed)
     marginals = marginal_covariances(problem, found, state.weight, prior, generator=generator)
-    blocks = marginals.blocks
+    info = []
+    for group, cov in zip(coords.groups, marginals.blocks, strict=True):
+        factor = psd_factor(torch.cholesky_inverse(cholesky(cov, group.genes)) - torch.diag_embed(group.split(prior).flatten(1)))
+        info.append(factor @ factor.transpose(1, 2))
+    likelihood = GeneLikelihood(info=info, linear=linear_terms(coords, info, found, state.weight, state.mean))
+    estimator = Estimator(coords=coords, likelihood=likelihood, score=info, log_scale=state.log_scale, carried=problem.design.guide_cells > 0)
     if problem.settings.se == "sandwich":
-        blocks = robust_covariances(problem, found, state.weight, prior, blocks)
+        estimator = replace(estimator, score=score_variances(problem, found, state.weight, info))
+        likelihood = _robust(estimator, prior)
+    scales = scale_posterior(coords, state.log_scale, half_normal_scales(coords, problem.priors), likelihood)
+    nuisance = Gaussian(mean=state.mean[coords.nuisance], covariance=marginals.nuisance)
+    posterior = GeneBlock(model, coords, likelihood=likelihood, scales=scales, nuisance=nuisance, n_nodes=problem.settings.n_scale_nodes)
+    return posterior, replace(estimator, log_scale=scales.mean)
+
+
+def _robust(estimator: Estimator, prior: Tensor) -> GeneLikelihood:
+    """The likelihood that gives each gene the covariance Σ (P + J) Σ, with Σ = (P + H)⁻¹, and leaves its mean as it is."""
     info, linear = [], []
-    for group, cov in zip(coords.groups, blocks, strict=True):
-        precision = torch.cholesky_inverse(cholesky(cov, group.genes))
-        info.append(precision - torch.diag_embed(group.split(prior).flatten(1)))
-        linear.append((precision @ group.split(state.mean).flatten(1).unsqueeze(-1)).squeeze(-1))
-    likelihood = GeneLikelihood(info=info, linear=linear)
-    return GeneBlock(
-        model,
-        coords,
-        likelihood=likelihood,
-        scales=scale_posterior(coords, state.log_scale, half_normal_scales(coords, problem.priors), likelihood),
-        nuisance=Gaussian(mean=state.mean[coords.nuisance], covariance=marginals.nuisance),
-        n_nodes=problem.settings.n_scale_nodes,
-    )
+    of_model, groups = estimator.likelihood, estimator.coords.groups
+    for group, h, r, score in zip(groups, of_model.info, of_model.linear, estimator.score, strict=True):
+        own = torch.diag_embed(group.split(prior).flatten(1))
+        cov = torch.cholesky_inverse(cholesky(h + own, group.genes))
+        precision = torch.cholesky_inverse(cholesky(cov @ (own + score) @ cov, group.genes))
+        info.append(precision - own)
+        linear.append((precision @ cov @ r.unsqueeze(-1)).squeeze(-1))
+    return GeneLikelihood(info=info, linear=linear)
 
 
 class GeneBlock(PyroModule):
@@ -321,31 +333,34 @@ class GeneBlock(PyroModule):
         return Draws(theta=theta, delta=delta, scales=nodes[of_draw].exp(), nuisance=nuisance)
 
 
-def psd_factor(matrix: Float[Tensor, "genes size size"]) -> Float[Tensor, "genes size size"]:
-    """A with A A' = matrix, its negative eigenvalues (from round-off, or noise of the probes) set to zero."""
-    values, vectors = torch.linalg.eigh(matrix)
-    return vectors * values.clamp_min(0).sqrt().unsqueeze(-2)
-
-
 def _moments(model: HierarchyModel, coords: Coordinates, means: list[Tensor], covariances: list[Tensor]) -> Moments:
     """Moments of θ, β and δ, which are linear in the coordinates."""
     data, f, d = model.data, coords.n_nonref, coords.n_days
     new = means[0].new_zeros
-    theta, delta, beta = (new(2, data.n_genes, f, d), new(2, data.n_guides, f), new(2, data.n_guides, f, d))
+    theta, delta, beta = new(data.n_genes, f, d), new(2, data.n_guides, f), new(data.n_guides, f, d)
+    theta_cov, beta_cov = new(data.n_genes, f, f, d), new(data.n_guides, f, f, d)
     cumulate = new(d, d).fill_(1).tril()
     for group, mean, square in zip(coords.groups, means, covariances, strict=True):
         k = group.n_coords
-        cov = square.reshape(-1, k, f, k, f).diagonal(dim1=2, dim2=4)  # (L, K, K, F*)
+        cov = square.reshape(-1, k, f, k, f)
         mean = mean.reshape(-1, k, f)
-        theta[0, group.genes] = torch.einsum("dk,lkf->lfd", cumulate, mean[:, :d])
-        theta[1, group.genes] = torch.einsum("dk,lkmf,dm->lfd", cumulate, cov[:, :d, :d], cumulate)
+        theta[group.genes] = torch.einsum("dk,lkf->lfd", cumulate, mean[:, :d])
+        half = torch.einsum("dk,lkfmg->ldfmg", cumulate, cov[:, :d, :, :d])
+        theta_cov[group.genes] = torch.einsum("ldfmg,dm->lfgd", half, cumulate)
         delta[0, group.guides] = torch.einsum("gk,lkf->lgf", group.basis, mean[:, d:])
-        delta[1, group.guides] = torch.einsum("gk,lkmf,gm->lgf", group.basis, cov[:, d:, d:], group.basis)
-        beta[0, group.guides] = torch.einsum("gdk,lkf->lgfd", group.to_beta, mean)
-        half = torch.einsum("gdk,lkmf->lgdmf", group.to_beta, cov)
-        beta[1, group.guides] = torch.einsum("lgdmf,gdm->lgfd", half, group.to_beta)
-    sd = [v[1].clamp_min(0).sqrt() for v in (theta, beta, delta)]
-    return Moments(theta_mean=theta[0], theta_sd=sd[0], beta_mean=beta[0], beta_sd=sd[1], delta_mean=delta[0], delta_sd=sd[2])
+        own = cov[:, d:, :, d:].diagonal(dim1=2, dim2=4)
+        delta[1, group.guides] = torch.einsum("gk,lkmf,gm->lgf", group.basis, own, group.basis)
+        beta[group.guides] = torch.einsum("gdk,lkf->lgfd", group.to_beta, mean)
+        half = torch.einsum("gdk,lkfmh->lgdfmh", group.to_beta, cov)
+        beta_cov[group.guides] = torch.einsum("lgdfmh,gdm->lgfhd", half, group.to_beta)
+    return Moments(
+        theta_mean=theta,
+        theta_covariance=theta_cov,
+        beta_mean=beta,
+        beta_covariance=beta_cov,
+        delta_mean=delta[0],
+        delta_sd=delta[1].clamp_min(0).sqrt(),
+    )
 
 
 def _point(name: str, value: Tensor, log_density: Tensor, event_dim: int, dtype: torch.dtype) -> None:

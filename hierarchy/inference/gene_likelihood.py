@@ -42,11 +42,31 @@ class GeneLikelihood:
             Means of the coordinates at the pass, (rows, F*).
         """
         info = [weight * h for h in found.blocks]
-        at = [group.split(mean).flatten(1) for group in coords.groups]
-        linear = [
-            torch.einsum("lij,lj->li", h, m) + weight * group.split(found.gradient).flatten(1) for h, m, group in zip(info, at, coords.groups, strict=True)
-        ]
-        return cls(info=info, linear=linear)
+        return cls(info=info, linear=linear_terms(coords, info, found, weight, mean))
+
+
+def linear_terms(coords: Coordinates, info: GeneMatrices, found: Pass, weight: Float[Tensor, ""], mean: Float[Tensor, "rows nonref"]) -> GeneVectors:
+    """r = H · mean + w · gradient of each gene.
+
+    With the gradient in place of the prior precision times the mean, which are equal at the optimum, r is accurate where the prior outweighs the data.
+
+    Parameters
+    ----------
+    coords
+        The coordinates.
+    info
+        Information H of each gene.
+    found
+        A pass over the cells at `mean`.
+    weight
+        The likelihood weight w.
+    mean
+        Means of the coordinates, (rows, F*).
+    """
+    gradient = weight * found.gradient
+    return [
+        torch.einsum("lij,lj->li", h, group.split(mean).flatten(1)) + group.split(gradient).flatten(1) for h, group in zip(info, coords.groups, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

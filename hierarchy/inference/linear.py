@@ -35,6 +35,12 @@ def cholesky(matrix: Float[Tensor, "*batch size size"], genes: Int[Tensor, " gen
     return factor
 
 
+def psd_factor(matrix: Float[Tensor, "genes size size"]) -> Float[Tensor, "genes size size"]:
+    """A with A A' = matrix, its negative eigenvalues (from round-off, or noise of the probes) set to zero."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors * values.clamp_min(0).sqrt().unsqueeze(-2)
+
+
 Operator = Callable[[Float[Tensor, "rows nonref sides"]], Float[Tensor, "rows nonref sides"]]
 
 
