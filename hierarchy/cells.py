@@ -39,6 +39,10 @@ class CellDesign:
         Number of cells that carry each guide on each day, int64 (G, D).
     gene_cells
         Number of cells that carry a guide of each gene on each day, int64 (L, D).
+    group
+        Day and replicate of each cell as day · R + replicate, int64 (N,).
+    group_cells
+        Number of cells of each day and replicate, float64 (D, R).
     """
 
     rows: Float[Tensor, "cells columns"]
@@ -52,6 +56,8 @@ class CellDesign:
     carried: Float[Tensor, "guides days"]
     guide_cells: Int[Tensor, "guides days"]
     gene_cells: Int[Tensor, "genes days"]
+    group: Int[Tensor, " cells"]
+    group_cells: Float[Tensor, "days reps"]
 
     @property
     def n_nuisance(self) -> int:
@@ -75,6 +81,7 @@ def cell_design(data: FateData, *, dtype: torch.dtype = torch.float32) -> CellDe
     pair_cells, pair_guides, pair_day = _same_gene_pairs(data, offsets, guide, day)
     prob = data.fate_prob.to(dtype).T.contiguous().T  # by column, whatever the source: the order of sums, so their last digits, depends on the layout
     in_day = np.maximum(np.bincount(day, minlength=n_days), 1)
+    group = data.day * data.n_reps + data.rep
     guide_cells = np.bincount(own.indices, minlength=own.shape[1]).reshape(-1, n_days)
     return CellDesign(
         rows=_csr(rows, device, dtype),
@@ -88,6 +95,8 @@ def cell_design(data: FateData, *, dtype: torch.dtype = torch.float32) -> CellDe
         carried=torch.from_numpy(guide_cells / in_day).to(device),
         guide_cells=torch.from_numpy(guide_cells).to(device),
         gene_cells=torch.from_numpy(_gene_cells(data, offsets, guide, day)).to(device),
+        group=group,
+        group_cells=torch.bincount(group, minlength=n_days * data.n_reps).double().reshape(n_days, -1),
     )
 
 

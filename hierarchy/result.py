@@ -31,7 +31,9 @@ class Fit:
     settings
         Settings of the fit.
     weight
-        The likelihood weight w; 1/w is the dispersion φ.
+        The likelihood weight w, 1 over the mean dispersion φ of the cells.
+    weight_table
+        The likelihood weights by day and replicate, (D, R); all `weight` where there is one.
     outcome
         How the fit ended: whether it converged, and advice where it did not.
     elbo
@@ -39,7 +41,7 @@ class Fit:
     moved
         RMS change of the means in each natural-gradient step, in posterior SDs.
     weights
-        w before each natural-gradient step.
+        Mean w in each natural-gradient step.
     steps
         Number of steps.
     window
@@ -63,6 +65,7 @@ class Fit:
     estimator: Estimator | None
     settings: FitSettings
     weight: float
+    weight_table: Float[Tensor, "days reps"]
     outcome: Outcome
     elbo: tuple[float, ...]
     moved: tuple[float, ...]

@@ -61,6 +61,15 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     if unknown:
         raise InputError(f"{len(unknown)} genes of the table are not in the truth: {first_few(unknown)}. Score a table with its own truth.")
     theta = wide.loc[table["gene"]].to_numpy()
+    betahat, se = _estimates(table, days)
+    rows = [_row(d, betahat[:, i], se[:, i], theta[:, i], level, z_call) for i, d in enumerate(days)]
+    scores = pd.DataFrame([*rows, _row("all", betahat.ravel(), se.ravel(), theta.ravel(), level, z_call)])
+    scores.insert(1, "estimates", "posterior" if any(str(c).startswith("lfsr_") for c in table.columns) else "likelihood")
+    return scores
+
+
+def _estimates(table: pd.DataFrame, days: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Estimates and positive standard errors, genes × days; both NaN where missing."""
     betahat, se = (np.column_stack([_numbers(table, f"{name}_{d}", "table", may_miss=True) for d in days]) for name in ("betahat", "se"))
     if (half := np.isnan(betahat) != np.isnan(se)).any():
         row, column = np.argwhere(half)[0]
@@ -68,10 +77,7 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     if (se <= 0).any():
         row, column = np.argwhere(se <= 0)[0]
         raise InputError(f"the table's se_{days[column]} is {se[row, column]} in row {row} ({table['gene'].iloc[row]}); standard errors must be positive.")
-    rows = [_row(d, betahat[:, i], se[:, i], theta[:, i], level, z_call) for i, d in enumerate(days)]
-    scores = pd.DataFrame([*rows, _row("all", betahat.ravel(), se.ravel(), theta.ravel(), level, z_call)])
-    scores.insert(1, "estimates", "posterior" if any(str(c).startswith("lfsr_") for c in table.columns) else "likelihood")
-    return scores
+    return betahat, se
 
 
 def _check_columns(frame: pd.DataFrame, name: str, needed: set[str]) -> None:

@@ -99,7 +99,7 @@ class DenseLaplace:
         """Estimates of θ and β of one gene and their covariances, without the prior of θ (and, for β, of δ); NaN where there are no cells.
 
         The gene's likelihood is the Schur complement of the joint precision without the gene's prior. `guide_precision` is 1/σ_guide² for each fate, and
-        `carried` says which of the gene's guides (in the order of their columns) have cells on a day, (guides, days).
+        `carried` is whether the gene's guides (in the order of their columns) have cells on a day, (guides, days).
         """
         f, d, size = self.f, self.n_days, self.mode.size // self.f
         columns = np.r_[self.theta_rows[gene], self.theta_rows[gene][-1] + 1 + np.arange(n_deviations)]

@@ -28,8 +28,9 @@ class FitOptions(ScreenOptions):
     )
     max_guides_per_cell: Count = Field(20, description="maximum number of guides in a cell; cells with more are dropped")
     posterior: PosteriorName = Field(_FIT.posterior, description="posterior family")
-    likelihood_weight: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
-        _FIT.likelihood_weight, description="likelihood weight: 'auto' (from the Pearson dispersion) or a positive number"
+    likelihood_weight: Literal["auto", "common"] | Annotated[float, Field(gt=0)] = Field(
+        _FIT.likelihood_weight,
+        description="likelihood weight: 'auto' (from the Pearson dispersion, by day and replicate), 'common' (one for all cells) or a positive number",
     )
     se: Literal["posterior", "sandwich"] = Field(
         _FIT.se, description="standard errors: of the posterior, or a sandwich estimate that is robust to noise shared by the cells of a cluster"

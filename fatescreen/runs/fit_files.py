@@ -69,6 +69,14 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str | Se
     }
     for name, table in tables.items():
         write_table(table, out / name)
+    archives = _archives(effects, first)
+    for name, arrays in archives.items():
+        _write_arrays(arrays, out / name)
+    return [out / name for name in [*tables, *archives]]
+
+
+def _archives(effects: DaywiseEffects, contrast: str) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays of each .npz file, by file; `contrast` is that of gene_daywise_for_mash.csv."""
     names = {"fates": np.array(effects.fates), "days": np.array(effects.days)}
     theta: dict[str, Any] = {"mean": effects.theta_mean, "sd": effects.theta_sd, "genes": effects.genes.astype(str), **names}
     delta: dict[str, Any] = {
@@ -83,12 +91,9 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str | Se
         "genes": theta["genes"],
         **names,
         "reference": np.array([effects.reference]),
-        "contrast": effects.contrast_weights(first),
+        "contrast": effects.contrast_weights(contrast),
     }
-    archives = {"theta_covariance.npz": covariance, "theta_posterior_summary.npz": theta, "delta_posterior_summary.npz": delta}
-    for name, arrays in archives.items():
-        _write_arrays(arrays, out / name)
-    return [out / name for name in [*tables, *archives]]
+    return {"theta_covariance.npz": covariance, "theta_posterior_summary.npz": theta, "delta_posterior_summary.npz": delta}
 
 
 def _write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
@@ -236,6 +241,7 @@ def fit_record(fit: Fit, *, contrast_fate: Sequence[str], dropped: Mapping[str, 
         "contrast_fate": list(contrast_fate),
         "day_columns": {label: f"d{i}" for i, label in enumerate(data.days)},
         "likelihood_weight": fit.weight,
+        "likelihood_weights": {day: dict(zip(data.reps, row, strict=True)) for day, row in zip(data.days, fit.weight_table.tolist(), strict=True)},
         "dispersion": 1 / fit.weight,
         "converged": fit.converged,
         "steps": fit.steps,

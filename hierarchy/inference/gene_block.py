@@ -26,6 +26,7 @@ from hierarchy.inference.natural import NaturalState, run_natural, start
 from hierarchy.inference.progress import progress_bar
 from hierarchy.inference.sandwich import score_variances
 from hierarchy.inference.scales import Gaussian, half_normal_scales, log_prior, scale_posterior
+from hierarchy.inference.weights import mean_weight
 from hierarchy.model import HierarchyModel
 from hierarchy.problem import Problem
 from hierarchy.result import Fit
@@ -56,7 +57,7 @@ def fit_gene_block(problem: Problem, store: Checkpoint, *, progress: bool) -> Fi
             store.save("natural", now.parts(), last=now.status == "converged")
 
         state = run_natural(problem, state, on_step=on_step)
-    model = problem.model(float(state.weight))
+    model = problem.model(state.weight)
     posterior, estimator, outcome = None, None, Outcome.of(state.status, state.step, [problem.data.genes[i] for i in state.genes])
     if not outcome.failed:
         try:
@@ -71,7 +72,8 @@ def fit_gene_block(problem: Problem, store: Checkpoint, *, progress: bool) -> Fi
         posterior=posterior,
         estimator=estimator,
         settings=problem.settings,
-        weight=float(state.weight),
+        weight=float(mean_weight(state.weight, problem.design.group_cells)),
+        weight_table=state.weight,
         outcome=outcome,
         elbo=tuple(state.elbo),
         moved=tuple(state.moved),
@@ -93,18 +95,18 @@ def posterior_at(problem: Problem, state: NaturalState, model: HierarchyModel) -
         The Pyro model at the last weight.
     """
     coords, seed = problem.coords, problem.settings.seed
-    found = pass_over_cells(problem.design, coords, state.mean, state.covariance)
+    found = pass_over_cells(problem.design, coords, state.mean, state.covariance, lambda _: state.weight)
     prior = problem.prior(state.log_scale)
     generator = torch.Generator(device=problem.data.device).manual_seed(seed)
-    marginals = marginal_covariances(problem, found, state.weight, prior, generator=generator)
+    marginals = marginal_covariances(problem, found, prior, generator=generator)
     info = []
     for group, cov in zip(coords.groups, marginals.blocks, strict=True):
         factor = psd_factor(torch.cholesky_inverse(cholesky(cov, group.genes)) - torch.diag_embed(group.split(prior).flatten(1)))
         info.append(factor @ factor.transpose(1, 2))
-    likelihood = GeneLikelihood(info=info, linear=linear_terms(coords, info, found, state.weight, state.mean))
+    likelihood = GeneLikelihood(info=info, linear=linear_terms(coords, info, found, state.mean))
     estimator = Estimator(coords=coords, likelihood=likelihood, score=info, log_scale=state.log_scale, carried=problem.design.guide_cells > 0)
     if problem.settings.se == "sandwich":
-        estimator = replace(estimator, score=score_variances(problem, found, state.weight, info))
+        estimator = replace(estimator, score=score_variances(problem, found, info))
         likelihood = _robust(estimator, prior)
     scales = scale_posterior(coords, state.log_scale, half_normal_scales(coords, problem.priors), likelihood)
     nuisance = Gaussian(mean=state.mean[coords.nuisance], covariance=marginals.nuisance)

@@ -12,7 +12,7 @@ alone to the gene's information beside all others, by the matrix that does so fo
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from data_prep.errors import InputError, warn
@@ -41,7 +41,7 @@ def check_clusters(cluster: Int[Tensor, " cells"] | None) -> None:
         )
 
 
-def score_variances(problem: Problem, found: Pass, weight: Float[Tensor, ""], info: GeneMatrices) -> GeneMatrices:
+def score_variances(problem: Problem, found: Pass, info: GeneMatrices) -> GeneMatrices:
     """Observed variance J of the gradient of each gene's likelihood, by the clusters of `FateData.cluster`; each cell is its own cluster where it is None.
 
     Parameters
@@ -50,8 +50,6 @@ def score_variances(problem: Problem, found: Pass, weight: Float[Tensor, ""], in
         The problem.
     found
         A pass over the cells at the posterior.
-    weight
-        The likelihood weight w.
     info
         Information H of each group's genes, their expected variance.
 
@@ -66,25 +64,26 @@ def score_variances(problem: Problem, found: Pass, weight: Float[Tensor, ""], in
     cluster = problem.data.cluster
     observed = _by_cell(problem, found, shift) if cluster is None else _by_cluster(problem, found, shift, cluster)
     # residuals about the fit are smaller than about the truth, by the same factor as their Pearson sums
-    fitted = problem.design.prob - torch.cat([-found.residual.sum(1, keepdim=True), found.residual], 1)
-    plug_in = ((problem.design.prob - fitted).square() / fitted.clamp_min(1e-12)).sum(dtype=torch.float64)
-    scale = weight.square() * found.pearson / plug_in
+    residual = found.residual / found.cell_weight.unsqueeze(1)
+    fitted = problem.design.prob - torch.cat([-residual.sum(1, keepdim=True), residual], 1)
+    plug_in = (found.cell_weight.unsqueeze(1) * (problem.design.prob - fitted).square() / fitted.clamp_min(1e-12)).sum(dtype=torch.float64)
+    scale = found.pearson / plug_in
     out = []
     for h, bread, meat in zip(info, expected, observed, strict=True):
-        to_marginal = _root(h) @ _root(weight * bread, inverse=True)
+        to_marginal = _root(h) @ _root(bread, inverse=True)
         out.append(scale * to_marginal @ meat @ to_marginal.transpose(1, 2))
     return out
 
 
 def _by_cell(problem: Problem, found: Pass, shift: Tensor) -> GeneMatrices:
-    """Σ_i s_i s_i' for w = 1."""
+    """Σ_i s_i s_i'."""
     upper = problem.coords.upper
     square = found.residual[:, upper[0]] * found.residual[:, upper[1]]
     return centred_information(problem.coords, shift, *information(problem.design, problem.coords, square))
 
 
 def _by_cluster(problem: Problem, found: Pass, shift: Tensor, cluster: Tensor) -> GeneMatrices:
-    """Σ_c s_c s_c' for w = 1."""
+    """Σ_c s_c s_c'."""
     coords, (n, f) = problem.coords, found.residual.shape
     count = int(cluster.max()) + 1
     days = slice(coords.nuisance.start, coords.nuisance.start + coords.n_days)

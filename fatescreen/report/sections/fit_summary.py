@@ -28,7 +28,7 @@ def summary_blocks(fit: Fit, contrast: Contrast, checks: Checks) -> list[Block]:
         f"{count}.",
         f"The strongest is {contrast.genes[best]} on day {contrast.days[day]}: {signed(f'{contrast.mean[best, day]:.2f}')} ± {contrast.sd[best, day]:.2f} "
         f"in the log-odds of {contrast.fate} against {contrast.reference} for cells that carry a guide of the gene.",
-        weight_text(fit.weight, fixed=fit.settings.likelihood_weight != "auto"),
+        weight_text(fit.weight, fixed=isinstance(fit.settings.likelihood_weight, float)),
         _checks_text(checks),
     ]
     if fit.converged:

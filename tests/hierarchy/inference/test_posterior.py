@@ -18,7 +18,7 @@ from tests.hierarchy.conftest import make
 def as_double(fitted, information=1.0):
     """The fit's posterior over the same model in float64, with its likelihood's information and linear terms times a number."""
     old, p = fitted.model, fitted.posterior
-    model = hierarchy_model(old.data, dtype=torch.float64, priors=old.priors, weight=old.weight, center_guides=old.center_guides)
+    model = hierarchy_model(old.data, dtype=torch.float64, priors=old.priors, weight=old.weight_table, center_guides=old.center_guides)
     f = p.coords.n_nonref
     scales = Gaussian(mean=p.log_scale_loc.reshape(f, -1).detach(), covariance=(p.log_scale_tril @ p.log_scale_tril.T).detach())
     nuisance = Gaussian(mean=p.nuisance_loc.reshape(-1, f).detach(), covariance=(p.nuisance_tril @ p.nuisance_tril.T).detach())
