@@ -1,7 +1,7 @@
 """`Fit` → `DaywiseEffects`: likelihood-type estimates, posterior means and their errors with names, in any contrast of fates; and their quality control."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -138,6 +138,12 @@ class DaywiseEffects:
     def theta_sd(self) -> Float[np.ndarray, "genes nonref days"]:
         """Posterior SDs of θ, (L, F*, D)."""
         return _sd(self.theta_covariance)
+
+    def with_errors_times(self, factor: float) -> "DaywiseEffects":
+        """The same effects with all standard errors and posterior SDs multiplied by a factor."""
+        names = ("theta_estimate_covariance", "beta_estimate_covariance", "theta_covariance", "beta_covariance")
+        scaled = {name: getattr(self, name) * factor**2 for name in names}
+        return replace(self, delta_sd=self.delta_sd * factor, **scaled)
 
     def contrast_weights(self, contrast: str) -> Float[np.ndarray, " nonref"]:
         """Weights of the non-reference fates in a contrast: "A" for fate A against the reference, "A:B" for A against B."""

@@ -38,6 +38,8 @@ class FitOptions(ScreenOptions):
     cluster_key: str | None = Field(
         None, description="with --se sandwich: cluster columns in obs or obsm[covar-key], joined by '+'; each cell is its own cluster if not given"
     )
+    calibrate_on_ntc: bool = Field(False, description="whether to multiply standard errors by the SD of the z-scores of NTC pseudo-genes, shrunk to 1")
+    check: Literal["permutation"] | None = Field(None, description="a check that takes as long as the fit: 'permutation' refits with permuted guides")
     center_guides: bool = Field(
         _FIT.center_guides, description="whether guide deviations are centred within genes; switched off only to compare with the uncentred model"
     )

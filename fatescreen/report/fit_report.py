@@ -17,6 +17,7 @@ from fatescreen.report.sections.fit_summary import summary_blocks
 from hierarchy.effects import DaywiseEffects
 from hierarchy.predictive_checks import Checks
 from hierarchy.result import Fit
+from hierarchy.self_check import Controls
 
 FILES = {
     "gene_daywise_for_mash.csv": "likelihood-type estimate of θ and its SE for each gene and day, the input of mash",
@@ -39,7 +40,9 @@ FILES = {
 
 
 @page_style()
-def fit_report(*, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Checks, contrast_fate: str | Sequence[str], record: Mapping[str, Any]) -> str:
+def fit_report(
+    *, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Checks, controls: Controls, contrast_fate: str | Sequence[str], record: Mapping[str, Any]
+) -> str:
     """The report on a fit, as HTML text that needs no other file.
 
     Parameters
@@ -52,6 +55,8 @@ def fit_report(*, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Che
         Result of `summarise`.
     checks
         Result of `check_fit`.
+    controls
+        Results of `check_ntc` and `check_permuted`, where there are any.
     contrast_fate
         Contrast of fates that is shown, "A" (against the reference) or "A:B", or several of them; the first has the summary and the forest plots.
     record
@@ -70,11 +75,12 @@ def fit_report(*, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Che
     Examples
     --------
     >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
-    >>> from hierarchy import check_fit, fit, fit_report, summarise
+    >>> from hierarchy import Controls, check_fit, check_ntc, fit, fit_report, summarise
     >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata)
     >>> fitted = fit(build_fate_data(screen, ref_fate="EC"))
     >>> record = {"command": "notebook", "options": {}, "versions": {}, "warnings": []}
-    >>> page = fit_report(screen=screen, fit=fitted, effects=summarise(fitted), checks=check_fit(fitted), contrast_fate="MES", record=record)
+    >>> parts = {"effects": summarise(fitted), "checks": check_fit(fitted), "controls": Controls(ntc=check_ntc(fitted, screen))}
+    >>> page = fit_report(screen=screen, fit=fitted, contrast_fate="MES", record=record, **parts)
     >>> page.rstrip().endswith("</html>"), len(page) < 5_000_000
     (True, True)
     """
@@ -90,7 +96,7 @@ def fit_report(*, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Che
             input_section(screen, effects),
             fit_section(fit, checks),
             results_section(contrasts, effects),
-            calibration_section(contrast, checks),
+            calibration_section(contrast, checks, controls),
             settings_section(record, fingerprint=fit.model.data.fingerprint, files=FILES, also=also),
         ],
         footer=FOOTER,

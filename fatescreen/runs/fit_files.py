@@ -19,6 +19,7 @@ from fatescreen.figures.style import own_style
 from hierarchy.effects import DaywiseEffects
 from hierarchy.predictive_checks import Checks
 from hierarchy.result import Fit
+from hierarchy.self_check import Controls
 
 
 def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str | Sequence[str]) -> list[Path]:
@@ -219,6 +220,17 @@ def _posterior_dataset(fit: Fit, n_draws: int) -> Any:
         del parameters["sigma_time"], coords["step"]
     values = {name: value.unsqueeze(0).cpu().numpy() for name, (value, _) in parameters.items()}
     return arviz.from_dict(posterior=values, dims={name: dims for name, (_, dims) in parameters.items()}, coords=coords)
+
+
+def controls_record(controls: Controls) -> dict[str, Any]:
+    """Record of the checks on the screen's own controls for `run.json`."""
+    record: dict[str, Any] = {"ntc_check": None, "permutation_check": None}
+    if controls.ntc is not None:
+        rows = controls.ntc.table.set_index("day").to_dict("index")
+        record["ntc_check"] = {"days": rows, "factor": controls.ntc.factor, "calibrated": controls.calibrated}
+    if controls.permuted is not None:
+        record["permutation_check"] = dataclasses.asdict(controls.permuted)
+    return record
 
 
 def fit_record(fit: Fit, *, contrast_fate: Sequence[str], dropped: Mapping[str, object]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from fatescreen.report.sections.fit_summary import weight_text
 from hierarchy import FitSettings, fit, summarise
 from hierarchy.inference.base import Outcome
 from hierarchy.predictive_checks import check_fit
+from hierarchy.self_check import Controls, check_ntc
 
 RECORD = {"command": "fit-hierarchy", "options": {"seed": 1, "max_guides_per_cell": 20}, "versions": {"fatescreen": "9.9"}, "warnings": ["mind the gap"]}
 
@@ -27,7 +28,15 @@ def parts(fate="MES", settings=None, seed=2, **design):
     small = {"n_cells": 500, "n_genes": 15, "guides_per_gene": (1, 4), "n_ntc_guides": 5, "n_days": 3, "moi": 3.0}
     screen = read_screen(simulate_fate_screen(ScreenDesign(**(small | design)), seed=seed).adata, max_guides_per_cell=9)
     fitted = fit(build_fate_data(screen, ref_fate=screen.fate_names[0]), settings=settings or FitSettings(seed=1))
-    return {"screen": screen, "fit": fitted, "effects": summarise(fitted), "checks": check_fit(fitted), "contrast_fate": fate, "record": RECORD}
+    return {
+        "screen": screen,
+        "fit": fitted,
+        "effects": summarise(fitted),
+        "checks": check_fit(fitted),
+        "controls": Controls(ntc=check_ntc(fitted, screen)),
+        "contrast_fate": fate,
+        "record": RECORD,
+    }
 
 
 @pytest.fixture(scope="module")
