@@ -20,7 +20,7 @@ from hierarchy.inference.gene_likelihood import gene_posteriors
 from hierarchy.inference.linear import centred_information, day_means
 from hierarchy.result import Fit
 
-FEWEST_GROUPS = 4
+FEWEST_GROUPS = 2
 PARTITIONS = 20
 GOOD = (0.9, 1.1)  # SDs of z that need no warning
 LEVEL, Z_CALL = 0.95, 1.96
@@ -33,7 +33,8 @@ class NtcCheck:
     Attributes
     ----------
     table
-        One row for each day and one, `all`: day, groups (independent z-scores), mean, sd, low and high. The intervals of the SDs hold together at 95 %.
+        One row for each day and one, `all`: day, freedom (degrees of freedom of the SD), mean, sd, low and high. The intervals of the SDs hold together
+        at 95 %.
     z
         z-scores of the groups of the first partition, (groups, F*, D); NaN without cells.
     """
@@ -45,7 +46,7 @@ class NtcCheck:
     def factor(self) -> float:
         """The SD of z over all days, shrunk to 1 by its own uncertainty: log SD times its square over its square plus its sampling variance."""
         own = self.table.set_index("day").loc["all"]
-        size, variance = np.log(own["sd"]), 1 / (2 * own["groups"])
+        size, variance = np.log(own["sd"]), 1 / (2 * own["freedom"])
         return float(np.exp(size**3 / (size**2 + variance)))
 
     @property
@@ -81,7 +82,7 @@ def check_ntc(fit: Fit, screen: Screen, *, seed: int = 0) -> NtcCheck | None:
     Returns
     -------
     NtcCheck or None
-        None with fewer than four groups of NTC guides in cells, and with another posterior.
+        None with fewer than two groups of NTC guides in cells, and with another posterior.
 
     Examples
     --------
@@ -107,8 +108,8 @@ def check_ntc(fit: Fit, screen: Screen, *, seed: int = 0) -> NtcCheck | None:
     pooled = np.concatenate(z)
     days, n_days = fit.model.data.days, pooled.shape[2]
     level = 1 - (1 - LEVEL) / (n_days + 1)
-    rows = [_summary(day, pooled[:, :, d], n_groups, level) for d, day in enumerate(days)]
-    return NtcCheck(table=pd.DataFrame([*rows, _summary("all", pooled, n_groups * n_days, level)]), z=z[0])
+    rows = [_summary(day, pooled[:, :, [d]], n_groups, level) for d, day in enumerate(days)]
+    return NtcCheck(table=pd.DataFrame([*rows, _summary("all", pooled, n_groups, level)]), z=z[0])
 
 
 def _groups(n_guides: int, sizes: np.ndarray, rng: np.random.Generator) -> sp.csc_matrix:
@@ -120,12 +121,16 @@ def _groups(n_guides: int, sizes: np.ndarray, rng: np.random.Generator) -> sp.cs
     return sp.csc_matrix((np.ones(order.size), (order, group)), shape=(n_guides, ends.size))
 
 
-def _summary(day: str, z: np.ndarray, n: int, level: float) -> dict[str, object]:
-    """Mean and SD of z with an interval of the SD; `n` z-scores are independent."""
-    sd = float(np.nanstd(z, axis=0).mean() if z.ndim == 2 else np.sqrt(np.nanmean(np.nanvar(z, axis=0))))
-    tail = (1 - level) / 2
-    low, high = (sd * np.sqrt((n - 1) / chi2.ppf(p, n - 1)) for p in (1 - tail, tail))
-    return {"day": day, "groups": n, "mean": float(np.nanmean(z)), "sd": sd, "low": float(low), "high": float(high)}
+def _summary(day: str, z: np.ndarray, n_groups: int, level: float) -> dict[str, object]:
+    """Mean and SD of z (all groups, F*, D) with an interval of the SD.
+
+    The groups of one partition on one day are taken as independent, those of other partitions and fates not. Nearly all guides are in every partition, so
+    that the mean z of a day and fate hardly differs between partitions, and each takes a degree of freedom.
+    """
+    variance = np.nanmean(np.nanvar(z, axis=0)) * n_groups / (n_groups - 1)
+    freedom, tail = (n_groups - 1) * z.shape[2], (1 - level) / 2
+    low, high = (np.sqrt(variance * freedom / chi2.ppf(p, freedom)) for p in (1 - tail, tail))
+    return {"day": day, "freedom": freedom, "mean": float(np.nanmean(z)), "sd": float(np.sqrt(variance)), "low": float(low), "high": float(high)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -316,7 +321,7 @@ def check_permuted(fitted: Fit, *, seed: int = 0) -> PermutationCheck:
     z = estimates.theta / estimates.theta_covariance.diagonal(dim1=1, dim2=2).reshape(n, f, d).sqrt()
     seen = z.isfinite()
     share = float((z[seen].abs() > Z_CALL).double().mean())
-    error = norm.ppf(0.975) * np.sqrt(max(share, 0.01) * (1 - share) * f / int(seen.sum()))
+    error = float(norm.ppf(0.975) * np.sqrt(max(share, 0.01) * (1 - share) * f / int(seen.sum())))
     return PermutationCheck(share=share, low=max(0.0, share - error), high=share + error, estimates=int(seen.sum()))
 
 

@@ -81,7 +81,7 @@ class FitSettings:
     n_probes
         Maximum number of random right-hand sides for the covariance between genes ("gene_block").
     n_scale_nodes
-        Number of points at which the scales τ, σ_time, σ_guide are integrated ("gene_block").
+        Least number of points at which the scales τ, σ_time, σ_guide are integrated ("gene_block"); points are added until their effective number is 100.
     check_centering
         Whether to check the centring at every step ("mean_field"), not only at the end.
     seed
@@ -107,7 +107,7 @@ class FitSettings:
     learning_rate: float = 0.02
     batch_cells: int | None = None
     n_probes: int = 48
-    n_scale_nodes: int = 64
+    n_scale_nodes: int = 128
     check_centering: bool = False
     seed: int = 0
 

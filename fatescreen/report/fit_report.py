@@ -58,7 +58,7 @@ def fit_report(
     controls
         Results of `check_ntc` and `check_permuted`, where there are any.
     contrast_fate
-        Contrast of fates that is shown, "A" (against the reference) or "A:B", or several of them; the first has the summary and the forest plots.
+        Contrast of fates, "A" (against the reference) or "A:B", or several of them; the first has the summary and the forest plots.
     record
         Record of the run with `command`, `options`, `versions` and `warnings`; `files`, if given, are the names of the files in the folder of the page.
 
@@ -79,13 +79,11 @@ def fit_report(
     >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata)
     >>> fitted = fit(build_fate_data(screen, ref_fate="EC"))
     >>> record = {"command": "notebook", "options": {}, "versions": {}, "warnings": []}
-    >>> parts = {"effects": summarise(fitted), "checks": check_fit(fitted), "controls": Controls(ntc=check_ntc(fitted, screen))}
-    >>> page = fit_report(screen=screen, fit=fitted, contrast_fate="MES", record=record, **parts)
-    >>> page.rstrip().endswith("</html>"), len(page) < 5_000_000
-    (True, True)
+    >>> checks = {"checks": check_fit(fitted), "controls": Controls(ntc=check_ntc(fitted, screen))}
+    >>> page = fit_report(screen=screen, fit=fitted, effects=summarise(fitted), contrast_fate="MES", record=record, **checks)
+    >>> assert page.rstrip().endswith("</html>")
     """
-    contrasts = [Contrast.of(effects, name) for name in ([contrast_fate] if isinstance(contrast_fate, str) else contrast_fate)]
-    contrast = contrasts[0]
+    contrast, *others = (Contrast.of(effects, name) for name in ([contrast_fate] if isinstance(contrast_fate, str) else contrast_fate))
     also = own_settings(dataclasses.asdict(fit.settings), record) | {"priors": dataclasses.asdict(fit.model.priors)}
     page = Page(
         run="fate effects by day",
@@ -95,7 +93,7 @@ def fit_report(
         sections=[
             input_section(screen, effects),
             fit_section(fit, checks),
-            results_section(contrasts, effects),
+            results_section([contrast, *others], effects),
             calibration_section(contrast, checks, controls),
             settings_section(record, fingerprint=fit.model.data.fingerprint, files=FILES, also=also),
         ],

@@ -17,6 +17,7 @@ from data_prep.files import atomic
 from fatescreen.figures import fit_figure
 from fatescreen.figures.style import own_style
 from hierarchy.effects import DaywiseEffects
+from hierarchy.inference.gene_block import GeneBlock
 from hierarchy.predictive_checks import Checks
 from hierarchy.result import Fit
 from hierarchy.self_check import Controls
@@ -233,6 +234,14 @@ def controls_record(controls: Controls) -> dict[str, Any]:
     return record
 
 
+def _scale_points(fit: Fit) -> dict[str, float] | None:
+    """How many points the scales were integrated at, and their effective number 1/Σ weight²."""
+    if not isinstance(fit.posterior, GeneBlock):
+        return None
+    weights = fit.posterior.integration_points(fit.settings.n_scale_nodes, seed=fit.settings.seed)[1]
+    return {"points": len(weights), "effective": float(1 / weights.square().sum())}
+
+
 def fit_record(fit: Fit, *, contrast_fate: Sequence[str], dropped: Mapping[str, object]) -> dict[str, Any]:
     """Record of a fit for `run.json`, the same for two runs of the same input, seed and settings."""
     data = fit.model.data
@@ -252,6 +261,7 @@ def fit_record(fit: Fit, *, contrast_fate: Sequence[str], dropped: Mapping[str, 
         "reference_fate": data.fates[0],
         "contrast_fate": list(contrast_fate),
         "day_columns": {label: f"d{i}" for i, label in enumerate(data.days)},
+        "scale_points": _scale_points(fit),
         "likelihood_weight": fit.weight,
         "likelihood_weights": {day: dict(zip(data.reps, row, strict=True)) for day, row in zip(data.days, fit.weight_table.tolist(), strict=True)},
         "dispersion": 1 / fit.weight,

@@ -1,6 +1,7 @@
 """The gene-block family: each gene's effects and deviations as one Gaussian given the scales; fitted by natural-gradient steps."""
 
 import itertools
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -32,6 +33,7 @@ from hierarchy.problem import Problem
 from hierarchy.result import Fit
 
 INTERVAL_NODES = 256  # points for intervals of the scales: many more than θ's moments need, as limits of intervals lie in the tails
+ENOUGH, MOST_NODES = 100, 4096  # effective number of points of the scales, up to a number of points
 _INSTANCE = itertools.count()  # Pyro keeps parameters in one store by name: two posteriors must not share theirs
 _HIDDEN: Any = {"is_auxiliary": True}  # a site of the posterior that the model does not have
 
@@ -151,7 +153,7 @@ class GeneBlock(PyroModule):
     nuisance
         Mean (M, F*) and covariance of the nuisance columns.
     n_nodes
-        Default number of points at which the scales are integrated.
+        Default least number of points at which the scales are integrated.
 
     Examples
     --------
@@ -164,7 +166,7 @@ class GeneBlock(PyroModule):
     (True, (10, 8, 2, 2))
     """
 
-    def __init__(self, model: HierarchyModel, coords: Coordinates, *, likelihood: GeneLikelihood, scales: Gaussian, nuisance: Gaussian, n_nodes: int = 64):
+    def __init__(self, model: HierarchyModel, coords: Coordinates, *, likelihood: GeneLikelihood, scales: Gaussian, nuisance: Gaussian, n_nodes: int = 128):
         super().__init__(name=f"gene_block_{next(_INSTANCE)}")
         self.model, self.coords, self.n_nodes = model, coords, n_nodes
         self.log_scale_loc: Any
@@ -254,9 +256,19 @@ class GeneBlock(PyroModule):
         log_weight = torch.minimum(log_weight, log_weight.logsumexp(0) - 0.5 * torch.log(log_weight.new_tensor(float(n))))
         return nodes, torch.softmax(log_weight, 0)
 
+    def integration_points(self, least: int, *, seed: int) -> tuple[Float[Tensor, "nodes nonref scales"], Float[Tensor, " nodes"]]:
+        """Points of log s and their weights, as `scale_nodes`: at least `least`, and as many more as an effective number 1/Σ weight² of 100 takes."""
+        n = least
+        while True:
+            nodes, weights = self.scale_nodes(n, seed=seed)
+            effective = float(1 / weights.square().sum())
+            if effective >= ENOUGH or n >= MOST_NODES or least == 1:
+                return nodes, weights
+            n = min(MOST_NODES, math.ceil(1.2 * n * ENOUGH / effective))
+
     def scale_points(self, *, seed: int) -> ScalePoints:
-        """The posterior of the scales, at 256 points."""
-        nodes, weights = self.scale_nodes(INTERVAL_NODES, seed=seed)
+        """The posterior of the scales, at 256 points or more."""
+        nodes, weights = self.integration_points(INTERVAL_NODES, seed=seed)
         return ScalePoints(scales=nodes.exp(), weights=weights)
 
     @torch.no_grad()
@@ -289,10 +301,10 @@ class GeneBlock(PyroModule):
         seed
             Of the points.
         n_nodes
-            Number of points of the scales; by default that of the constructor.
+            Least number of points of the scales, 1 for their mode alone; by default that of the constructor.
         """
         coords, likelihood = self.coords, self.likelihood
-        nodes, weights = self.scale_nodes(n_nodes or self.n_nodes, seed=seed)
+        nodes, weights = self.integration_points(n_nodes or self.n_nodes, seed=seed)
         first, second = [torch.zeros_like(r) for r in likelihood.linear], [torch.zeros_like(h) for h in likelihood.info]
         for node, weight in zip(nodes, weights, strict=True):
             genes = gene_posteriors(coords, node, likelihood)
@@ -313,11 +325,11 @@ class GeneBlock(PyroModule):
         seed
             Of the points and the draws.
         n_nodes
-            Number of points of the scales; by default that of the constructor.
+            Least number of points of the scales, 1 for their mode alone; by default that of the constructor.
         """
         coords, data, likelihood = self.coords, self.model.data, self.likelihood
         f, d = coords.n_nonref, coords.n_days
-        nodes, weights = self.scale_nodes(n_nodes or self.n_nodes, seed=seed)
+        nodes, weights = self.integration_points(n_nodes or self.n_nodes, seed=seed)
         generator = torch.Generator(device=nodes.device).manual_seed(seed)
         of_draw = torch.multinomial(weights, n, replacement=True, generator=generator).sort().values
         theta, delta = nodes.new_zeros(n, data.n_genes, f, d), nodes.new_zeros(n, data.n_guides, f)

@@ -1,4 +1,4 @@
-"""Checks on the screen's own controls: they find errors that are too small, and pass screens that are as the model says."""
+"""Checks on the screen's own controls: they find errors that are too small, and pass screens that are like the model."""
 
 import dataclasses
 import warnings
@@ -50,13 +50,13 @@ def test_clean_screens_pass(concentration):
     assert abs(np.mean(sds) - 1) < 0.1  # 40 independent z-scores in each of 5 screens: one SD of the mean is 0.05
 
 
-def test_clones_are_found_and_the_sandwich_mends_them():
+def test_clones_are_found_and_the_sandwich_corrects_them():
     found = [checked(clones(seed))[0] for seed in range(3)]
     assert all(check.table["sd"].iloc[-1] > 1.4 and len(check.wrong) for check in found)
     with pytest.warns(ScreenWarning, match=r"standard errors are too small: z-scores of NTC pseudo-genes have an SD of 1, but it is .*all: 1\.\d\d"):
         found[0].warn()
-    mended = [checked(clones(seed), ScreenKeys(cluster="clone"), se="sandwich")[0] for seed in range(3)]
-    assert not any(len(check.wrong) for check in mended) and abs(np.mean([check.table["sd"].iloc[-1] for check in mended]) - 1) < 0.2
+    corrected = [checked(clones(seed), ScreenKeys(cluster="clone"), se="sandwich")[0] for seed in range(3)]
+    assert not any(len(check.wrong) for check in corrected) and abs(np.mean([check.table["sd"].iloc[-1] for check in corrected]) - 1) < 0.2
 
 
 def test_noise_by_day_is_found_under_a_common_weight():
@@ -78,12 +78,12 @@ def test_the_sandwich_by_cell_agrees_with_clusters_of_one_cell():
 
 
 def test_too_few_controls_are_no_check():
-    assert checked(simulate_fate_screen(ScreenDesign(**(DESIGN | {"n_ntc_guides": 8})), seed=0).adata)[0] is None
+    assert checked(simulate_fate_screen(ScreenDesign(**(DESIGN | {"n_ntc_guides": 4})), seed=0).adata)[0] is None
 
 
 def test_the_factor_is_shrunk_to_one_and_scales_every_error():
     def check(sd, groups):
-        return NtcCheck(table=pd.DataFrame([{"day": "all", "groups": groups, "mean": 0.0, "sd": sd, "low": sd, "high": sd}]), z=np.zeros((1, 1, 1)))
+        return NtcCheck(table=pd.DataFrame([{"day": "all", "freedom": groups, "mean": 0.0, "sd": sd, "low": sd, "high": sd}]), z=np.zeros((1, 1, 1)))
 
     assert check(1.8, 4000).factor == pytest.approx(1.8, rel=0.01) and check(1.0, 40).factor == 1.0
     assert 1.0 < check(1.1, 40).factor < 1.05 and 0.95 < check(0.9, 40).factor < 1.0

@@ -47,15 +47,15 @@ def _ntc(controls: Controls) -> list[Block]:
         if controls.calibrated
         else f"--calibrate-on-ntc would multiply standard errors by {check.factor:.3f}.",
     ]
-    rows = [(str(r.day), f"{r.groups:,}", signed(f"{r.mean:.2f}"), f"{r.sd:.2f}", f"{r.low:.2f} to {r.high:.2f}") for r in check.table.itertuples()]
+    rows = [(str(r.day), f"{r.freedom:,}", signed(f"{r.mean:.2f}"), f"{r.sd:.2f}", f"{r.low:.2f} to {r.high:.2f}") for r in check.table.itertuples()]
     figure = Figure(
-        axes=normal_qq_plot({"NTC pseudo-genes": check.z[np.isfinite(check.z)]}, ax=panel(300)),
+        axes=normal_qq_plot({"NTC pseudo-genes": check.z[np.isfinite(check.z)]}, ax=panel(300), y_label="z"),
         title="z-scores of NTC pseudo-genes",
         caption="One of 20 partitions into groups, all days and non-reference fates. Points should follow the diagonal.",
     )
     return [
         Notice(tone="bad" if len(check.wrong) else "good", title=title, text=texts),
-        PlainTable(caption="z-scores of NTC pseudo-genes", head=("day", "independent z-scores", "mean", "SD", "interval of the SD"), rows=rows),
+        PlainTable(caption="z-scores of NTC pseudo-genes", head=("day", "degrees of freedom", "mean", "SD", "interval of the SD"), rows=rows),
         Figures(items=[figure]),
     ]
 
