@@ -4,6 +4,8 @@ import os
 import warnings
 from dataclasses import dataclass
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as data_prep sets it, which is imported after torch here
+
 import numpy as np
 import torch
 

@@ -52,7 +52,7 @@ class ContrastEffects:
 
     @property
     def lfsr(self) -> Float[np.ndarray, "units days"]:
-        """Local false sign rate: posterior probability that the effect has the other sign than its mean."""
+        """Posterior probability that the effect has the other sign than its mean (local false sign rate)."""
         return ndtr(-np.abs(np.divide(self.mean, self.sd, out=np.zeros_like(self.mean), where=self.sd > 0)))
 
 

@@ -61,7 +61,7 @@ class HierarchyModel:
     data: FateData
     design: CellDesign
     priors: Priors
-    weight: float | Float[Tensor, "*table"] = 1.0
+    weight: float | Float[Tensor, "..."] = 1.0
     center_guides: bool = True
     time_scale: Float[Tensor, " steps"] | None = None
     batch_cells: int | None = None

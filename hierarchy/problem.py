@@ -86,7 +86,8 @@ class Problem:
         """The likelihood weights, from the cells' dispersion where the settings have no number."""
         of = self.settings.likelihood_weight
         if isinstance(of, str):
-            return (group_weights if of == "auto" else common_weight)(found, self.coords.n_nonref)
+            n_varied = int((self.design.prob.amax(0) > 0).sum()) - 1  # a fate that no cell has adds no dispersion
+            return (group_weights if of == "auto" else common_weight)(found, max(1, n_varied))
         return torch.full_like(found.cells, of)
 
     @property

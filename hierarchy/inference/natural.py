@@ -30,7 +30,7 @@ from hierarchy.problem import Problem
 
 STEP_TOLERANCE = 2e-3  # RMS change of the means in posterior SDs
 SCALE_TOLERANCE = 2e-3  # largest change of a log scale
-UNDAMPED_STEPS = 8
+UNDAMPED_STEPS, WHOLE_STEPS = 8, 16  # of the scales, and of the means
 WEIGHT_TOLERANCE = 5e-4  # relative change of w
 LONGEST_STEP = 4.0  # of a coordinate's mean, in log-odds: far from the optimum the quadratic expansion does not hold
 SOLVE_ITERATIONS = 6
@@ -144,7 +144,7 @@ def natural_step(problem: Problem, state: NaturalState) -> NaturalState:
     moved_, bound_, largest, weight = torch.stack([moved, bound, change.max(), average]).tolist()  # one transfer to the host for each step
     return replace(
         state,
-        mean=state.mean + step,
+        mean=state.mean + (step if state.step < WHOLE_STEPS else step / 2),  # means of a fate that nearly no cell has can oscillate
         log_scale=log_scale,
         weight=found.weight,
         covariance=covariance,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import brentq
 
-from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+from data_prep import ScreenDesign, ScreenWarning, build_fate_data, read_screen, simulate_fate_screen
 from hierarchy import FitSettings, fit
 from hierarchy.inference.weights import Dispersion, common_weight, group_weights, mean_weight
 
@@ -47,6 +47,22 @@ def test_with_one_precision_the_errors_are_those_of_a_common_weight(design):
         data, _ = noisy((50.0, 50.0, 50.0), seed, **design)
         own, common = (standard_errors(fit(data, settings=FitSettings(likelihood_weight=weight))) for weight in ("auto", "common"))
         np.testing.assert_allclose(own, common, rtol=0.01)
+
+
+def test_a_fate_that_no_cell_has_does_not_change_the_weight():
+    adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=10, n_days=2, concentration=None), seed=0).adata
+    adata.obsm["lineages_fwd"]["NONE"] = 0.0
+    with pytest.warns(ScreenWarning, match="no cell has the fate NONE: effects on it are those of the priors"):
+        fitted = fit(build_fate_data(read_screen(adata), ref_fate="EC"))
+    assert fitted.converged and fitted.weight == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_gene_whose_cells_all_have_one_fate_has_finite_estimates():
+    adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=10, n_days=2, concentration=None, guides_per_gene=2, moi=1.0), seed=0).adata
+    adata.obsm["lineages_fwd"].loc[adata.obsm["guide"][:, :2].toarray().any(1), :] = [0.0, 1.0, 0.0]
+    fitted = fit(build_fate_data(read_screen(adata), ref_fate="EC"))
+    theta, se = fitted.estimates().theta[0, 0].numpy(), standard_errors(fitted)[0, 0]
+    assert fitted.converged and (theta > 2).all() and np.isfinite(se).all() and (se > 0.5).all()
 
 
 def table(values):
