@@ -44,7 +44,7 @@ class NtcCheck:
 
     @property
     def factor(self) -> float:
-        """The SD of z over all days, shrunk to 1 by its own uncertainty: its logarithm l becomes l³ / (l² + sampling variance)."""
+        """The SD of z over all days, shrunk to 1 by its own uncertainty; its logarithm l becomes l³ / (l² + sampling variance)."""
         own = self.table.set_index("day").loc["all"]
         size, variance = np.log(own["sd"]), 1 / (2 * own["freedom"])
         return float(np.exp(size**3 / (size**2 + variance)))
