@@ -53,7 +53,7 @@ def test_clean_screens_pass(concentration):
 def test_clones_are_found_and_the_sandwich_corrects_them():
     found = [checked(clones(seed))[0] for seed in range(3)]
     assert all(check.table["sd"].iloc[-1] > 1.4 and len(check.wrong) for check in found)
-    with pytest.warns(ScreenWarning, match=r"standard errors are too small: z-scores of NTC pseudo-genes have an SD of 1, but it is .*all: \d\.\d\d"):
+    with pytest.warns(ScreenWarning, match=r"standard errors are too small: z-scores of NTC pseudo-genes should have an SD of 1, but it is .*all: \d\.\d\d"):
         found[0].warn()
     corrected = [checked(clones(seed), ScreenKeys(cluster="clone"), se="sandwich")[0] for seed in range(3)]
     assert not any(len(check.wrong) for check in corrected) and abs(np.mean([check.table["sd"].iloc[-1] for check in corrected]) - 1) < 0.2
