@@ -4,34 +4,42 @@ import os
 import warnings
 from dataclasses import dataclass
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as data_prep sets it, which is imported after torch here
+
 import numpy as np
 import torch
 
-from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
-from hierarchy import Fit, FitSettings, fit
+from data_prep import ScreenDesign, ScreenKeys, build_fate_data, read_screen, simulate_fate_screen
+from hierarchy import Fit, FitSettings, check_ntc, fit
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A fit and the truth of its screen. θ has shape (genes, non-reference fates, days)."""
+    """A fit and the truth of its screen. θ has shape (genes, non-reference fates, days); `estimate` and `se` are the likelihood-type estimates."""
 
     fitted: Fit
     theta: np.ndarray
     mean: np.ndarray
     sd: np.ndarray
+    estimate: np.ndarray
+    se: np.ndarray
     delta_true: np.ndarray
+    ntc_sd: float
 
     @property
     def z(self):
         return (self.mean - self.theta) / self.sd
 
     @property
+    def z_estimate(self):
+        return (self.estimate - self.theta) / self.se
+
+    @property
     def null(self):
         return self.theta == 0
 
     def coverage(self, where=None, level_z=1.6449):
-        z = self.z if where is None else self.z[where]
-        return float((np.abs(z) < level_z).mean()) if z.size else float("nan")
+        return covered(self.z if where is None else self.z[where], level_z)
 
     def null_calls(self, z=1.96):
         own = (self.mean / self.sd)[self.null]
@@ -40,23 +48,42 @@ class Trial:
     def rmse(self):
         return float(np.sqrt(((self.mean - self.theta) ** 2).mean()))
 
-    def se_ratio(self):
-        return float(np.median(self.sd[..., -1] / self.sd[..., 0]))
+    def se_ratio(self, sd=None):
+        sd = self.sd if sd is None else sd
+        return float(np.nanmedian(sd[..., -1] / sd[..., 0]))
 
 
-def trial(design=None, seed=0, **settings):
-    """Simulate a screen, fit it, and return the fit with the truth of the fitted genes."""
+def covered(z, level_z=1.6449):
+    """Share of |z| below a limit, among those that are numbers."""
+    z = z[np.isfinite(z)]
+    return float((np.abs(z) < level_z).mean()) if z.size else float("nan")
+
+
+def trial(design=None, seed=0, change=None, cluster=None, **settings):
+    """Simulate a screen, `change` its AnnData, fit it, and return the fit with the truth of the fitted genes."""
     design = design or ScreenDesign()
     screen = simulate_fate_screen(design, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        read = read_screen(screen.adata, max_guides_per_cell=40)
+        adata = screen.adata if change is None else change(screen.adata, np.random.default_rng(seed + 10_000))
+        read = read_screen(adata, keys=ScreenKeys(cluster=cluster), max_guides_per_cell=40)
         data = build_fate_data(read, ref_fate=design.fates[0])
         fitted = fit(data, settings=FitSettings(seed=seed, **settings))
+        ntc = check_ntc(fitted, read, seed=seed)
     names = {g: i for i, g in enumerate(dict.fromkeys(screen.truth["gene"]))}
     order = [names[g] for g in data.genes]
-    moments = fitted.moments()
-    return Trial(fitted, screen.theta[order], moments.theta_mean.cpu().numpy(), moments.theta_sd.cpu().numpy(), screen.delta)
+    moments, estimates = fitted.moments(), fitted.estimates()
+    se = estimates.theta_covariance.diagonal(dim1=1, dim2=2).reshape(estimates.theta.shape).sqrt()
+    return Trial(
+        fitted,
+        screen.theta[order],
+        moments.theta_mean.cpu().numpy(),
+        moments.theta_sd.cpu().numpy(),
+        estimates.theta.cpu().numpy(),
+        se.cpu().numpy(),
+        screen.delta,
+        float("nan") if ntc is None else ntc.table["sd"].iloc[-1],
+    )
 
 
 def quiet():

@@ -9,6 +9,9 @@ A tour::
     InputError, ScreenWarning  # what is raised and warned
 """
 
+import os
+
 from data_prep.exports import exports
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded: threads that wait actively make a fit many times slower on busy cores
 __getattr__, __dir__, __all__ = exports(__name__, __file__)

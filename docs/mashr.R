@@ -10,14 +10,33 @@ days <- sub("^betahat_", "", grep("^betahat_", names(table), value = TRUE))
 Bhat <- as.matrix(table[paste0("betahat_", days)])
 Shat <- as.matrix(table[paste0("se_", days)])
 dimnames(Bhat) <- dimnames(Shat) <- list(table$gene, days)
-stopifnot(ncol(Bhat) >= 2, all(is.finite(Bhat)), all(Shat > 0), !anyDuplicated(table$gene))
+missing <- is.na(Bhat) # no cell carries a guide of the gene on that day
+stopifnot(ncol(Bhat) >= 2, all(missing == is.na(Shat)), all(Shat[!missing] > 0), !anyDuplicated(table$gene))
 
-# 2. Correlation of the errors between days, see "Correlated errors" below. Without the file, errors are assumed to be independent.
-V <- diag(length(days))
-correlation <- file.path(folder, "day_correlation.csv")
-if (file.exists(correlation)) {
-  V <- unname(as.matrix(read.csv(correlation, row.names = 1, check.names = FALSE)))
-  stopifnot(nrow(V) == length(days), isSymmetric(V), all(eigen(V, only.values = TRUE)$values > 0))
+# 2. Correlation of the errors between days, one matrix for each gene, from the covariances that the fit has written.
+entry <- function(name) { # one array of an .npz file: a ZIP archive of arrays in the format of NumPy
+  connection <- unz(file.path(folder, "theta_covariance.npz"), paste0(name, ".npy"), open = "rb")
+  on.exit(close(connection))
+  size <- readBin(connection, "raw", 10) # a magic number, the version and the length of the header
+  header <- rawToChar(readBin(connection, "raw", as.integer(size[9]) + 256 * as.integer(size[10])))
+  shape <- as.integer(strsplit(gsub("[^0-9,]", "", sub(".*'shape': \\(([^)]*)\\).*", "\\1", header)), ",")[[1]])
+  type <- sub(".*'descr': '([^']*)'.*", "\\1", header)
+  if (type == "<f8") {
+    return(aperm(array(readBin(connection, "double", prod(shape), size = 8, endian = "little"), rev(shape)))) # NumPy stores rows first
+  }
+  width <- as.integer(sub("<U", "", type)) # text: a number of 4 bytes for each character, padded with zeros
+  codes <- matrix(readBin(connection, "integer", width * prod(shape), size = 4, endian = "little"), width)
+  apply(codes, 2, function(own) intToUtf8(own[own > 0]))
+}
+covariance <- entry("covariance") # genes x (fates * days) x (fates * days), fate by fate
+contrast <- entry("contrast") # weights of the fates in the contrast of the table
+stopifnot(identical(entry("genes"), as.character(table$gene)), dim(covariance)[2] == length(contrast) * length(days))
+to_days <- kronecker(t(contrast), diag(length(days)))
+V <- array(diag(length(days)), c(length(days), length(days), nrow(table)))
+for (gene in seq_len(nrow(table))) {
+  own <- to_days %*% ifelse(is.na(covariance[gene, , ]), 0, covariance[gene, , ]) %*% t(to_days)
+  seen <- !missing[gene, ]
+  V[seen, seen, gene] <- cov2cor(own[seen, seen, drop = FALSE])
 }
 
 # 3. Covariance matrices of the effects: canonical, and data-driven from the strong effects.

@@ -2,6 +2,7 @@ from fatescreen.report.fit_report import fit_report as fit_report
 from fatescreen.runs.fit_files import write_checks as write_checks
 from fatescreen.runs.fit_files import write_effects as write_effects
 from fatescreen.runs.fit_files import write_posterior as write_posterior
+from hierarchy.effects import ContrastEffects as ContrastEffects
 from hierarchy.effects import DaywiseEffects as DaywiseEffects
 from hierarchy.effects import check_centred as check_centred
 from hierarchy.effects import summarise as summarise
@@ -11,6 +12,7 @@ from hierarchy.inference.base import Draws as Draws
 from hierarchy.inference.base import FitFailed as FitFailed
 from hierarchy.inference.base import Moments as Moments
 from hierarchy.inference.base import Outcome as Outcome
+from hierarchy.inference.estimates import Estimates as Estimates
 from hierarchy.inference.gene_block import GeneBlock as GeneBlock
 from hierarchy.inference.mean_field import MeanField as MeanField
 from hierarchy.mash.data import null_correlation as null_correlation
@@ -22,5 +24,10 @@ from hierarchy.predictive_checks import Checks as Checks
 from hierarchy.predictive_checks import check_fit as check_fit
 from hierarchy.result import Fit as Fit
 from hierarchy.scoring import score_daywise as score_daywise
+from hierarchy.self_check import Controls as Controls
+from hierarchy.self_check import NtcCheck as NtcCheck
+from hierarchy.self_check import PermutationCheck as PermutationCheck
+from hierarchy.self_check import check_ntc as check_ntc
+from hierarchy.self_check import check_permuted as check_permuted
 from hierarchy.settings import FitSettings as FitSettings
 from hierarchy.settings import Priors as Priors

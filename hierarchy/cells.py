@@ -35,6 +35,14 @@ class CellDesign:
         The day of each pair, int64 (pairs,).
     carried
         Fraction of the day's cells that carry each guide, float64 (G, D).
+    guide_cells
+        Number of cells that carry each guide on each day, int64 (G, D).
+    gene_cells
+        Number of cells that carry a guide of each gene on each day, int64 (L, D).
+    group
+        Day and replicate of each cell as day · R + replicate, int64 (N,).
+    group_cells
+        Number of cells of each day and replicate, float64 (D, R).
     """
 
     rows: Float[Tensor, "cells columns"]
@@ -46,6 +54,10 @@ class CellDesign:
     pair_guides: Int[Tensor, "pairs 2"]
     pair_day: Int[Tensor, " pairs"]
     carried: Float[Tensor, "guides days"]
+    guide_cells: Int[Tensor, "guides days"]
+    gene_cells: Int[Tensor, "genes days"]
+    group: Int[Tensor, " cells"]
+    group_cells: Float[Tensor, "days reps"]
 
     @property
     def n_nuisance(self) -> int:
@@ -69,7 +81,8 @@ def cell_design(data: FateData, *, dtype: torch.dtype = torch.float32) -> CellDe
     pair_cells, pair_guides, pair_day = _same_gene_pairs(data, offsets, guide, day)
     prob = data.fate_prob.to(dtype).T.contiguous().T  # by column, whatever the source: the order of sums, so their last digits, depends on the layout
     in_day = np.maximum(np.bincount(day, minlength=n_days), 1)
-    carried = np.bincount(own.indices, minlength=own.shape[1]).reshape(-1, n_days) / in_day
+    group = data.day * data.n_reps + data.rep
+    guide_cells = np.bincount(own.indices, minlength=own.shape[1]).reshape(-1, n_days)
     return CellDesign(
         rows=_csr(rows, device, dtype),
         cols=_csr(rows.T.tocsr(), device, dtype),
@@ -79,8 +92,19 @@ def cell_design(data: FateData, *, dtype: torch.dtype = torch.float32) -> CellDe
         pair_cols=_csr(pair_cells.T.tocsr(), device, dtype),
         pair_guides=torch.from_numpy(pair_guides).to(device),
         pair_day=torch.from_numpy(pair_day).to(device),
-        carried=torch.from_numpy(carried).to(device),
+        carried=torch.from_numpy(guide_cells / in_day).to(device),
+        guide_cells=torch.from_numpy(guide_cells).to(device),
+        gene_cells=torch.from_numpy(_gene_cells(data, offsets, guide, day)).to(device),
+        group=group,
+        group_cells=torch.bincount(group, minlength=n_days * data.n_reps).double().reshape(n_days, -1),
     )
+
+
+def _gene_cells(data: FateData, offsets: np.ndarray, guide: np.ndarray, day: np.ndarray) -> np.ndarray:
+    """Number of cells that carry a guide of each gene on each day, (L, D); a cell with several of its guides counts once."""
+    cell = np.repeat(np.arange(data.n_cells), np.diff(offsets))
+    carried = np.unique(cell * np.int64(data.n_genes) + data.guide_to_gene.cpu().numpy()[guide])
+    return np.bincount(carried % data.n_genes * data.n_days + day[carried // data.n_genes], minlength=data.n_genes * data.n_days).reshape(-1, data.n_days)
 
 
 def _csr(matrix: sp.csr_matrix, device: torch.device, dtype: torch.dtype) -> Tensor:

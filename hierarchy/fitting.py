@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from data_prep.errors import InputError, warn
+from data_prep.errors import InputError, first_few, warn
 from data_prep.tensors import FateData
 from hierarchy.inference.checkpoint import Checkpoint
 from hierarchy.inference.gene_block import fit_gene_block
@@ -129,5 +129,8 @@ def _check(data: FateData, settings: FitSettings, time_scale: Tensor | None) -> 
         raise InputError(f"time_scale must have {n_steps} positive entries, one for each step between days, not {time_scale.tolist()}.", "time_scale")
     if settings.batch_cells is not None and settings.batch_cells > data.n_cells:
         raise InputError(f"batch_cells is {settings.batch_cells}, but the screen has {data.n_cells} cells. Choose fewer, or None for all.", "batch_cells")
+    absent = [fate for fate, there in zip(data.fates, (data.fate_prob.amax(0) > 0).tolist(), strict=True) if not there]
+    if 0 < len(absent) < data.n_free:
+        warn(f"no cell has the fate {first_few(absent)}: effects on it are those of the priors. Leave it out of the fate probabilities.")
     if settings.se == "sandwich":
         check_clusters(data.cluster)

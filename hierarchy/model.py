@@ -36,7 +36,7 @@ class HierarchyModel:
     priors
         Prior scales.
     weight
-        The likelihood weight w.
+        The likelihood weight w, or the weights by day and replicate, (D, R).
     center_guides
         Whether δ is centred within each gene.
     time_scale
@@ -61,7 +61,7 @@ class HierarchyModel:
     data: FateData
     design: CellDesign
     priors: Priors
-    weight: float | Float[Tensor, ""] = 1.0
+    weight: float | Float[Tensor, "..."] = 1.0
     center_guides: bool = True
     time_scale: Float[Tensor, " steps"] | None = None
     batch_cells: int | None = None
@@ -99,7 +99,13 @@ class HierarchyModel:
             eta = self.linear_predictor(beta, alpha.squeeze(-2), b.squeeze(-2), gamma.squeeze(-1), None if self.batch_cells is None else cell)
             prob = self.design.prob if self.batch_cells is None else self.design.prob[cell]
             log_lik = (prob.T * log_fate_prob(eta)).sum(-2, keepdim=True)
-            pyro.factor("fate", self.weight * log_lik)
+            group = self.design.group if self.batch_cells is None else self.design.group[cell]
+            pyro.factor("fate", self.weight_table.flatten()[group].to(log_lik) * log_lik)
+
+    @property
+    def weight_table(self) -> Float[Tensor, "days reps"]:
+        """The likelihood weights by day and replicate, (D, R)."""
+        return torch.as_tensor(self.weight, dtype=torch.float64, device=self.design.group_cells.device).expand_as(self.design.group_cells)
 
     def linear_predictor(
         self,

@@ -97,7 +97,8 @@ def check_fit(fit: Fit, *, n_top: int = 12, n_draws: int = 64) -> Checks:
     """
     moments = fit.moments(n_draws=N_DRAWS)
     predicted = _cell_predictions(fit, moments)
-    noise = predicted * (1 - predicted) / fit.weight  # variance φ π(1 − π) of an observed probability about its prediction
+    own = fit.weight_table.flatten()[fit.model.design.group].cpu().numpy()[:, None]
+    noise = predicted * (1 - predicted) / own  # variance φ π(1 − π) of an observed probability about its prediction
     fractions = fit.family_fit(n_draws=n_draws)
     family = None if fractions is None else pd.DataFrame({"gene": fit.model.data.genes, "effective_fraction": fractions.cpu().numpy()})
     return Checks(composition=_composition(fit, predicted, noise), genes=_top_genes(fit, moments, predicted, noise, n_top), family=family, scales=_scales(fit))

@@ -9,6 +9,7 @@ from torch import Tensor
 from data_prep.tensors import FateData
 from hierarchy.cells import CellDesign, cell_design
 from hierarchy.coordinates import Coordinates, coordinates
+from hierarchy.inference.weights import Dispersion, common_weight, group_weights
 from hierarchy.model import HierarchyModel
 from hierarchy.settings import FitSettings, Priors
 
@@ -69,8 +70,8 @@ class Problem:
         coords = coordinates(data, design, center_guides=settings.center_guides, time_scale=time_scale)
         return cls(data=data, design=design, coords=coords, priors=priors, settings=settings, time_scale=time_scale)
 
-    def model(self, weight: float) -> HierarchyModel:
-        """The Pyro model at a likelihood weight."""
+    def model(self, weight: Float[Tensor, "days reps"]) -> HierarchyModel:
+        """The Pyro model at likelihood weights by day and replicate."""
         return HierarchyModel(
             data=self.data,
             design=self.design,
@@ -80,6 +81,14 @@ class Problem:
             time_scale=None if self.time_scale is None else self.time_scale.to(self.design.prob),
             check_centering=self.settings.check_centering,
         )
+
+    def weigh(self, found: Dispersion) -> Float[Tensor, "days reps"]:
+        """The likelihood weights, from the cells' dispersion where the settings have no number."""
+        of = self.settings.likelihood_weight
+        if isinstance(of, str):
+            n_varied = int((self.design.prob.amax(0) > 0).sum()) - 1  # a fate that no cell has adds no dispersion
+            return (group_weights if of == "auto" else common_weight)(found, max(1, n_varied))
+        return torch.full_like(found.cells, of)
 
     @property
     def nuisance_prior(self) -> Float[Tensor, "nuisance nonref"]:

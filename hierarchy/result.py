@@ -10,6 +10,7 @@ from torch import Tensor
 
 from data_prep.errors import whole_number
 from hierarchy.inference.base import Draws, FitFailed, Moments, Outcome, Posterior, ScalePoints
+from hierarchy.inference.estimates import Estimates, Estimator
 from hierarchy.inference.linear import NotDefinite
 from hierarchy.model import HierarchyModel
 from hierarchy.settings import FitSettings
@@ -25,10 +26,14 @@ class Fit:
         The Pyro model, with its data, design and priors.
     posterior
         The fitted posterior, a `GeneBlock` or a `MeanField`; None where the fit failed.
+    estimator
+        What likelihood-type estimates are computed from; None where the fit failed. With a `MeanField`, that of the gene-block fit from which it started.
     settings
         Settings of the fit.
     weight
-        The likelihood weight w; 1/w is the dispersion φ.
+        The likelihood weight w, 1 over the mean dispersion φ of the cells.
+    weight_table
+        The likelihood weights by day and replicate, (D, R); all `weight` where there is one.
     outcome
         How the fit ended: whether it converged, and advice where it did not.
     elbo
@@ -36,7 +41,7 @@ class Fit:
     moved
         RMS change of the means in each natural-gradient step, in posterior SDs.
     weights
-        w before each natural-gradient step.
+        Mean w in each natural-gradient step.
     steps
         Number of steps.
     window
@@ -57,8 +62,10 @@ class Fit:
 
     model: HierarchyModel
     posterior: Posterior | None
+    estimator: Estimator | None
     settings: FitSettings
     weight: float
+    weight_table: Float[Tensor, "days reps"]
     outcome: Outcome
     elbo: tuple[float, ...]
     moved: tuple[float, ...]
@@ -79,9 +86,15 @@ class Fit:
         return tuple(bound / weight for bound, weight in zip(self.elbo, weights, strict=True))
 
     def moments(self, *, n_draws: int = 1000) -> Moments:
-        """Posterior means and SDs of θ, β and δ, in closed form for `GeneBlock`, else over `n_draws` draws; `FitFailed` without a posterior."""
+        """Posterior means, SDs and covariances of θ, β and δ, in closed form for `GeneBlock`, else over `n_draws` draws; `FitFailed` without a posterior."""
         with self._usable() as posterior:
             return posterior.moments(n_draws=n_draws, seed=self.settings.seed)
+
+    def estimates(self) -> Estimates:
+        """Likelihood-type estimates of θ and β, without the priors of θ; `FitFailed` without a posterior."""
+        with self._usable():
+            assert self.estimator is not None  # there is one where there is a posterior
+            return self.estimator.estimates()
 
     def draws(self, n: int = 1000) -> Draws:
         """`n` joint posterior draws; `FitFailed` without a posterior."""

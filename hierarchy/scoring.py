@@ -1,4 +1,4 @@
-"""Scores of `gene_daywise_for_mash.csv` against a simulation's truth."""
+"""Scores of daywise effects, estimates or posterior means, against a simulation's truth."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,8 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     Parameters
     ----------
     table
-        Columns gene, betahat_d0 …, se_d0 …, as in `DaywiseEffects.gene_table`.
+        Columns gene, betahat_d0 …, se_d0 …, as in `DaywiseEffects.gene_table`, or with lfsr_d0 … too, as in `gene_posterior_table`. Gene-days where both are
+        missing are left out.
     truth
         Columns gene, fate, day, theta; its days, in order, are the table's.
     fate
@@ -29,8 +30,8 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     Returns
     -------
     pandas.DataFrame
-        One row for each day and one, `all`, for all of them: tp, fp, fn, tn, rmse, correlation, coverage, null_coverage (where θ = 0),
-        mean_offset (mean of betahat − θ).
+        One row for each day and one, `all`, for all of them: estimates ("likelihood" or "posterior"), tp, fp, fn, tn, rmse, correlation, coverage,
+        null_coverage (where θ = 0), active_coverage (where θ ≠ 0), mean_offset (mean of betahat − θ).
 
     Raises
     ------
@@ -60,12 +61,23 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     if unknown:
         raise InputError(f"{len(unknown)} genes of the table are not in the truth: {first_few(unknown)}. Score a table with its own truth.")
     theta = wide.loc[table["gene"]].to_numpy()
-    betahat, se = (np.column_stack([_numbers(table, f"{name}_{d}", "table") for d in days]) for name in ("betahat", "se"))
+    betahat, se = _estimates(table, days)
+    rows = [_row(d, betahat[:, i], se[:, i], theta[:, i], level, z_call) for i, d in enumerate(days)]
+    scores = pd.DataFrame([*rows, _row("all", betahat.ravel(), se.ravel(), theta.ravel(), level, z_call)])
+    scores.insert(1, "estimates", "posterior" if any(str(c).startswith("lfsr_") for c in table.columns) else "likelihood")
+    return scores
+
+
+def _estimates(table: pd.DataFrame, days: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Estimates and positive standard errors, genes × days; both NaN where missing."""
+    betahat, se = (np.column_stack([_numbers(table, f"{name}_{d}", "table", may_miss=True) for d in days]) for name in ("betahat", "se"))
+    if (half := np.isnan(betahat) != np.isnan(se)).any():
+        row, column = np.argwhere(half)[0]
+        raise InputError(f"the table has only one of betahat_{days[column]} and se_{days[column]} in row {row} ({table['gene'].iloc[row]}); give both or none.")
     if (se <= 0).any():
         row, column = np.argwhere(se <= 0)[0]
         raise InputError(f"the table's se_{days[column]} is {se[row, column]} in row {row} ({table['gene'].iloc[row]}); standard errors must be positive.")
-    rows = [_row(d, betahat[:, i], se[:, i], theta[:, i], level, z_call) for i, d in enumerate(days)]
-    return pd.DataFrame([*rows, _row("all", betahat.ravel(), se.ravel(), theta.ravel(), level, z_call)])
+    return betahat, se
 
 
 def _check_columns(frame: pd.DataFrame, name: str, needed: set[str]) -> None:
@@ -105,12 +117,12 @@ def _check_unique(table: pd.DataFrame, columns: list[str], name: str) -> None:
         raise InputError(f"the {name} has {first_few(names)} twice. Keep one row for each.")
 
 
-def _numbers(table: pd.DataFrame, column: str, name: str) -> np.ndarray:
-    """A column of finite numbers."""
+def _numbers(table: pd.DataFrame, column: str, name: str, *, may_miss: bool = False) -> np.ndarray:
+    """A column of finite numbers, some of which may be missing."""
     if list(table.columns).count(column) != 1:
         raise InputError(f"the {name} has {list(table.columns).count(column)} columns {column}; it must have one. It has: {first_few(table.columns, 20)}.")
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
-    bad = ~np.isfinite(values)
+    bad = ~np.isfinite(values) & ~(may_miss & table[column].isna().to_numpy())
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise InputError(f"the {name}'s {column} is {table[column].iloc[row]!r} in row {row} ({table['gene'].iloc[row]}); it must be a finite number.")
@@ -118,18 +130,25 @@ def _numbers(table: pd.DataFrame, column: str, name: str) -> np.ndarray:
 
 
 def _row(day: str, betahat: np.ndarray, se: np.ndarray, theta: np.ndarray, level: float, z_call: float) -> dict[str, object]:
+    seen = ~np.isnan(betahat)
+    betahat, se, theta = betahat[seen], se[seen], theta[seen]
     called, active = np.abs(betahat / se) > z_call, theta != 0
     inside = np.abs(betahat - theta) <= norm.ppf(0.5 + level / 2) * se
-    varied = theta.std() > 0 and betahat.std() > 0
+    varied = seen.any() and theta.std() > 0 and betahat.std() > 0
     return {
         "day": day,
         "tp": int((called & active).sum()),
         "fp": int((called & ~active).sum()),
         "fn": int((~called & active).sum()),
         "tn": int((~called & ~active).sum()),
-        "rmse": float(np.sqrt(np.mean((betahat - theta) ** 2))),
+        "rmse": float(np.sqrt(_mean((betahat - theta) ** 2))),
         "correlation": float(np.corrcoef(betahat, theta)[0, 1]) if varied else float("nan"),
-        "coverage": float(inside.mean()),
-        "null_coverage": float(inside[~active].mean()) if (~active).any() else float("nan"),
-        "mean_offset": float(np.mean(betahat - theta)),
+        "coverage": _mean(inside),
+        "null_coverage": _mean(inside[~active]),
+        "active_coverage": _mean(inside[active]),
+        "mean_offset": _mean(betahat - theta),
     }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if values.size else float("nan")

@@ -65,7 +65,8 @@ class FitSettings:
         Posterior family: "gene_block" keeps each gene's covariance and is fitted by natural-gradient steps; "mean_field" has independent sites, is fitted
         by `pyro.infer.SVI`, and is there for comparison.
     likelihood_weight
-        Likelihood weight w: "auto" for 1/φ, with φ the Pearson dispersion of the fate probabilities, or a fixed number.
+        Likelihood weight w: "auto" for 1/φ by day and replicate, with φ the Pearson dispersion of the fate probabilities, shrunk to a common one; "common"
+        for one weight of all cells; or a fixed number.
     se
         Standard errors: "posterior", or "sandwich" for errors that are robust to noise shared by the cells of a cluster (`FateData.cluster`, or each cell
         alone); "sandwich" requires "gene_block".
@@ -80,7 +81,7 @@ class FitSettings:
     n_probes
         Maximum number of random right-hand sides for the covariance between genes ("gene_block").
     n_scale_nodes
-        Number of points at which the scales τ, σ_time, σ_guide are integrated ("gene_block").
+        Least number of points at which the scales τ, σ_time, σ_guide are integrated ("gene_block"); points are added until their effective number is 100.
     check_centering
         Whether to check the centring at every step ("mean_field"), not only at the end.
     seed
@@ -99,14 +100,14 @@ class FitSettings:
     """
 
     posterior: PosteriorName = "gene_block"
-    likelihood_weight: float | Literal["auto"] = "auto"
+    likelihood_weight: float | Literal["auto", "common"] = "auto"
     se: Literal["posterior", "sandwich"] = "posterior"
     center_guides: bool = True
     max_steps: int | None = None
     learning_rate: float = 0.02
     batch_cells: int | None = None
     n_probes: int = 48
-    n_scale_nodes: int = 64
+    n_scale_nodes: int = 128
     check_centering: bool = False
     seed: int = 0
 
@@ -114,8 +115,8 @@ class FitSettings:
         """Check names and ranges."""
         if self.posterior not in STEP_LIMITS:
             raise InputError(f"posterior is {self.posterior!r}; choose 'gene_block' or 'mean_field'.", "posterior")
-        if self.likelihood_weight != "auto":
-            positive("likelihood_weight, where it is not 'auto',", self.likelihood_weight)
+        if self.likelihood_weight not in ("auto", "common"):
+            object.__setattr__(self, "likelihood_weight", positive("likelihood_weight, where it is not 'auto' or 'common',", self.likelihood_weight))
         if self.se not in ("posterior", "sandwich"):
             raise InputError(f"se is {self.se!r}; choose 'posterior' or 'sandwich'.", "se")
         if self.se == "sandwich" and self.posterior != "gene_block":

@@ -94,3 +94,31 @@ class DenseLaplace:
             ]
         )
         return mean, sd
+
+    def likelihood_type(self, gene, n_deviations, guide_precision, carried):
+        """Estimates of θ and β of one gene and their covariances, without the prior of θ (and, for β, of δ); NaN where there are no cells.
+
+        The gene's likelihood is the Schur complement of the joint precision without the gene's prior. `guide_precision` is 1/σ_guide² for each fate, and
+        `carried` is whether the gene's guides (in the order of their columns) have cells on a day, (guides, days).
+        """
+        f, d, size = self.f, self.n_days, self.mode.size // self.f
+        columns = np.r_[self.theta_rows[gene], self.theta_rows[gene][-1] + 1 + np.arange(n_deviations)]
+        own = (np.arange(f)[:, None] * size + columns).ravel()
+        other = np.setdiff1d(np.arange(self.mode.size), own)
+        joint = np.linalg.inv(self.covariance)
+        linear = joint @ self.mode
+        joint[own, own] -= self.prior[own]
+        between = joint[np.ix_(own, other)] @ np.linalg.inv(joint[np.ix_(other, other)])
+        info, score = joint[np.ix_(own, own)] - between @ joint[np.ix_(other, own)], linear[own] - between @ linear[other]
+        effect = np.tril(np.ones((d, d)))
+        basis = null_space(np.ones((1, n_deviations + 1))) if n_deviations else np.zeros((1, 0))
+        to_theta = np.kron(np.eye(f), np.hstack([effect, np.zeros((d, n_deviations))]))
+        to_beta = np.kron(np.eye(f), np.hstack([np.tile(effect, (n_deviations + 1, 1)), np.repeat(basis, d, 0)]))
+        with_guides = info + np.diag(np.concatenate([np.r_[np.zeros(d), np.full(n_deviations, p)] for p in guide_precision]))
+        found = []
+        for matrix, to, seen in ((with_guides, to_theta, carried.any(0)), (info, to_beta, carried.ravel())):
+            inverse = np.linalg.pinv(matrix, rcond=1e-11)
+            there = np.tile(seen, f)
+            estimate, cov = np.where(there, to @ inverse @ score, np.nan), np.where(np.outer(there, there), to @ inverse @ to.T, np.nan)
+            found += [estimate.reshape(f, -1), cov]
+        return found

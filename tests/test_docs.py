@@ -8,6 +8,7 @@ import tomllib
 import warnings
 
 import matplotlib
+import numpy as np
 import pytest
 
 import crt
@@ -135,17 +136,28 @@ def test_quoted_messages_are_in_the_code():
     assert not missing, missing
 
 
-def test_the_r_script_reads_a_table_as_r_does(tmp_path):
-    """If R is installed, the script is parsed, and its first steps, which do not need mashr, run on a table."""
+def test_the_r_script_reads_a_fit_as_r_does(tmp_path):
+    """If R is installed, the script is parsed, and its first steps, which do not need mashr, run on the files of a fit."""
     rscript = shutil.which("Rscript")
     if rscript is None:
         pytest.skip("no Rscript")
-    table = "gene,betahat_d0,betahat_d1,se_d0,se_d1\nA,0.1,0.2,0.05,0.05\nB,-0.1,0.3,0.05,0.06\n"
-    (tmp_path / "gene_daywise_for_mash.csv").write_text(table)
-    (tmp_path / "day_correlation.csv").write_text(",d0,d1\nd0,1.0,0.13\nd1,0.13,1.0\n")
-    head = text_of(ROOT / "docs" / "mashr.R").split("# 3.")[0] + "cat(dim(Bhat), rownames(Bhat), colnames(Shat), Bhat['B', 'd1'], V[1, 2])\n"
-    (tmp_path / "head.R").write_text(head)
+    adata = data_prep.simulate_fate_screen(data_prep.ScreenDesign(n_cells=600, n_genes=3, n_days=2, guides_per_gene=1, n_ntc_guides=3), seed=1).adata
+    adata.uns["guide_map"]["gene_name"] = adata.uns["guide_map"]["gene_name"].replace({"GENE1": "β-gene"})
+    guides = adata.obsm["guide"].tolil()
+    guides[(adata.obs["day"] == "d1").to_numpy(), 2] = 0
+    adata.obsm["guide"] = guides.tocsr()
+    with pytest.warns(ScreenWarning, match="no estimate: GENE2 on d1"):
+        effects = hierarchy.summarise(hierarchy.fit(data_prep.build_fate_data(data_prep.read_screen(adata), ref_fate="EC")))
+    hierarchy.write_effects(effects, tmp_path, contrast_fate="MES:NEU")
+    joint = effects.theta_estimate_covariance.reshape(3, 2, 2, 2, 2)
+    own = joint[:, 0, :, 0] + joint[:, 1, :, 1] - joint[:, 0, :, 1] - joint[:, 1, :, 0]
+    correlation = own[:, 0, 1] / np.sqrt(own[:, 0, 0] * own[:, 1, 1])
+    shown = "cat(dim(Bhat), rownames(Bhat), colnames(Shat), dim(V), format(c(Bhat[3, 1], V[1, 2, ]), digits = 6), Bhat[2, 2])\n"
+    (tmp_path / "head.R").write_text(text_of(ROOT / "docs" / "mashr.R").split("# 3.")[0] + shown, encoding="utf-8")
     parsed = subprocess.run([rscript, "-e", f"invisible(parse('{ROOT / 'docs' / 'mashr.R'}'))"], capture_output=True, text=True)
     assert parsed.returncode == 0, parsed.stderr
-    done = subprocess.run([rscript, tmp_path / "head.R", tmp_path], capture_output=True, text=True)
-    assert done.stdout.split() == ["2", "2", "A", "B", "d0", "d1", "0.3", "0.13"], done.stderr
+    done = subprocess.run([rscript, "--encoding=UTF-8", tmp_path / "head.R", tmp_path], capture_output=True, text=True, encoding="utf-8")
+    words = done.stdout.split()
+    assert words[:5] == ["3", "2", *effects.genes] and words[5:10] == ["d0", "d1", "2", "2", "3"], done.stderr
+    np.testing.assert_allclose([float(word) for word in words[10:14]], [effects.of_genes("MES:NEU").estimate[2, 0], *np.nan_to_num(correlation)], atol=1e-5)
+    assert words[14] == "NA" and list(np.isnan(correlation)) == [False, True, False]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import InputError, first_few, warn
+from data_prep.errors import first_few, warn
 from fatescreen.cli.command import Command, NoResult
 from fatescreen.cli.console import Console
 from fatescreen.options.fit_hierarchy import FitOptions
@@ -18,6 +18,8 @@ from fatescreen.runs.folder import run_folder
 if TYPE_CHECKING:
     from data_prep.screen import Screen
     from data_prep.tensors import FateData
+    from hierarchy.result import Fit
+    from hierarchy.self_check import Controls
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +27,7 @@ log = logging.getLogger(__name__)
 def fit_hierarchy(options: FitOptions, console: Console) -> None:
     """Read, fit, check, and write the effects, the checks and the report."""
     from fatescreen.report.fit_report import fit_report
-    from fatescreen.runs.fit_files import fit_record, require_arviz, write_checks, write_effects, write_posterior
+    from fatescreen.runs.fit_files import controls_record, fit_record, require_arviz, write_checks, write_effects, write_posterior
     from hierarchy.effects import check_centred, summarise
     from hierarchy.fitting import choose_device, fit
     from hierarchy.predictive_checks import check_fit
@@ -46,10 +48,13 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
             check_centred(effects, simulated=screen.simulated, centred=options.center_guides)
             with console.step("checking"):
                 checks = check_fit(fitted)
+                controls = _controls(fitted, screen, options)
+        if options.calibrate_on_ntc and controls.ntc is not None:
+            effects = effects.with_errors_times(controls.ntc.factor)
         if checks.badly_fitted:
             genes = f"{len(checks.badly_fitted)} genes ({first_few(checks.badly_fitted)})"
             warn(f"too few cells or fates for a Gaussian posterior in {genes}: interpret them with caution; see check_family_by_gene.csv.")
-        record = console.record(options, **fit_record(fitted, contrast_fate=options.contrast_fate, dropped=screen.dropped))
+        record = console.record(options, **fit_record(fitted, contrast_fate=options.contrast_fate, dropped=screen.dropped), **controls_record(controls))
 
         def write(to: Path) -> None:
             write_effects(effects, to, contrast_fate=options.contrast_fate)
@@ -58,7 +63,7 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
                 write_posterior(fitted, to / "posterior.nc", n_draws=options.draws)
 
         def report(record: Mapping[str, Any]) -> str:
-            return fit_report(screen=screen, fit=fitted, effects=effects, checks=checks, contrast_fate=options.contrast_fate, record=record)
+            return fit_report(screen=screen, fit=fitted, effects=effects, checks=checks, controls=controls, contrast_fate=options.contrast_fate, record=record)
 
         with console.step("writing"):
             folder.publish(write, record, report=report if options.report else None)
@@ -66,6 +71,21 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
     end = "converged" if fitted.converged else "NOT converged"
     log.info("%s in %d steps, %.1f s; likelihood weight %.3g", end, fitted.steps, fitted.seconds, fitted.weight)
     log.info("results: %s", options.out / "gene_daywise_for_mash.csv")
+
+
+def _controls(fitted: Fit, screen: Screen, options: FitOptions) -> Controls:
+    """The checks on the screen's own controls, with their warnings."""
+    from hierarchy.self_check import Controls, check_ntc, check_permuted
+
+    ntc = check_ntc(fitted, screen, seed=options.seed)
+    if ntc is not None:
+        ntc.warn()
+    elif options.calibrate_on_ntc:
+        warn("too few NTC guides are in cells for NTC pseudo-genes, or the posterior is not 'gene_block': errors are not calibrated.", "calibrate_on_ntc")
+    permuted = check_permuted(fitted, seed=options.seed) if options.check == "permutation" else None
+    if permuted is not None:
+        permuted.warn()
+    return Controls(ntc=ntc, permuted=permuted, calibrated=options.calibrate_on_ntc and ntc is not None)
 
 
 @contextmanager
@@ -84,6 +104,7 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
     from data_prep.read.screen import read_screen
     from data_prep.tensor_cache import cached_fate_data
     from data_prep.tensors import build_fate_data
+    from hierarchy.effects import resolve_contrast
 
     screen = read_screen(
         options.screen,
@@ -93,13 +114,12 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
         ntc_labels=options.ntc_labels,
         max_guides_per_cell=options.max_guides_per_cell,
     )
-    others = [fate for fate in screen.fate_names if fate != options.ref_fate]
-    if options.contrast_fate not in others:
-        raise InputError(f"the contrast fate {options.contrast_fate!r} must be one of {', '.join(others)}.", "contrast_fate")
     if options.cache is None:
         data = build_fate_data(screen, ref_fate=options.ref_fate)
     else:
         data = cached_fate_data(screen, ref_fate=options.ref_fate, path=options.cache)
+    for contrast in options.contrast_fate:
+        resolve_contrast(contrast, data.fates)
     log.info("%s", f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days; MOI {screen.moi:.2f}")
     log.info("fates %s; the first is the reference", ", ".join(data.fates))
     if other := [f"_d{i} is day {label}" for i, label in enumerate(data.days) if (number := re.search(r"\d+", label)) and int(number[0]) != i]:

@@ -23,7 +23,7 @@ class Estimate:
     name
         Name written beside the row.
     mean
-        The estimate.
+        The estimate; NaN leaves a gap.
     sd
         Its standard error.
     main
@@ -88,5 +88,9 @@ def forest_plot(groups: Sequence[Sequence[Estimate]], *, x_label: str, ax: Axes 
     for row, y in zip(rows, place, strict=True):  # texts, as matplotlib needs five times as long for ticks
         style: dict[str, Any] = {"color": COLOURS["ink"], "fontweight": "bold"} if row.main else {"color": COLOURS["muted"]}
         name_text(axes.text(-0.03, y, "", transform=axes.get_yaxis_transform(), ha="right", va="center", **style), row.name, NAME_LENGTH)
-    axes.set_label("; ".join(f"{row.name}: {row.mean:.2f} ± {row.sd:.2f}" for row in rows if row.main))
+    axes.set_label("; ".join(f"{row.name}: {_described(row)}" for row in rows if row.main))
     return axes
+
+
+def _described(row: Estimate) -> str:
+    return "no estimate" if np.isnan(row.mean) else f"{row.mean:.2f} ± {row.sd:.2f}"

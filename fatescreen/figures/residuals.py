@@ -11,7 +11,7 @@ from fatescreen.figures.style import diagonal, legend, new_axes, series_points, 
 N_POINTS = 300  # of each group
 
 
-def normal_qq_plot(groups: Mapping[str, np.ndarray], *, ax: Axes | None = None, title: str | None = None) -> Axes:
+def normal_qq_plot(groups: Mapping[str, np.ndarray], *, ax: Axes | None = None, title: str | None = None, y_label: str = "residual z") -> Axes:
     """Ordered standardised residuals against the quantiles of a standard normal distribution.
 
     Parameters
@@ -22,6 +22,8 @@ def normal_qq_plot(groups: Mapping[str, np.ndarray], *, ax: Axes | None = None, 
         Axes to draw on; by default those of a new figure.
     title
         Title of the axes.
+    y_label
+        Label of the vertical axis.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def normal_qq_plot(groups: Mapping[str, np.ndarray], *, ax: Axes | None = None, 
     for i, (name, z) in enumerate(ordered.items()):
         keep = thin(z.size, N_POINTS)
         series_points(axes, quantiles[name][keep], z[keep], i, f"{short(name)} ({z.size:,})")
-    tidy(axes, x_label="normal quantile", y_label="residual z", title=title)
+    tidy(axes, x_label="normal quantile", y_label=y_label, title=title)
     legend(axes)
     axes.set_label("normal QQ plot of residuals; " + "; ".join(f"{name}: {z.size:,} residuals, SD {float(np.std(z)):.3g}" for name, z in ordered.items()))
     return axes

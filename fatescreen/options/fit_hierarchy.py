@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from data_prep.errors import InputError
 from data_prep.read.keys import ScreenKeys
-from fatescreen.options.base import KEYS, Count, Resume, Screen, ScreenOptions, Seed
+from fatescreen.options.base import KEYS, Count, Names, Resume, Screen, ScreenOptions, Seed
 from hierarchy.settings import FitSettings, PosteriorName
 
 _FIT = FitSettings()
@@ -21,11 +21,16 @@ class FitOptions(ScreenOptions):
     day_key: str = Field(KEYS.day, description="obs key of the day")
     rep_key: str = Field(KEYS.rep, description="replicate column, in obsm[covar-key] or obs")
     ref_fate: str = Field("EC", description="reference fate, the zero of the softmax")
-    contrast_fate: str = Field("MES", description="fate whose effects are exported")
+    contrast_fate: Names = Field(
+        ("MES",),
+        min_length=1,
+        description="contrasts whose effects are exported: a fate (against the reference) or two fates as A:B; the first is that of the tables",
+    )
     max_guides_per_cell: Count = Field(20, description="maximum number of guides in a cell; cells with more are dropped")
     posterior: PosteriorName = Field(_FIT.posterior, description="posterior family")
-    likelihood_weight: Literal["auto"] | Annotated[float, Field(gt=0)] = Field(
-        _FIT.likelihood_weight, description="likelihood weight: 'auto' (from the Pearson dispersion) or a positive number"
+    likelihood_weight: Literal["auto", "common"] | Annotated[float, Field(gt=0)] = Field(
+        _FIT.likelihood_weight,
+        description="likelihood weight: 'auto' (from the Pearson dispersion, by day and replicate), 'common' (one for all cells) or a positive number",
     )
     se: Literal["posterior", "sandwich"] = Field(
         _FIT.se, description="standard errors: of the posterior, or a sandwich estimate that is robust to noise shared by the cells of a cluster"
@@ -33,6 +38,8 @@ class FitOptions(ScreenOptions):
     cluster_key: str | None = Field(
         None, description="with --se sandwich: cluster columns in obs or obsm[covar-key], joined by '+'; each cell is its own cluster if not given"
     )
+    calibrate_on_ntc: bool = Field(False, description="whether to multiply standard errors by the SD of the z-scores of NTC pseudo-genes, shrunk to 1")
+    check: Literal["permutation"] | None = Field(None, description="a check that takes as long as the fit: 'permutation' refits with permuted guides")
     center_guides: bool = Field(
         _FIT.center_guides, description="whether guide deviations are centred within genes; switched off only to compare with the uncentred model"
     )

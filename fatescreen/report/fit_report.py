@@ -1,7 +1,7 @@
 """The report on a fit."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_prep.screen import Screen
@@ -17,10 +17,15 @@ from fatescreen.report.sections.fit_summary import summary_blocks
 from hierarchy.effects import DaywiseEffects
 from hierarchy.predictive_checks import Checks
 from hierarchy.result import Fit
+from hierarchy.self_check import Controls
 
 FILES = {
-    "gene_daywise_for_mash.csv": "effect θ and its SE for each gene and day, the input of mashr",
+    "gene_daywise_for_mash.csv": "likelihood-type estimate of θ and its SE for each gene and day, the input of mash",
     "guide_daywise_for_mash.csv": "the same for each guide, β = θ + δ",
+    "theta_covariance.npz": "covariance of the errors of each gene's estimates over days and fates",
+    "gene_daywise_posterior.csv": "posterior mean and SD of θ, lfsr and number of cells for each gene and day",
+    "guide_daywise_posterior.csv": "the same for each guide",
+    "effects.csv": "estimates and posterior moments of all contrasts in one long table",
     "theta_posterior_summary.npz": "θ of all non-reference fates, with names",
     "delta_posterior_summary.npz": "deviations δ of the guides, all non-reference fates",
     "qc_delta_mean_by_gene.csv": "mean of δ over the guides of each gene, which should be zero",
@@ -35,7 +40,9 @@ FILES = {
 
 
 @page_style()
-def fit_report(*, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Checks, contrast_fate: str, record: Mapping[str, Any]) -> str:
+def fit_report(
+    *, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Checks, controls: Controls, contrast_fate: str | Sequence[str], record: Mapping[str, Any]
+) -> str:
     """The report on a fit, as HTML text that needs no other file.
 
     Parameters
@@ -48,8 +55,10 @@ def fit_report(*, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Che
         Result of `summarise`.
     checks
         Result of `check_fit`.
+    controls
+        Results of `check_ntc` and `check_permuted`, where there are any.
     contrast_fate
-        Non-reference fate whose effects are shown.
+        Contrast of fates, "A" (against the reference) or "A:B", or several of them; the first has the summary and the forest plots.
     record
         Record of the run with `command`, `options`, `versions` and `warnings`; `files`, if given, are the names of the files in the folder of the page.
 
@@ -61,20 +70,20 @@ def fit_report(*, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Che
     Raises
     ------
     InputError
-        When `contrast_fate` is not a non-reference fate.
+        When `contrast_fate` names an unknown fate.
 
     Examples
     --------
     >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
-    >>> from hierarchy import check_fit, fit, fit_report, summarise
+    >>> from hierarchy import Controls, check_fit, check_ntc, fit, fit_report, summarise
     >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata)
     >>> fitted = fit(build_fate_data(screen, ref_fate="EC"))
     >>> record = {"command": "notebook", "options": {}, "versions": {}, "warnings": []}
-    >>> page = fit_report(screen=screen, fit=fitted, effects=summarise(fitted), checks=check_fit(fitted), contrast_fate="MES", record=record)
-    >>> page.rstrip().endswith("</html>"), len(page) < 5_000_000
-    (True, True)
+    >>> checks = {"checks": check_fit(fitted), "controls": Controls(ntc=check_ntc(fitted, screen))}
+    >>> page = fit_report(screen=screen, fit=fitted, effects=summarise(fitted), contrast_fate="MES", record=record, **checks)
+    >>> assert page.rstrip().endswith("</html>")
     """
-    contrast = Contrast.of(effects, contrast_fate, fit.model.data.fates[0])
+    contrast, *others = (Contrast.of(effects, name) for name in ([contrast_fate] if isinstance(contrast_fate, str) else contrast_fate))
     also = own_settings(dataclasses.asdict(fit.settings), record) | {"priors": dataclasses.asdict(fit.model.priors)}
     page = Page(
         run="fate effects by day",
@@ -84,8 +93,8 @@ def fit_report(*, screen: Screen, fit: Fit, effects: DaywiseEffects, checks: Che
         sections=[
             input_section(screen, effects),
             fit_section(fit, checks),
-            results_section(contrast, effects),
-            calibration_section(contrast, checks),
+            results_section([contrast, *others], effects),
+            calibration_section(contrast, checks, controls),
             settings_section(record, fingerprint=fit.model.data.fingerprint, files=FILES, also=also),
         ],
         footer=FOOTER,

@@ -1,7 +1,9 @@
 """Files of a fit: effects, checks, posterior draws, record."""
 
 import dataclasses
-from collections.abc import Mapping
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,14 @@ from data_prep.files import atomic
 from fatescreen.figures import fit_figure
 from fatescreen.figures.style import own_style
 from hierarchy.effects import DaywiseEffects
+from hierarchy.inference.gene_block import GeneBlock
 from hierarchy.predictive_checks import Checks
 from hierarchy.result import Fit
+from hierarchy.self_check import Controls
 
 
-def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> list[Path]:
-    """Write the tables of one non-reference fate and the summaries of all of them; a file is complete or absent.
+def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str | Sequence[str]) -> list[Path]:
+    """Write the tables of contrasts of fates and the summaries of all non-reference fates; a file is complete or absent.
 
     Parameters
     ----------
@@ -29,18 +33,18 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> 
     out
         Output folder; created if missing.
     contrast_fate
-        Non-reference fate of the tables.
+        Contrast of fates, "A" (against the reference) or "A:B", or several of them: effects.csv has all, the other tables the first.
 
     Returns
     -------
     list of pathlib.Path
-        gene_daywise_for_mash.csv, guide_daywise_for_mash.csv, qc_delta_mean_by_gene.csv, qc_theta_beta_offset_by_gene.csv,
-        theta_posterior_summary.npz, delta_posterior_summary.npz.
+        gene_daywise_for_mash.csv, guide_daywise_for_mash.csv, gene_daywise_posterior.csv, guide_daywise_posterior.csv, effects.csv,
+        qc_delta_mean_by_gene.csv, qc_theta_beta_offset_by_gene.csv, theta_covariance.npz, theta_posterior_summary.npz, delta_posterior_summary.npz.
 
     Raises
     ------
     InputError
-        When `contrast_fate` is not a non-reference fate.
+        When `contrast_fate` names an unknown fate.
 
     Examples
     --------
@@ -54,14 +58,27 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> 
     ...     print([path.name for path in write_effects(summarise(fit(data)), Path(folder), contrast_fate="MES")][:2])
     ['gene_daywise_for_mash.csv', 'guide_daywise_for_mash.csv']
     """
+    contrasts = [contrast_fate] if isinstance(contrast_fate, str) else list(contrast_fate)
+    first = contrasts[0]
     tables = {
-        "gene_daywise_for_mash.csv": effects.gene_table(contrast_fate),
-        "guide_daywise_for_mash.csv": effects.guide_table(contrast_fate),
-        "qc_delta_mean_by_gene.csv": effects.qc_delta(contrast_fate),
-        "qc_theta_beta_offset_by_gene.csv": effects.qc_offset(contrast_fate),
+        "gene_daywise_for_mash.csv": effects.gene_table(first),
+        "guide_daywise_for_mash.csv": effects.guide_table(first),
+        "gene_daywise_posterior.csv": effects.gene_posterior_table(first),
+        "guide_daywise_posterior.csv": effects.guide_posterior_table(first),
+        "effects.csv": effects.long_table(contrasts),
+        "qc_delta_mean_by_gene.csv": effects.qc_delta(first),
+        "qc_theta_beta_offset_by_gene.csv": effects.qc_offset(first),
     }
     for name, table in tables.items():
         write_table(table, out / name)
+    archives = _archives(effects, first)
+    for name, arrays in archives.items():
+        _write_arrays(arrays, out / name)
+    return [out / name for name in [*tables, *archives]]
+
+
+def _archives(effects: DaywiseEffects, contrast: str) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays of each .npz file, by file; `contrast` is that of gene_daywise_for_mash.csv."""
     names = {"fates": np.array(effects.fates), "days": np.array(effects.days)}
     theta: dict[str, Any] = {"mean": effects.theta_mean, "sd": effects.theta_sd, "genes": effects.genes.astype(str), **names}
     delta: dict[str, Any] = {
@@ -71,10 +88,23 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str) -> 
         "genes": effects.gene_of_guide.astype(str),
         "fates": names["fates"],
     }
-    for name, arrays in (("theta_posterior_summary.npz", theta), ("delta_posterior_summary.npz", delta)):
-        with atomic(out / name) as temporary:
-            np.savez(temporary, **arrays)
-    return [out / name for name in [*tables, "theta_posterior_summary.npz", "delta_posterior_summary.npz"]]
+    covariance: dict[str, Any] = {
+        "covariance": effects.theta_estimate_covariance,
+        "genes": theta["genes"],
+        **names,
+        "reference": np.array([effects.reference]),
+        "contrast": effects.contrast_weights(contrast),
+    }
+    return {"theta_covariance.npz": covariance, "theta_posterior_summary.npz": theta, "delta_posterior_summary.npz": delta}
+
+
+def _write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write an .npz whose entries have plain ZIP headers, which R's `unz` reads too; those of `numpy.savez` are of ZIP64."""
+    with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for name, array in arrays.items():
+            held = io.BytesIO()
+            np.lib.format.write_array(held, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), held.getvalue())  # with a fixed date
 
 
 def write_checks(fit: Fit, checks: Checks, out: Path) -> None:
@@ -193,7 +223,26 @@ def _posterior_dataset(fit: Fit, n_draws: int) -> Any:
     return arviz.from_dict(posterior=values, dims={name: dims for name, (_, dims) in parameters.items()}, coords=coords)
 
 
-def fit_record(fit: Fit, *, contrast_fate: str, dropped: Mapping[str, object]) -> dict[str, Any]:
+def controls_record(controls: Controls) -> dict[str, Any]:
+    """Record of the checks on the screen's own controls for `run.json`."""
+    record: dict[str, Any] = {"ntc_check": None, "permutation_check": None}
+    if controls.ntc is not None:
+        rows = controls.ntc.table.set_index("day").to_dict("index")
+        record["ntc_check"] = {"days": rows, "factor": controls.ntc.factor, "calibrated": controls.calibrated}
+    if controls.permuted is not None:
+        record["permutation_check"] = dataclasses.asdict(controls.permuted)
+    return record
+
+
+def _scale_points(fit: Fit) -> dict[str, float] | None:
+    """How many points the scales were integrated at, and their effective number 1/Σ weight²."""
+    if not isinstance(fit.posterior, GeneBlock):
+        return None
+    weights = fit.posterior.integration_points(fit.settings.n_scale_nodes, seed=fit.settings.seed)[1]
+    return {"points": len(weights), "effective": float(1 / weights.square().sum())}
+
+
+def fit_record(fit: Fit, *, contrast_fate: Sequence[str], dropped: Mapping[str, object]) -> dict[str, Any]:
     """Record of a fit for `run.json`, the same for two runs of the same input, seed and settings."""
     data = fit.model.data
     return {
@@ -210,9 +259,11 @@ def fit_record(fit: Fit, *, contrast_fate: str, dropped: Mapping[str, object]) -
             "dropped": dict(dropped),
         },
         "reference_fate": data.fates[0],
-        "contrast_fate": contrast_fate,
+        "contrast_fate": list(contrast_fate),
         "day_columns": {label: f"d{i}" for i, label in enumerate(data.days)},
+        "scale_points": _scale_points(fit),
         "likelihood_weight": fit.weight,
+        "likelihood_weights": {day: dict(zip(data.reps, row, strict=True)) for day, row in zip(data.days, fit.weight_table.tolist(), strict=True)},
         "dispersion": 1 / fit.weight,
         "converged": fit.converged,
         "steps": fit.steps,

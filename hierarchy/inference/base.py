@@ -19,18 +19,18 @@ Status = Literal["converged", "step_limit", "not_finite", "not_definite"]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Moments:
-    """Posterior means and SDs, in log-odds; float64. `Fit.moments` returns them.
+    """Posterior means, SDs and covariances, in log-odds; float64. `Fit.moments` returns them.
 
     Attributes
     ----------
     theta_mean
         Posterior means of the gene effects θ, (L, F*, D).
-    theta_sd
-        Posterior SDs of θ, (L, F*, D).
+    theta_covariance
+        Posterior covariances of θ over non-reference fates on each day, (L, F*, F*, D).
     beta_mean
         Posterior means of the guide effects β = θ + δ, (G, F*, D).
-    beta_sd
-        Posterior SDs of β, (G, F*, D).
+    beta_covariance
+        Posterior covariances of β over non-reference fates on each day, (G, F*, F*, D).
     delta_mean
         Posterior means of the guide deviations δ, (G, F*).
     delta_sd
@@ -48,11 +48,21 @@ class Moments:
     """
 
     theta_mean: Float[Tensor, "genes nonref days"]
-    theta_sd: Float[Tensor, "genes nonref days"]
+    theta_covariance: Float[Tensor, "genes nonref nonref days"]
     beta_mean: Float[Tensor, "guides nonref days"]
-    beta_sd: Float[Tensor, "guides nonref days"]
+    beta_covariance: Float[Tensor, "guides nonref nonref days"]
     delta_mean: Float[Tensor, "guides nonref"]
     delta_sd: Float[Tensor, "guides nonref"]
+
+    @property
+    def theta_sd(self) -> Float[Tensor, "genes nonref days"]:
+        """Posterior SDs of θ, (L, F*, D)."""
+        return self.theta_covariance.diagonal(dim1=1, dim2=2).transpose(1, 2).clamp_min(0).sqrt()
+
+    @property
+    def beta_sd(self) -> Float[Tensor, "guides nonref days"]:
+        """Posterior SDs of β, (G, F*, D)."""
+        return self.beta_covariance.diagonal(dim1=1, dim2=2).transpose(1, 2).clamp_min(0).sqrt()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -15,7 +15,7 @@ from data_prep.errors import InputError
 from data_prep.tensor_file import load_tensors, save_tensors
 from hierarchy.problem import Problem
 
-FORMAT = 2
+FORMAT = 3
 SECONDS_BETWEEN = 2.0
 
 _State = TypeVar("_State")

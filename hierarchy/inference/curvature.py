@@ -1,5 +1,6 @@
 """One pass over the cells: expected log-likelihood, its gradient and its curvature under a Gaussian posterior."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -8,24 +9,29 @@ from torch import Tensor
 
 from hierarchy.cells import CellDesign
 from hierarchy.coordinates import Coordinates, GeneMatrices, gene_information
+from hierarchy.inference.weights import Dispersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pass:
-    """Results of one pass, for a likelihood of weight 1.
+    """Results of one pass; the likelihood of each cell has the weight of its day and replicate.
 
     Attributes
     ----------
+    weight
+        The weights by day and replicate, (D, R).
+    cell_weight
+        The weight of each cell, (N,).
     log_lik
         Expected log-likelihood.
     pearson
-        Posterior mean of Σ (p − π)²/π over cells and fates.
+        Posterior mean of w Σ (p − π)²/π over cells and fates.
     residual
-        p − E[π] of the non-reference fates, (N, F*).
+        w (p − E[π]) of the non-reference fates, (N, F*).
     gradient
         Gradient of the expected log-likelihood in the coordinates' mean, float64 (rows, F*).
     curvature
-        Posterior mean of diag(π) − ππ' of the non-reference fates, packed, (N, P).
+        Posterior mean of w (diag(π) − ππ') of the non-reference fates, packed, (N, P).
     blocks
         Information of each group's genes, (L_n, K·F*, K·F*) each.
     nuisance
@@ -36,6 +42,8 @@ class Pass:
         Sums of `curvature` over the cells of each day, (D, P).
     """
 
+    weight: Float[Tensor, "days reps"]
+    cell_weight: Float[Tensor, " cells"]
     log_lik: Float[Tensor, ""]
     pearson: Float[Tensor, ""]
     residual: Float[Tensor, "cells nonref"]
@@ -64,7 +72,13 @@ def apply_curvature(
     return torch.stack([sum(curvature[:, packed[f, g], None] * eta[:, g] for g in range(packed.shape[0])) for f in range(packed.shape[0])], 1)  # type: ignore[misc]
 
 
-def pass_over_cells(design: CellDesign, coords: Coordinates, x: Float[Tensor, "rows nonref"], covariance: GeneMatrices | None) -> Pass:
+def pass_over_cells(
+    design: CellDesign,
+    coords: Coordinates,
+    x: Float[Tensor, "rows nonref"],
+    covariance: GeneMatrices | None,
+    weigh: Callable[[Dispersion], Float[Tensor, "days reps"]],
+) -> Pass:
     """Expectations over cells under an independent Gaussian for each gene.
 
     A cell's η is then Gaussian in F* dimensions, with its variance summed over the guides that it carries and over pairs of them of one gene.
@@ -81,30 +95,35 @@ def pass_over_cells(design: CellDesign, coords: Coordinates, x: Float[Tensor, "r
         Means of the coordinates, (rows, F*).
     covariance
         Covariances of each group's genes; None to evaluate at the mean alone.
+    weigh
+        The weights (D, R) that follow from the cells' dispersion.
     """
     eta = predictor(design, coords, x)
     points = [eta] if covariance is None else _cubature(eta, _eta_variance(design, coords, covariance), coords.packed)
     prob, upper = design.prob, coords.upper
-    log_lik = pearson = eta.new_zeros((), dtype=torch.float64)
+    log_lik, pearson = torch.zeros_like(eta[:, 0]), torch.zeros_like(eta[:, 0])
     mean, curvature = torch.zeros_like(eta), eta.new_zeros(len(eta), upper.shape[1])
     diagonal = upper[0] == upper[1]
     for point in points:
         log_pi = torch.log_softmax(torch.cat([torch.zeros_like(point[:, :1]), point], 1), 1)
-        log_lik = log_lik + (prob * log_pi).sum(dtype=torch.float64) / len(points)
+        log_lik += (prob * log_pi).sum(1) / len(points)
         full = log_pi.exp()
-        pearson = pearson + ((prob - full).square() / full.clamp_min(1e-12)).sum(dtype=torch.float64) / len(points)
+        pearson += ((prob - full).square() / full.clamp_min(1e-12)).sum(1) / len(points)
         pi = full[:, 1:]
         mean += pi / len(points)
         curvature += (pi[:, upper[0]] * diagonal - pi[:, upper[0]] * pi[:, upper[1]]) / len(points)
-    residual = prob[:, 1:] - mean
-
+    weight = weigh(_dispersion(design, pearson))
+    own = weight.flatten()[design.group].to(eta.dtype)
+    residual, curvature = own.unsqueeze(1) * (prob[:, 1:] - mean), own.unsqueeze(1) * curvature
     blocks, by_guide, by_day = information(design, coords, curvature)
     z, m, f = design.nuisance, design.n_nuisance, coords.n_nonref
     z = z.double()  # intercepts and replicates are nearly collinear: float32 sums lose the difference
     nuisance = torch.stack([z.T @ (z * curvature[:, p, None]) for p in range(upper.shape[1])], -1)[..., coords.packed]
     return Pass(
-        log_lik=log_lik,
-        pearson=pearson,
+        weight=weight,
+        cell_weight=own,
+        log_lik=(own * log_lik).sum(dtype=torch.float64),
+        pearson=(own * pearson).sum(dtype=torch.float64),
         residual=residual,
         gradient=pull_back(design, coords, residual),
         curvature=curvature,
@@ -113,6 +132,15 @@ def pass_over_cells(design: CellDesign, coords: Coordinates, x: Float[Tensor, "r
         by_guide=by_guide,
         by_day=by_day,
     )
+
+
+def _dispersion(design: CellDesign, pearson: Tensor) -> Dispersion:
+    """Sums over the cells of each day and replicate."""
+
+    def total(values: Tensor) -> Tensor:
+        return torch.zeros_like(design.group_cells).flatten().index_add(0, design.group, values.double()).reshape(design.group_cells.shape)
+
+    return Dispersion(pearson=total(pearson), square=total(pearson.square()), cells=design.group_cells)
 
 
 def information(

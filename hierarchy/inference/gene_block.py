@@ -1,6 +1,8 @@
 """The gene-block family: each gene's effects and deviations as one Gaussian given the scales; fitted by natural-gradient steps."""
 
 import itertools
+import math
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -16,19 +18,22 @@ from hierarchy.coordinates import Coordinates
 from hierarchy.inference.base import Draws, Moments, Outcome, ScalePoints, check_draws
 from hierarchy.inference.checkpoint import Checkpoint
 from hierarchy.inference.curvature import pass_over_cells
-from hierarchy.inference.gene_likelihood import GeneLikelihood, gene_posteriors
+from hierarchy.inference.estimates import Estimator
+from hierarchy.inference.gene_likelihood import GeneLikelihood, gene_posteriors, linear_terms
 from hierarchy.inference.importance import effective_fractions
-from hierarchy.inference.linear import NotDefinite, cholesky
+from hierarchy.inference.linear import NotDefinite, cholesky, psd_factor
 from hierarchy.inference.marginals import marginal_covariances
 from hierarchy.inference.natural import NaturalState, run_natural, start
 from hierarchy.inference.progress import progress_bar
-from hierarchy.inference.sandwich import robust_covariances
+from hierarchy.inference.sandwich import score_variances
 from hierarchy.inference.scales import Gaussian, half_normal_scales, log_prior, scale_posterior
+from hierarchy.inference.weights import mean_weight
 from hierarchy.model import HierarchyModel
 from hierarchy.problem import Problem
 from hierarchy.result import Fit
 
 INTERVAL_NODES = 256  # points for intervals of the scales: many more than θ's moments need, as limits of intervals lie in the tails
+ENOUGH, MOST_NODES = 100, 4096  # effective number of points of the scales, up to a number of points
 _INSTANCE = itertools.count()  # Pyro keeps parameters in one store by name: two posteriors must not share theirs
 _HIDDEN: Any = {"is_auxiliary": True}  # a site of the posterior that the model does not have
 
@@ -54,11 +59,11 @@ def fit_gene_block(problem: Problem, store: Checkpoint, *, progress: bool) -> Fi
             store.save("natural", now.parts(), last=now.status == "converged")
 
         state = run_natural(problem, state, on_step=on_step)
-    model = problem.model(float(state.weight))
-    posterior, outcome = None, Outcome.of(state.status, state.step, [problem.data.genes[i] for i in state.genes])
+    model = problem.model(state.weight)
+    posterior, estimator, outcome = None, None, Outcome.of(state.status, state.step, [problem.data.genes[i] for i in state.genes])
     if not outcome.failed:
         try:
-            posterior = posterior_at(problem, state, model)
+            posterior, estimator = posterior_at(problem, state, model)
         except torch.linalg.LinAlgError as error:
             genes = error.genes if isinstance(error, NotDefinite) else []
             outcome = Outcome.of("not_definite", state.step, [problem.data.genes[i] for i in genes])
@@ -67,8 +72,10 @@ def fit_gene_block(problem: Problem, store: Checkpoint, *, progress: bool) -> Fi
     return Fit(
         model=model,
         posterior=posterior,
+        estimator=estimator,
         settings=problem.settings,
-        weight=float(state.weight),
+        weight=float(mean_weight(state.weight, problem.design.group_cells)),
+        weight_table=state.weight,
         outcome=outcome,
         elbo=tuple(state.elbo),
         moved=tuple(state.moved),
@@ -77,8 +84,8 @@ def fit_gene_block(problem: Problem, store: Checkpoint, *, progress: bool) -> Fi
     )
 
 
-def posterior_at(problem: Problem, state: NaturalState, model: HierarchyModel) -> "GeneBlock":
-    """The posterior at the end of the natural steps, with marginal or robust covariances and the posterior of the scales.
+def posterior_at(problem: Problem, state: NaturalState, model: HierarchyModel) -> "tuple[GeneBlock, Estimator]":
+    """The posterior at the end of the natural steps, with marginal or robust covariances and the posterior of the scales; and the estimator beside it.
 
     Parameters
     ----------
@@ -90,27 +97,36 @@ def posterior_at(problem: Problem, state: NaturalState, model: HierarchyModel) -
         The Pyro model at the last weight.
     """
     coords, seed = problem.coords, problem.settings.seed
-    found = pass_over_cells(problem.design, coords, state.mean, state.covariance)
+    found = pass_over_cells(problem.design, coords, state.mean, state.covariance, lambda _: state.weight)
     prior = problem.prior(state.log_scale)
     generator = torch.Generator(device=problem.data.device).manual_seed(seed)
-    marginals = marginal_covariances(problem, found, state.weight, prior, generator=generator)
-    blocks = marginals.blocks
+    marginals = marginal_covariances(problem, found, prior, generator=generator)
+    info = []
+    for group, cov in zip(coords.groups, marginals.blocks, strict=True):
+        factor = psd_factor(torch.cholesky_inverse(cholesky(cov, group.genes)) - torch.diag_embed(group.split(prior).flatten(1)))
+        info.append(factor @ factor.transpose(1, 2))
+    likelihood = GeneLikelihood(info=info, linear=linear_terms(coords, info, found, state.mean))
+    estimator = Estimator(coords=coords, likelihood=likelihood, score=info, log_scale=state.log_scale, carried=problem.design.guide_cells > 0)
     if problem.settings.se == "sandwich":
-        blocks = robust_covariances(problem, found, state.weight, prior, blocks)
+        estimator = replace(estimator, score=score_variances(problem, found, info))
+        likelihood = _robust(estimator, prior)
+    scales = scale_posterior(coords, state.log_scale, half_normal_scales(coords, problem.priors), likelihood)
+    nuisance = Gaussian(mean=state.mean[coords.nuisance], covariance=marginals.nuisance)
+    posterior = GeneBlock(model, coords, likelihood=likelihood, scales=scales, nuisance=nuisance, n_nodes=problem.settings.n_scale_nodes)
+    return posterior, replace(estimator, log_scale=scales.mean)
+
+
+def _robust(estimator: Estimator, prior: Tensor) -> GeneLikelihood:
+    """The likelihood that gives each gene the covariance Σ (P + J) Σ, with Σ = (P + H)⁻¹, and leaves its mean as it is."""
     info, linear = [], []
-    for group, cov in zip(coords.groups, blocks, strict=True):
-        precision = torch.cholesky_inverse(cholesky(cov, group.genes))
-        info.append(precision - torch.diag_embed(group.split(prior).flatten(1)))
-        linear.append((precision @ group.split(state.mean).flatten(1).unsqueeze(-1)).squeeze(-1))
-    likelihood = GeneLikelihood(info=info, linear=linear)
-    return GeneBlock(
-        model,
-        coords,
-        likelihood=likelihood,
-        scales=scale_posterior(coords, state.log_scale, half_normal_scales(coords, problem.priors), likelihood),
-        nuisance=Gaussian(mean=state.mean[coords.nuisance], covariance=marginals.nuisance),
-        n_nodes=problem.settings.n_scale_nodes,
-    )
+    of_model, groups = estimator.likelihood, estimator.coords.groups
+    for group, h, r, score in zip(groups, of_model.info, of_model.linear, estimator.score, strict=True):
+        own = torch.diag_embed(group.split(prior).flatten(1))
+        cov = torch.cholesky_inverse(cholesky(h + own, group.genes))
+        precision = torch.cholesky_inverse(cholesky(cov @ (own + score) @ cov, group.genes))
+        info.append(precision - own)
+        linear.append((precision @ cov @ r.unsqueeze(-1)).squeeze(-1))
+    return GeneLikelihood(info=info, linear=linear)
 
 
 class GeneBlock(PyroModule):
@@ -137,7 +153,7 @@ class GeneBlock(PyroModule):
     nuisance
         Mean (M, F*) and covariance of the nuisance columns.
     n_nodes
-        Default number of points at which the scales are integrated.
+        Default least number of points at which the scales are integrated.
 
     Examples
     --------
@@ -150,7 +166,7 @@ class GeneBlock(PyroModule):
     (True, (10, 8, 2, 2))
     """
 
-    def __init__(self, model: HierarchyModel, coords: Coordinates, *, likelihood: GeneLikelihood, scales: Gaussian, nuisance: Gaussian, n_nodes: int = 64):
+    def __init__(self, model: HierarchyModel, coords: Coordinates, *, likelihood: GeneLikelihood, scales: Gaussian, nuisance: Gaussian, n_nodes: int = 128):
         super().__init__(name=f"gene_block_{next(_INSTANCE)}")
         self.model, self.coords, self.n_nodes = model, coords, n_nodes
         self.log_scale_loc: Any
@@ -240,9 +256,19 @@ class GeneBlock(PyroModule):
         log_weight = torch.minimum(log_weight, log_weight.logsumexp(0) - 0.5 * torch.log(log_weight.new_tensor(float(n))))
         return nodes, torch.softmax(log_weight, 0)
 
+    def integration_points(self, least: int, *, seed: int) -> tuple[Float[Tensor, "nodes nonref scales"], Float[Tensor, " nodes"]]:
+        """Points of log s and their weights, as `scale_nodes`: at least `least`, and as many more as an effective number 1/Σ weight² of 100 takes."""
+        n = least
+        while True:
+            nodes, weights = self.scale_nodes(n, seed=seed)
+            effective = float(1 / weights.square().sum())
+            if effective >= ENOUGH or n >= MOST_NODES or least == 1:
+                return nodes, weights
+            n = min(MOST_NODES, math.ceil(1.2 * n * ENOUGH / effective))
+
     def scale_points(self, *, seed: int) -> ScalePoints:
-        """The posterior of the scales, at 256 points."""
-        nodes, weights = self.scale_nodes(INTERVAL_NODES, seed=seed)
+        """The posterior of the scales, at 256 points or more."""
+        nodes, weights = self.integration_points(INTERVAL_NODES, seed=seed)
         return ScalePoints(scales=nodes.exp(), weights=weights)
 
     @torch.no_grad()
@@ -275,10 +301,10 @@ class GeneBlock(PyroModule):
         seed
             Of the points.
         n_nodes
-            Number of points of the scales; by default that of the constructor.
+            Least number of points of the scales, 1 for their mode alone; by default that of the constructor.
         """
         coords, likelihood = self.coords, self.likelihood
-        nodes, weights = self.scale_nodes(n_nodes or self.n_nodes, seed=seed)
+        nodes, weights = self.integration_points(n_nodes or self.n_nodes, seed=seed)
         first, second = [torch.zeros_like(r) for r in likelihood.linear], [torch.zeros_like(h) for h in likelihood.info]
         for node, weight in zip(nodes, weights, strict=True):
             genes = gene_posteriors(coords, node, likelihood)
@@ -299,11 +325,11 @@ class GeneBlock(PyroModule):
         seed
             Of the points and the draws.
         n_nodes
-            Number of points of the scales; by default that of the constructor.
+            Least number of points of the scales, 1 for their mode alone; by default that of the constructor.
         """
         coords, data, likelihood = self.coords, self.model.data, self.likelihood
         f, d = coords.n_nonref, coords.n_days
-        nodes, weights = self.scale_nodes(n_nodes or self.n_nodes, seed=seed)
+        nodes, weights = self.integration_points(n_nodes or self.n_nodes, seed=seed)
         generator = torch.Generator(device=nodes.device).manual_seed(seed)
         of_draw = torch.multinomial(weights, n, replacement=True, generator=generator).sort().values
         theta, delta = nodes.new_zeros(n, data.n_genes, f, d), nodes.new_zeros(n, data.n_guides, f)
@@ -321,31 +347,34 @@ class GeneBlock(PyroModule):
         return Draws(theta=theta, delta=delta, scales=nodes[of_draw].exp(), nuisance=nuisance)
 
 
-def psd_factor(matrix: Float[Tensor, "genes size size"]) -> Float[Tensor, "genes size size"]:
-    """A with A A' = matrix, its negative eigenvalues (from round-off, or noise of the probes) set to zero."""
-    values, vectors = torch.linalg.eigh(matrix)
-    return vectors * values.clamp_min(0).sqrt().unsqueeze(-2)
-
-
 def _moments(model: HierarchyModel, coords: Coordinates, means: list[Tensor], covariances: list[Tensor]) -> Moments:
     """Moments of θ, β and δ, which are linear in the coordinates."""
     data, f, d = model.data, coords.n_nonref, coords.n_days
     new = means[0].new_zeros
-    theta, delta, beta = (new(2, data.n_genes, f, d), new(2, data.n_guides, f), new(2, data.n_guides, f, d))
+    theta, delta, beta = new(data.n_genes, f, d), new(2, data.n_guides, f), new(data.n_guides, f, d)
+    theta_cov, beta_cov = new(data.n_genes, f, f, d), new(data.n_guides, f, f, d)
     cumulate = new(d, d).fill_(1).tril()
     for group, mean, square in zip(coords.groups, means, covariances, strict=True):
         k = group.n_coords
-        cov = square.reshape(-1, k, f, k, f).diagonal(dim1=2, dim2=4)  # (L, K, K, F*)
+        cov = square.reshape(-1, k, f, k, f)
         mean = mean.reshape(-1, k, f)
-        theta[0, group.genes] = torch.einsum("dk,lkf->lfd", cumulate, mean[:, :d])
-        theta[1, group.genes] = torch.einsum("dk,lkmf,dm->lfd", cumulate, cov[:, :d, :d], cumulate)
+        theta[group.genes] = torch.einsum("dk,lkf->lfd", cumulate, mean[:, :d])
+        half = torch.einsum("dk,lkfmg->ldfmg", cumulate, cov[:, :d, :, :d])
+        theta_cov[group.genes] = torch.einsum("ldfmg,dm->lfgd", half, cumulate)
         delta[0, group.guides] = torch.einsum("gk,lkf->lgf", group.basis, mean[:, d:])
-        delta[1, group.guides] = torch.einsum("gk,lkmf,gm->lgf", group.basis, cov[:, d:, d:], group.basis)
-        beta[0, group.guides] = torch.einsum("gdk,lkf->lgfd", group.to_beta, mean)
-        half = torch.einsum("gdk,lkmf->lgdmf", group.to_beta, cov)
-        beta[1, group.guides] = torch.einsum("lgdmf,gdm->lgfd", half, group.to_beta)
-    sd = [v[1].clamp_min(0).sqrt() for v in (theta, beta, delta)]
-    return Moments(theta_mean=theta[0], theta_sd=sd[0], beta_mean=beta[0], beta_sd=sd[1], delta_mean=delta[0], delta_sd=sd[2])
+        own = cov[:, d:, :, d:].diagonal(dim1=2, dim2=4)
+        delta[1, group.guides] = torch.einsum("gk,lkmf,gm->lgf", group.basis, own, group.basis)
+        beta[group.guides] = torch.einsum("gdk,lkf->lgfd", group.to_beta, mean)
+        half = torch.einsum("gdk,lkfmh->lgdfmh", group.to_beta, cov)
+        beta_cov[group.guides] = torch.einsum("lgdfmh,gdm->lgfhd", half, group.to_beta)
+    return Moments(
+        theta_mean=theta,
+        theta_covariance=theta_cov,
+        beta_mean=beta,
+        beta_covariance=beta_cov,
+        delta_mean=delta[0],
+        delta_sd=delta[1].clamp_min(0).sqrt(),
+    )
 
 
 def _point(name: str, value: Tensor, log_density: Tensor, event_dim: int, dtype: torch.dtype) -> None:

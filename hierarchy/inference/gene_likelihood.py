@@ -27,8 +27,8 @@ class GeneLikelihood:
     linear: GeneVectors
 
     @classmethod
-    def at_pass(cls, coords: Coordinates, found: Pass, weight: Float[Tensor, ""], mean: Float[Tensor, "rows nonref"]) -> "GeneLikelihood":
-        """The second-order expansion of the weighted log-likelihood at a pass over the cells: H = w · information, r = H · mean + w · gradient.
+    def at_pass(cls, coords: Coordinates, found: Pass, mean: Float[Tensor, "rows nonref"]) -> "GeneLikelihood":
+        """The second-order expansion of the weighted log-likelihood at a pass over the cells: H = information, r = H · mean + gradient.
 
         Parameters
         ----------
@@ -36,17 +36,30 @@ class GeneLikelihood:
             The coordinates.
         found
             The pass.
-        weight
-            The likelihood weight w.
         mean
             Means of the coordinates at the pass, (rows, F*).
         """
-        info = [weight * h for h in found.blocks]
-        at = [group.split(mean).flatten(1) for group in coords.groups]
-        linear = [
-            torch.einsum("lij,lj->li", h, m) + weight * group.split(found.gradient).flatten(1) for h, m, group in zip(info, at, coords.groups, strict=True)
-        ]
-        return cls(info=info, linear=linear)
+        return cls(info=found.blocks, linear=linear_terms(coords, found.blocks, found, mean))
+
+
+def linear_terms(coords: Coordinates, info: GeneMatrices, found: Pass, mean: Float[Tensor, "rows nonref"]) -> GeneVectors:
+    """r = H · mean + gradient of each gene.
+
+    With the gradient in place of the prior precision times the mean, which are equal at the optimum, r is accurate where the prior outweighs the data.
+
+    Parameters
+    ----------
+    coords
+        The coordinates.
+    info
+        Information H of each gene.
+    found
+        A pass over the cells at `mean`.
+    mean
+        Means of the coordinates, (rows, F*).
+    """
+    at = [(group.split(mean).flatten(1), group.split(found.gradient).flatten(1)) for group in coords.groups]
+    return [torch.einsum("lij,lj->li", h, own) + gradient for h, (own, gradient) in zip(info, at, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

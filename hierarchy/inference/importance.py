@@ -46,25 +46,25 @@ def effective_fractions(
     torch.Tensor
         (L,), NaN for genes that were not checked.
     """
-    data, weight = model.data, float(model.weight)
-    found = pass_over_cells(model.design, coords, mean, None)
+    data = model.data
+    found = pass_over_cells(model.design, coords, mean, None, lambda _: model.weight_table)
     generator = torch.Generator(device=mean.device).manual_seed(seed)
     change_of = _LikelihoodChange(model, predictor(model.design, coords, mean))
     log_ratio = mean.new_zeros(n_draws, data.n_genes)
-    draws = [_block_draws(group, found, i, weight, coords.prior_precision(group, log_scale), n_draws, generator) for i, group in enumerate(coords.groups)]
+    draws = [_block_draws(group, found, i, coords.prior_precision(group, log_scale), n_draws, generator) for i, group in enumerate(coords.groups)]
     for s in range(n_draws):
         beta = mean.new_zeros(data.n_guides, data.n_days, coords.n_nonref)
         for group, (x, quadratic) in zip(coords.groups, draws, strict=True):
             beta[group.guides] = torch.einsum("gdk,lkf->lgdf", group.to_beta, x[s].reshape(len(group.genes), group.n_coords, -1))
             log_ratio[s, group.genes] -= quadratic[s]
-        log_ratio[s] += weight * change_of(beta)
+        log_ratio[s] += change_of(beta)
     weights = torch.softmax(log_ratio, 0)
     fraction = 1 / (n_draws * weights.square().sum(0))
     return torch.where(change_of.checked, fraction, torch.full_like(fraction, torch.nan))
 
 
 class _LikelihoodChange:
-    """The change of the log-likelihood of each gene's cells where that gene's guides alone have other effects."""
+    """The change of the weighted log-likelihood of each gene's cells where that gene's guides alone have other effects."""
 
     def __init__(self, model: HierarchyModel, eta: Tensor):
         """At the linear predictors `eta` (N, F*)."""
@@ -79,6 +79,7 @@ class _LikelihoodChange:
         self.used = self.checked[row_gene]
         self.gene = row_gene[self.used]
         self.n_rows = len(key)
+        self.weight = model.weight_table.flatten()[model.design.group[row_cell[self.used]]]
         self.prob, self.eta = model.design.prob[row_cell[self.used]], eta[row_cell[self.used]]
         self.before = _log_lik(self.prob, self.eta)
 
@@ -87,16 +88,16 @@ class _LikelihoodChange:
         data = self.data
         shift = self.eta.new_zeros(self.n_rows, beta.shape[-1]).index_add(0, self.entry, beta[data.cell_guides, data.day[self.cell]].to(self.eta.dtype))
         change = _log_lik(self.prob, self.eta + shift[self.used]) - self.before
-        return beta.new_zeros(self.n_genes).index_add(0, self.gene, change.double())
+        return beta.new_zeros(self.n_genes).index_add(0, self.gene, self.weight * change.double())
 
 
-def _block_draws(group: GeneGroup, found: Pass, i: int, weight: float, prior: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _block_draws(group: GeneGroup, found: Pass, i: int, prior: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Steps x from the mean, (n, L_n, K·F*), and the quadratic expansion of their log-likelihood, (n, L_n)."""
-    info = weight * found.blocks[i]
+    info = found.blocks[i]
     factor = cholesky(info + torch.diag_embed(prior.flatten()), group.genes)
     noise = torch.randn(n, *info.shape[:2], 1, generator=generator, dtype=info.dtype, device=info.device)
     x = torch.linalg.solve_triangular(factor.transpose(1, 2), noise, upper=True).squeeze(-1)
-    gradient = weight * group.split(found.gradient).flatten(1)
+    gradient = group.split(found.gradient).flatten(1)
     return x, (x * gradient).sum(-1) - 0.5 * torch.einsum("sli,lij,slj->sl", x, info, x)
 
 

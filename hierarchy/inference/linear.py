@@ -35,12 +35,18 @@ def cholesky(matrix: Float[Tensor, "*batch size size"], genes: Int[Tensor, " gen
     return factor
 
 
+def psd_factor(matrix: Float[Tensor, "genes size size"]) -> Float[Tensor, "genes size size"]:
+    """A with A A' = matrix, its negative eigenvalues (from round-off, or noise of the probes) set to zero."""
+    values, vectors = torch.linalg.eigh(matrix)
+    return vectors * values.clamp_min(0).sqrt().unsqueeze(-2)
+
+
 Operator = Callable[[Float[Tensor, "rows nonref sides"]], Float[Tensor, "rows nonref sides"]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Precision:
-    """The joint precision Q = prior precision + w · information, as an operator on coordinates (rows, F*, S).
+    """The joint precision Q = prior precision + information, as an operator on coordinates (rows, F*, S).
 
     Attributes
     ----------
@@ -49,9 +55,7 @@ class Precision:
     coords
         The coordinates.
     curvature
-        Packed curvature of each cell's log-likelihood, (N, P).
-    weight
-        The likelihood weight w.
+        Packed curvature of each cell's weighted log-likelihood, (N, P).
     prior
         Prior precision of each coordinate, (rows, F*).
     """
@@ -59,7 +63,6 @@ class Precision:
     design: CellDesign
     coords: Coordinates
     curvature: Float[Tensor, "cells packed"]
-    weight: Float[Tensor, ""]
     prior: Float[Tensor, "rows nonref"]
 
     def __call__(self, x: Float[Tensor, "rows nonref sides"]) -> Float[Tensor, "rows nonref sides"]:
@@ -67,7 +70,7 @@ class Precision:
         rows, f, s = x.shape
         eta = predictor(self.design, self.coords, x.reshape(rows, f * s)).reshape(-1, f, s)
         y = apply_curvature(self.curvature, self.coords.packed, eta).reshape(-1, f * s)
-        return self.weight * pull_back(self.design, self.coords, y).reshape(rows, f, s) + self.prior.unsqueeze(-1) * x
+        return pull_back(self.design, self.coords, y).reshape(rows, f, s) + self.prior.unsqueeze(-1) * x
 
 
 def conjugate_gradient(
@@ -104,8 +107,8 @@ def conjugate_gradient(
     return x
 
 
-def factor_blocks(coords: Coordinates, blocks: GeneMatrices, weight: Float[Tensor, ""], prior: Float[Tensor, "rows nonref"]) -> GeneMatrices:
-    """Cholesky factors of each gene's block of a precision, prior + w · information.
+def factor_blocks(coords: Coordinates, blocks: GeneMatrices, prior: Float[Tensor, "rows nonref"]) -> GeneMatrices:
+    """Cholesky factors of each gene's block of a precision, prior + information.
 
     Parameters
     ----------
@@ -113,12 +116,10 @@ def factor_blocks(coords: Coordinates, blocks: GeneMatrices, weight: Float[Tenso
         The coordinates.
     blocks
         Information of each group's genes.
-    weight
-        The likelihood weight w.
     prior
         Prior precision of each coordinate, (rows, F*).
     """
-    return [cholesky(weight * info + torch.diag_embed(group.split(prior).flatten(1)), group.genes) for group, info in zip(coords.groups, blocks, strict=True)]
+    return [cholesky(info + torch.diag_embed(group.split(prior).flatten(1)), group.genes) for group, info in zip(coords.groups, blocks, strict=True)]
 
 
 def solve_blocks(coords: Coordinates, factors: GeneMatrices, x: Float[Tensor, "rows nonref sides"]) -> list[Float[Tensor, "_genes _size sides"]]:
@@ -161,9 +162,7 @@ class CentredPreconditioner:
         return torch.cat([out[:start], nuisance[: self.coords.n_days] - back, nuisance[self.coords.n_days :]])
 
 
-def centred_preconditioner(
-    design: CellDesign, coords: Coordinates, found: Pass, weight: Float[Tensor, ""], prior: Float[Tensor, "rows nonref"]
-) -> CentredPreconditioner:
+def centred_preconditioner(design: CellDesign, coords: Coordinates, found: Pass, prior: Float[Tensor, "rows nonref"]) -> CentredPreconditioner:
     """Build the preconditioner at a pass over the cells.
 
     Parameters
@@ -174,14 +173,12 @@ def centred_preconditioner(
         The coordinates.
     found
         The pass.
-    weight
-        The likelihood weight w.
     prior
         Prior precision of each coordinate, (rows, F*).
     """
     shift = day_means(design, coords)
-    factors = factor_blocks(coords, centred_information(coords, shift, found.blocks, found.by_guide, found.by_day), weight, prior)
-    nuisance = cholesky(weight * found.nuisance + torch.diag(prior[coords.nuisance].flatten()))
+    factors = factor_blocks(coords, centred_information(coords, shift, found.blocks, found.by_guide, found.by_day), prior)
+    nuisance = cholesky(found.nuisance + torch.diag(prior[coords.nuisance].flatten()))
     return CentredPreconditioner(coords=coords, factors=factors, nuisance=nuisance, shift=shift)
 
 

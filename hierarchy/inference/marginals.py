@@ -1,6 +1,6 @@
 """Each gene's marginal covariance under the joint Gaussian of all coordinates, not only given everything else.
 
-The joint precision is Q = prior + w · information. A gene's block of it, inverted, is the gene's covariance *given everything else*; its standard
+The joint precision is Q = prior + information. A gene's block of it, inverted, is the gene's covariance *given everything else*; its standard
 errors are too small where genes, intercepts and the burden share information. With x the genes' coordinates and ν the nuisance columns, the
 marginal covariance of gene ℓ is, by the decomposition of the variance into conditional parts,
 
@@ -45,9 +45,7 @@ class Marginals:
     nuisance: Float[Tensor, "size size"]
 
 
-def marginal_covariances(
-    problem: Problem, found: Pass, weight: Float[Tensor, ""], prior: Float[Tensor, "rows nonref"], *, generator: torch.Generator
-) -> Marginals:
+def marginal_covariances(problem: Problem, found: Pass, prior: Float[Tensor, "rows nonref"], *, generator: torch.Generator) -> Marginals:
     """Marginal covariances at the information of a pass over the cells.
 
     Parameters
@@ -56,18 +54,16 @@ def marginal_covariances(
         The problem.
     found
         The pass.
-    weight
-        The likelihood weight w.
     prior
         Prior precision of each coordinate, (rows, F*).
     generator
         For the probes.
     """
     coords = problem.coords
-    precision = Precision(design=problem.design, coords=coords, curvature=found.curvature, weight=weight, prior=prior)
+    precision = Precision(design=problem.design, coords=coords, curvature=found.curvature, prior=prior)
     if coords.n_rows * coords.n_nonref <= DENSE_LIMIT:
         return _dense(problem, precision, found)
-    factors = factor_blocks(coords, found.blocks, weight, prior)
+    factors = factor_blocks(coords, found.blocks, prior)
     genes = _GenesOnly(problem=problem, precision=precision, factors=factors)
     nuisance, response = _nuisance(genes, found)
     shared = cholesky(nuisance)
@@ -92,7 +88,7 @@ def _dense(problem: Problem, precision: Precision, found: Pass) -> Marginals:
     start = coords.nuisance.start * f
     identified = _identified(problem)
     joint[start:, :start], joint[:start, start:] = identified @ joint[start:, :start], joint[:start, start:] @ identified
-    joint[start:, start:] = precision.weight * found.nuisance + torch.diag(precision.prior[coords.nuisance].flatten())  # in float64
+    joint[start:, start:] = found.nuisance + torch.diag(precision.prior[coords.nuisance].flatten())  # in float64
     covariance = torch.cholesky_inverse(cholesky((joint + joint.T) / 2))
     blocks = []
     for group in coords.groups:
@@ -127,7 +123,7 @@ def _nuisance(genes: _GenesOnly, found: Pass) -> tuple[Tensor, list[Tensor]]:
     """Cov(ν) (M·F*, M·F*), and X for each group's genes, (L_n, K·F*, M·F*)."""
     coords, precision = genes.problem.coords, genes.precision
     f, m = coords.n_nonref, coords.n_nuisance * coords.n_nonref
-    schur = precision.weight * found.nuisance + torch.diag(precision.prior[coords.nuisance].flatten())
+    schur = found.nuisance + torch.diag(precision.prior[coords.nuisance].flatten())
     responses, reductions = [], []
     for unit in torch.eye(m, dtype=torch.float64, device=schur.device).split(_width(genes.problem)):
         x = torch.zeros(coords.n_rows, f, len(unit), dtype=torch.float64, device=unit.device)
@@ -179,7 +175,7 @@ def _between_genes(genes: _GenesOnly, generator: torch.Generator) -> list[Tensor
 
 
 def _noise(problem: Problem, precision: Precision, s: int, generator: torch.Generator) -> Tensor:
-    """Draws from N(0, Q), (rows, F*, s): prior^½ ε plus the pull-back of noise of the cells with covariance w W."""
+    """Draws from N(0, Q), (rows, F*, s): prior^½ ε plus the pull-back of noise of the cells with covariance W."""
     design, coords = problem.design, problem.coords
     packed, curvature = coords.packed, precision.curvature
     n, f = len(curvature), coords.n_nonref
@@ -189,7 +185,7 @@ def _noise(problem: Problem, precision: Precision, s: int, generator: torch.Gene
     cell = torch.stack([sum((factor[i][j].unsqueeze(1) * eps[:, j] for j in range(i + 1)), start=torch.zeros_like(eps[:, 0])) for i in range(f)], 1)
     own = torch.randn(coords.n_rows, f, s, generator=generator, dtype=torch.float64, device=device)
     pulled = pull_back(design, coords, cell.reshape(n, f * s)).reshape(-1, f, s)
-    return precision.weight.sqrt() * pulled + precision.prior.sqrt().unsqueeze(-1) * own
+    return pulled + precision.prior.sqrt().unsqueeze(-1) * own
 
 
 def _width(problem: Problem) -> int:

@@ -129,12 +129,18 @@ def moments_of_draws(draws: Draws, guide_to_gene: Int[Tensor, " guides"]) -> Mom
     beta = draws.theta[:, guide_to_gene] + draws.delta.unsqueeze(-1)
     return Moments(
         theta_mean=draws.theta.mean(0),
-        theta_sd=draws.theta.std(0),
+        theta_covariance=_covariance(draws.theta),
         beta_mean=beta.mean(0),
-        beta_sd=beta.std(0),
+        beta_covariance=_covariance(beta),
         delta_mean=draws.delta.mean(0),
         delta_sd=draws.delta.std(0),
     )
+
+
+def _covariance(values: Tensor) -> Tensor:
+    """Covariances over fates on each day, (units, F*, F*, D), of draws (S, units, F*, D)."""
+    centred = values - values.mean(0)
+    return torch.einsum("sufd,sugd->ufgd", centred, centred) / (len(values) - 1)
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 The family is a Gaussian over each gene's coordinates and over the nuisance columns. A natural-gradient step of length one is
 
-    Q ← prior precision + w · E[information],    mean ← mean + Q⁻¹ E[gradient of the log joint]
+    Q ← prior precision + E[information],    mean ← mean + Q⁻¹ E[gradient of the log joint]
 
 (Khan and Lin 2017; Khan and Rue 2023, equation 4): Newton's method with expectations in place of values. Expectations over a cell are
 low-dimensional and done by cubature, so a step has no Monte Carlo noise. The scales (Fisher scoring of their marginal posterior) and the
-weight w (Pearson dispersion) move in the same step.
+weights w (Pearson dispersion; `weights.py`) move in the same step.
 """
 
 import dataclasses
@@ -25,11 +25,12 @@ from hierarchy.inference.curvature import Pass, pass_over_cells
 from hierarchy.inference.gene_likelihood import GeneLikelihood, gene_posteriors
 from hierarchy.inference.linear import NotDefinite, Precision, centred_preconditioner, conjugate_gradient
 from hierarchy.inference.scales import climb, half_normal_scales
+from hierarchy.inference.weights import mean_weight
 from hierarchy.problem import Problem
 
 STEP_TOLERANCE = 2e-3  # RMS change of the means in posterior SDs
 SCALE_TOLERANCE = 2e-3  # largest change of a log scale
-UNDAMPED_STEPS = 8
+UNDAMPED_STEPS, WHOLE_STEPS = 8, 16  # of the scales, and of the means
 WEIGHT_TOLERANCE = 5e-4  # relative change of w
 LONGEST_STEP = 4.0  # of a coordinate's mean, in log-odds: far from the optimum the quadratic expansion does not hold
 SOLVE_ITERATIONS = 6
@@ -46,7 +47,7 @@ class NaturalState:
     log_scale
         Logarithms of the scales, (F*, D + 1).
     weight
-        The likelihood weight w.
+        The likelihood weights w by day and replicate, (D, R).
     covariance
         Posterior covariances of each group's genes; None before the first step.
     step
@@ -60,12 +61,12 @@ class NaturalState:
     moved
         RMS change of the means in each step, in posterior SDs.
     weights
-        w before each step.
+        Mean w in each step.
     """
 
     mean: Float[Tensor, "rows nonref"]
     log_scale: Float[Tensor, "nonref scales"]
-    weight: Float[Tensor, ""]
+    weight: Float[Tensor, "days reps"]
     covariance: GeneMatrices | None = None
     step: int = 0
     status: Status = "step_limit"
@@ -109,8 +110,8 @@ def start(problem: Problem) -> NaturalState:
     average = ((day.T @ design.prob).double() / day.sum(0).double().unsqueeze(1)).clamp_min(1e-6)
     mean[coords.nuisance][: coords.n_days] = (average[:, 1:] / average[:, :1]).log()
     log_scale = torch.full((coords.n_nonref, coords.n_days + 1), -1.2, dtype=torch.float64, device=mean.device)
-    fixed = problem.settings.likelihood_weight
-    weight = torch.tensor(1.0 if fixed == "auto" else float(fixed), dtype=torch.float64, device=mean.device)
+    fixed = problem.settings.likelihood_weight  # where it is no number, each pass over the cells has its own
+    weight = torch.full_like(design.group_cells, fixed if isinstance(fixed, float) else 1.0)
     return NaturalState(mean=mean, log_scale=log_scale, weight=weight)
 
 
@@ -130,38 +131,29 @@ def run_natural(problem: Problem, state: NaturalState, *, on_step: Callable[[Nat
 def natural_step(problem: Problem, state: NaturalState) -> NaturalState:
     """One natural-gradient step of means, covariances, scales and weight."""
     coords = problem.coords
-    found = pass_over_cells(problem.design, coords, state.mean, state.covariance)
-    weight = dispersion_weight(problem, found) if problem.settings.likelihood_weight == "auto" else state.weight
-    likelihood = GeneLikelihood.at_pass(coords, found, weight, state.mean)
+    found = pass_over_cells(problem.design, coords, state.mean, state.covariance, problem.weigh)
+    likelihood = GeneLikelihood.at_pass(coords, found, state.mean)
     log_scale, climbed = _scale_step(problem, state, likelihood)
     covariance = gene_posteriors(coords, log_scale, likelihood).covariance
-    step = _mean_step(problem, state, found, weight, problem.prior(log_scale))
+    step = _mean_step(problem, state, found, problem.prior(log_scale))
     in_sd = [(group.split(step).flatten(1).square() / cov.diagonal(dim1=-2, dim2=-1)).flatten() for group, cov in zip(coords.groups, covariance, strict=True)]
     moved = torch.cat(in_sd).mean().sqrt()
-    change = torch.stack([moved / STEP_TOLERANCE, climbed / SCALE_TOLERANCE, (weight / state.weight - 1).abs() / WEIGHT_TOLERANCE])
+    change = torch.stack([moved / STEP_TOLERANCE, climbed / SCALE_TOLERANCE, (found.weight / state.weight - 1).abs().max() / WEIGHT_TOLERANCE])
     bound = elbo(problem, state, found, covariance)
-    moved_, bound_, largest, was = torch.stack([moved, bound, change.max(), state.weight]).tolist()  # one transfer to the host for each step
+    average = mean_weight(found.weight, problem.design.group_cells)
+    moved_, bound_, largest, weight = torch.stack([moved, bound, change.max(), average]).tolist()  # one transfer to the host for each step
     return replace(
         state,
-        mean=state.mean + step,
+        mean=state.mean + (step if state.step < WHOLE_STEPS else step / 2),  # means of a fate that nearly no cell has can oscillate
         log_scale=log_scale,
-        weight=weight,
+        weight=found.weight,
         covariance=covariance,
         step=state.step + 1,
         status="converged" if largest < 1.0 and state.covariance is not None else "step_limit",
         elbo=[*state.elbo, bound_],
         moved=[*state.moved, moved_],
-        weights=[*state.weights, was],
+        weights=[*state.weights, weight],
     )
-
-
-def dispersion_weight(problem: Problem, found: Pass) -> Float[Tensor, ""]:
-    """w = 1/φ, with the Pearson dispersion φ = E[Σ (p − π)²/π] / (N·F*) over cells and fates, E the posterior mean.
-
-    Under the joint distribution of π and p the sum has expectation φ·N·F*. The usual statistic takes the fitted π and N·F* less the number of
-    parameters (McCullagh and Nelder 1989, section 4.5), which the posterior mean approximates; it stays valid where φ is near 1 (one-hot fates).
-    """
-    return problem.design.prob.shape[0] * problem.coords.n_nonref / found.pearson
 
 
 def _scale_step(problem: Problem, state: NaturalState, likelihood: GeneLikelihood) -> tuple[Tensor, Tensor]:
@@ -173,18 +165,18 @@ def _scale_step(problem: Problem, state: NaturalState, likelihood: GeneLikelihoo
     return log_scale, climbed
 
 
-def _mean_step(problem: Problem, state: NaturalState, found: Pass, weight: Tensor, prior: Tensor) -> Tensor:
+def _mean_step(problem: Problem, state: NaturalState, found: Pass, prior: Tensor) -> Tensor:
     """Change of the means (rows, F*)."""
     coords, design = problem.coords, problem.design
-    gradient = weight * found.gradient - prior * state.mean
-    precision = Precision(design=design, coords=coords, curvature=found.curvature, weight=weight, prior=prior)
-    preconditioner = centred_preconditioner(design, coords, found, weight, prior)
+    gradient = found.gradient - prior * state.mean
+    precision = Precision(design=design, coords=coords, curvature=found.curvature, prior=prior)
+    preconditioner = centred_preconditioner(design, coords, found, prior)
     step = conjugate_gradient(precision, gradient.unsqueeze(-1), preconditioner, SOLVE_ITERATIONS).squeeze(-1)
     return step * (LONGEST_STEP / step.abs().max().clamp_min(LONGEST_STEP))
 
 
 def elbo(problem: Problem, state: NaturalState, found: Pass, covariance: GeneMatrices) -> Float[Tensor, ""]:
-    """w E[log L] − KL(posterior ‖ prior) at the state's means, scales and weight, with the scales fixed at their values.
+    """E[log L] − KL(posterior ‖ prior) at the state's means and scales and the pass's weights, with the scales fixed at their values.
 
     Parameters
     ----------
@@ -199,10 +191,10 @@ def elbo(problem: Problem, state: NaturalState, found: Pass, covariance: GeneMat
     """
     coords = problem.coords
     prior = problem.prior(state.log_scale)
-    total = state.weight * found.log_lik - 0.5 * (prior * state.mean.square()).sum() + 0.5 * prior.log().sum()
+    total = found.log_lik - 0.5 * (prior * state.mean.square()).sum() + 0.5 * prior.log().sum()
     for group, cov in zip(coords.groups, state.covariance or covariance, strict=True):
         own = group.split(prior).flatten(1)
         total = total + 0.5 * (torch.linalg.slogdet(cov)[1] - (own * cov.diagonal(dim1=-2, dim2=-1)).sum(1) + own.shape[1]).sum()
-    q = state.weight * found.nuisance + torch.diag(prior[coords.nuisance].flatten())
+    q = found.nuisance + torch.diag(prior[coords.nuisance].flatten())
     cov = torch.linalg.inv(q)
     return total + 0.5 * (torch.linalg.slogdet(cov)[1] - (prior[coords.nuisance].flatten() * cov.diagonal()).sum() + len(cov))

@@ -6,19 +6,19 @@ more than its curvature implies. With each gene's covariance Σ, prior precision
 
     M = Σ_clusters s_c s_c',   s_c = Σ_{i in c} w (x_i − x̄_day) ⊗ (p_i − π_i)
 
-the robust covariance is Σ (P + M) Σ (White 1982; Liang and Zeger 1986); where the model is right, M estimates the information and the result is Σ
+the robust covariance is Σ (P + J) Σ, with J = M (White 1982; Liang and Zeger 1986); where the model is right, M estimates the information and the result is Σ
 again. M is taken about the days' means, because the intercepts absorb what all cells share. It is then scaled from the information of a gene taken
 alone to the gene's information beside all others, by the matrix that does so for M's expected value. With C clusters it is multiplied by C/(C − 1).
 """
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from data_prep.errors import InputError, warn
 from hierarchy.coordinates import GeneMatrices
 from hierarchy.inference.curvature import Pass, information, pull_back
-from hierarchy.inference.linear import centred_information, cholesky, day_means
+from hierarchy.inference.linear import centred_information, day_means
 from hierarchy.problem import Problem
 
 FEW_CLUSTERS = 20
@@ -41,10 +41,8 @@ def check_clusters(cluster: Int[Tensor, " cells"] | None) -> None:
         )
 
 
-def robust_covariances(
-    problem: Problem, found: Pass, weight: Float[Tensor, ""], prior: Float[Tensor, "rows nonref"], covariances: GeneMatrices
-) -> GeneMatrices:
-    """Robust covariances of each group's genes, by the clusters of `FateData.cluster`, or with each cell a cluster of its own where it is None.
+def score_variances(problem: Problem, found: Pass, info: GeneMatrices) -> GeneMatrices:
+    """Observed variance J of the gradient of each gene's likelihood, by the clusters of `FateData.cluster`; each cell is its own cluster where it is None.
 
     Parameters
     ----------
@@ -52,12 +50,8 @@ def robust_covariances(
         The problem.
     found
         A pass over the cells at the posterior.
-    weight
-        The likelihood weight w.
-    prior
-        Prior precision of each coordinate, (rows, F*).
-    covariances
-        Marginal covariances of each group's genes.
+    info
+        Information H of each group's genes, their expected variance.
 
     Returns
     -------
@@ -70,26 +64,26 @@ def robust_covariances(
     cluster = problem.data.cluster
     observed = _by_cell(problem, found, shift) if cluster is None else _by_cluster(problem, found, shift, cluster)
     # residuals about the fit are smaller than about the truth, by the same factor as their Pearson sums
-    fitted = problem.design.prob - torch.cat([-found.residual.sum(1, keepdim=True), found.residual], 1)
-    plug_in = ((problem.design.prob - fitted).square() / fitted.clamp_min(1e-12)).sum(dtype=torch.float64)
-    scale = weight.square() * found.pearson / plug_in
+    residual = found.residual / found.cell_weight.unsqueeze(1)
+    fitted = problem.design.prob - torch.cat([-residual.sum(1, keepdim=True), residual], 1)
+    plug_in = (found.cell_weight.unsqueeze(1) * (problem.design.prob - fitted).square() / fitted.clamp_min(1e-12)).sum(dtype=torch.float64)
+    scale = found.pearson / plug_in
     out = []
-    for group, cov, bread, meat in zip(coords.groups, covariances, expected, observed, strict=True):
-        own = torch.diag_embed(group.split(prior).flatten(1))
-        to_marginal = _root(torch.cholesky_inverse(cholesky(cov, group.genes)) - own) @ _root(weight * bread, inverse=True)
-        out.append(cov @ (own + scale * to_marginal @ meat @ to_marginal.transpose(1, 2)) @ cov)
+    for h, bread, meat in zip(info, expected, observed, strict=True):
+        to_marginal = _root(h) @ _root(bread, inverse=True)
+        out.append(scale * to_marginal @ meat @ to_marginal.transpose(1, 2))
     return out
 
 
 def _by_cell(problem: Problem, found: Pass, shift: Tensor) -> GeneMatrices:
-    """Σ_i s_i s_i' for w = 1."""
+    """Σ_i s_i s_i'."""
     upper = problem.coords.upper
     square = found.residual[:, upper[0]] * found.residual[:, upper[1]]
     return centred_information(problem.coords, shift, *information(problem.design, problem.coords, square))
 
 
 def _by_cluster(problem: Problem, found: Pass, shift: Tensor, cluster: Tensor) -> GeneMatrices:
-    """Σ_c s_c s_c' for w = 1."""
+    """Σ_c s_c s_c'."""
     coords, (n, f) = problem.coords, found.residual.shape
     count = int(cluster.max()) + 1
     days = slice(coords.nuisance.start, coords.nuisance.start + coords.n_days)

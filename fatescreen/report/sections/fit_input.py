@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from data_prep.errors import first_few
 from data_prep.screen import Screen
@@ -25,7 +24,7 @@ DROPPED = {
 def input_section(screen: Screen, effects: DaywiseEffects) -> Section:
     """Cells, guides, MOI, burden, cells for each gene and day, and what was excluded."""
     burden = np.diff(screen.guides.indptr)
-    table = cells_per_gene(screen, effects)
+    table = cells_per_gene(effects)
     guides = Figure(
         axes=count_histogram(table["guides"], x_label="guides", y_label="genes", ax=panel()),
         title="Guides per gene",
@@ -57,17 +56,12 @@ def _facts(screen: Screen, effects: DaywiseEffects, guides_per_gene: str) -> Fac
     )
 
 
-def cells_per_gene(screen: Screen, effects: DaywiseEffects) -> pd.DataFrame:
+def cells_per_gene(effects: DaywiseEffects) -> pd.DataFrame:
     """Number of cells that carry any guide of each gene; a cell with two guides of a gene counts once. Columns gene, guides, total, `day_0`, `day_1`, …"""
-    gene = pd.Index(effects.genes).get_indexer(pd.Index(screen.guide_gene))
-    use = np.flatnonzero(~screen.is_ntc & (gene >= 0))
-    member = sp.csr_matrix((np.ones(use.size), (np.arange(use.size), gene[use])), shape=(use.size, effects.genes.size))
-    carried = sp.csr_matrix(screen.guides[:, use] @ member)
-    cell = np.repeat(np.arange(carried.shape[0]), np.diff(carried.indptr))
-    n_days = len(screen.day_labels)
-    number = np.bincount(carried.indices.astype(np.int64) * n_days + screen.day[cell], minlength=effects.genes.size * n_days).reshape(-1, n_days)
-    table = pd.DataFrame({"gene": effects.genes, "guides": np.bincount(gene[use], minlength=effects.genes.size), "total": number.sum(1)})
-    return table.assign(**{f"day_{d}": number[:, d] for d in range(n_days)})
+    number = effects.gene_cells
+    guides = pd.Series(effects.gene_of_guide).value_counts().reindex(effects.genes).to_numpy()
+    table = pd.DataFrame({"gene": effects.genes, "guides": guides, "total": number.sum(1)})
+    return table.assign(**{f"day_{d}": number[:, d] for d in range(number.shape[1])})
 
 
 def excluded(dropped: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ def fit_section(fit: Fit, checks: Checks) -> Section:
     blocks: list[Block] = [
         _facts(fit),
         Figures(items=_traces(fit)),
+        *_weights(fit),
         Heading(text="Scale parameters"),
         Prose(
             text=[
@@ -42,15 +43,31 @@ def fit_section(fit: Fit, checks: Checks) -> Section:
 
 
 def _facts(fit: Fit) -> Facts:
-    fixed = fit.settings.likelihood_weight != "auto"
+    how = {"auto": "from the Pearson dispersion, by day and replicate", "common": "from the Pearson dispersion"}
     return Facts(
         items=[
             ("Converged", "yes" if fit.converged else "NO", f"{fit.steps} steps, maximum {fit.settings.step_limit:,}"),
             ("Last ELBO", signed(f"{fit.elbo[-1]:,.1f}", plus=False) if fit.elbo else "none", "evidence lower bound, nats"),
-            ("Likelihood weight w", f"{fit.weight:.4g}", "set by the user" if fixed else "from the Pearson dispersion"),
+            ("Likelihood weight w", f"{fit.weight:.4g}", how.get(str(fit.settings.likelihood_weight), "set by the user")),
             ("Posterior", fit.settings.posterior, f"standard errors: {fit.settings.se}"),
         ]
     )
+
+
+def _weights(fit: Fit) -> list[Block]:
+    """The likelihood weights, where they may differ."""
+    if fit.settings.likelihood_weight != "auto":
+        return []
+    data, cells = fit.model.data, fit.model.design.group_cells.tolist()
+    rows = [
+        (day, *(f"{w:.3g} ({n:,.0f} cells)" if n else "no cells" for w, n in zip(weights, counts, strict=True)))
+        for day, weights, counts in zip(data.days, fit.weight_table.tolist(), cells, strict=True)
+    ]
+    text = (
+        "1/φ of the cells of each day and replicate, with the Pearson dispersion φ. The weights are shrunk to their common value by the variation between them "
+        "that exceeds their sampling error. A day or replicate with a small weight has noisier fate probabilities, and its effects larger standard errors."
+    )
+    return [Heading(text="Likelihood weights"), Prose(text=[text]), PlainTable(caption="Weight by day and replicate", head=("day", *data.reps), rows=rows)]
 
 
 def _traces(fit: Fit) -> list[Figure]:

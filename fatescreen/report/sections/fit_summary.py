@@ -1,6 +1,5 @@
 """Summary of the report on a fit."""
 
-import numpy as np
 from scipy.special import ndtr
 
 from data_prep.errors import first_few
@@ -15,7 +14,7 @@ FAR = 3.0  # SDs of a predictive check beyond which it is counted
 
 def summary_blocks(fit: Fit, contrast: Contrast, checks: Checks) -> list[Block]:
     """Whether the fit converged, how many genes have effects, and what limits the results."""
-    z = np.abs(contrast.z)
+    z = contrast.size
     clear = z > Z95
     best = int(z.max(1).argmax())
     day = int(z[best].argmax())
@@ -29,7 +28,7 @@ def summary_blocks(fit: Fit, contrast: Contrast, checks: Checks) -> list[Block]:
         f"{count}.",
         f"The strongest is {contrast.genes[best]} on day {contrast.days[day]}: {signed(f'{contrast.mean[best, day]:.2f}')} ± {contrast.sd[best, day]:.2f} "
         f"in the log-odds of {contrast.fate} against {contrast.reference} for cells that carry a guide of the gene.",
-        weight_text(fit.weight, fixed=fit.settings.likelihood_weight != "auto"),
+        weight_text(fit.weight, fixed=isinstance(fit.settings.likelihood_weight, float)),
         _checks_text(checks),
     ]
     if fit.converged:

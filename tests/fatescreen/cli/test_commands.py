@@ -30,6 +30,7 @@ def test_simulate_fit_and_score(simulated, tmp_path):
     )
     assert first.returncode == 0, first.stderr
     want = {"gene_daywise_for_mash.csv", "guide_daywise_for_mash.csv", "theta_posterior_summary.npz", "delta_posterior_summary.npz"}
+    want |= {"gene_daywise_posterior.csv", "guide_daywise_posterior.csv", "effects.csv", "theta_covariance.npz"}
     want |= {"fit.png", "scales.csv", "check_composition.csv", "check_top_genes.csv", "check_family_by_gene.csv"}
     want |= {"qc_delta_mean_by_gene.csv", "qc_theta_beta_offset_by_gene.csv", "run.json", "posterior.nc", "report.html"}
     assert {p.name for p in (tmp_path / "a").iterdir()} == want
@@ -38,6 +39,7 @@ def test_simulate_fit_and_score(simulated, tmp_path):
     tables = [(tmp_path / d / "gene_daywise_for_mash.csv").read_bytes() for d in "abc"]
     assert second.code == third.code == 0 and tables[0] == tables[1] == tables[2]
     record = json.loads((tmp_path / "a" / "run.json").read_text())
+    assert set(record["likelihood_weights"]) == {"d0", "d1", "d2"} and set(record["likelihood_weights"]["d0"]) == {"rep1", "rep2"}
     assert record["settings"]["seed"] == 0 and record["options"]["ref_fate"] == "EC" and record["input"]["cells"] == 1500
     scored = run("score_daywise", tmp_path / "a" / "gene_daywise_for_mash.csv", simulated / "truth.csv", "--out", tmp_path / "s")
     assert scored.returncode == 0 and list(pd.read_csv(tmp_path / "s" / "scores.csv")["day"]) == ["d0", "d1", "d2", "all"]
@@ -72,8 +74,8 @@ def test_a_numerical_failure_is_one_message_with_advice_and_exit_1(simulated, tm
     [
         (["--fate-key", "fates"], "obsm['fates'] is missing; obsm has: covar, guide, lineages_fwd"),
         (["--ref-fate", "ECC"], "'ECC' is not among the fates"),
-        (["--contrast-fate", "EC"], "must be one of MES, NEU"),
-        (["--likelihood-weight", "much"], "it must be 'auto' or a number, above 0"),
+        (["--contrast-fate", "EC"], "Choose among MES, NEU"),
+        (["--likelihood-weight", "much"], "it must be 'auto', 'common' or a number, above 0"),
         (["--device", "tpu9"], "is not a device"),
         (["--guide-map", "no.csv"], "no.csv is not a file"),
         (["--posterior", "flow"], "flow"),

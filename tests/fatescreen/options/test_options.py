@@ -35,7 +35,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_default():
         (FitOptions, {"fate_key": 3}, "fate_key is 3; it must be text."),
         (FitOptions, {"fate_key": False}, "fate_key is False; it must be text."),
         (FitOptions, {"posterior": "gene-block"}, "it must be 'gene_block' or 'mean_field'. Did you mean 'gene_block'?"),
-        (FitOptions, {"likelihood_weight": -2}, "likelihood_weight is -2; it must be 'auto' or a number, above 0."),
+        (FitOptions, {"likelihood_weight": -2}, "likelihood_weight is -2; it must be 'auto', 'common' or a number, above 0."),
         (FitOptions, {"likelihood_weight": "auot"}, "Did you mean 'auto'?"),
         (FitOptions, {"likelihood_weight": float("nan")}, "likelihood_weight is nan"),
         (FitOptions, {"report": "perhaps"}, "report is 'perhaps'; it must be true or false."),

@@ -9,6 +9,7 @@ from fatescreen.report.fit_report import fit_report
 from fatescreen.report.null_report import null_report
 from hierarchy import FitSettings, fit, summarise
 from hierarchy.predictive_checks import check_fit
+from hierarchy.self_check import Controls
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 LONG = "Ärger_β-基因_" + "x" * 150
@@ -21,7 +22,7 @@ def fit_text() -> str:
     adata.uns["guide_map"]["gene_name"] = adata.uns["guide_map"]["gene_name"].replace(NAMES)
     screen = read_screen(adata)
     fitted = fit(build_fate_data(screen, ref_fate="EC"), settings=FitSettings(seed=1))
-    return fit_report(screen=screen, fit=fitted, effects=summarise(fitted), checks=check_fit(fitted), contrast_fate="MES", record=RECORD)
+    return fit_report(screen=screen, fit=fitted, effects=summarise(fitted), checks=check_fit(fitted), controls=Controls(), contrast_fate="MES", record=RECORD)
 
 
 def crt_inputs() -> CRTInputs:

@@ -18,6 +18,7 @@ from fatescreen.report.sections.fit_summary import weight_text
 from hierarchy import FitSettings, fit, summarise
 from hierarchy.inference.base import Outcome
 from hierarchy.predictive_checks import check_fit
+from hierarchy.self_check import Controls, check_ntc
 
 RECORD = {"command": "fit-hierarchy", "options": {"seed": 1, "max_guides_per_cell": 20}, "versions": {"fatescreen": "9.9"}, "warnings": ["mind the gap"]}
 
@@ -27,7 +28,15 @@ def parts(fate="MES", settings=None, seed=2, **design):
     small = {"n_cells": 500, "n_genes": 15, "guides_per_gene": (1, 4), "n_ntc_guides": 5, "n_days": 3, "moi": 3.0}
     screen = read_screen(simulate_fate_screen(ScreenDesign(**(small | design)), seed=seed).adata, max_guides_per_cell=9)
     fitted = fit(build_fate_data(screen, ref_fate=screen.fate_names[0]), settings=settings or FitSettings(seed=1))
-    return {"screen": screen, "fit": fitted, "effects": summarise(fitted), "checks": check_fit(fitted), "contrast_fate": fate, "record": RECORD}
+    return {
+        "screen": screen,
+        "fit": fitted,
+        "effects": summarise(fitted),
+        "checks": check_fit(fitted),
+        "controls": Controls(ntc=check_ntc(fitted, screen)),
+        "contrast_fate": fate,
+        "record": RECORD,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +83,7 @@ def test_p_of_far_tails():
 
 def test_cells_of_each_gene_and_day(plain, page):
     screen, effects = plain["screen"], plain["effects"]
-    table = cells_per_gene(screen, effects).set_index("gene")
+    table = cells_per_gene(effects).set_index("gene")
     carried = screen.guides.toarray() > 0
     for gene in effects.genes:
         has = carried[:, (screen.guide_gene == gene) & ~screen.is_ntc].any(1)
@@ -128,7 +137,7 @@ def test_excluded_data():
 
 def test_forests_hold_the_guides(plain, page):
     effects = plain["effects"]
-    best = Contrast.of(effects, "MES", "EC").ranked[0]
+    best = Contrast.of(effects, "MES").ranked[0]
     own = effects.guides[effects.gene_of_guide == effects.genes[best]]
     assert page.count('aria-label="GENE') == 12 and all(f">{g}</text>" in page for g in own)
     assert "6 more genes" in page
@@ -147,8 +156,28 @@ def test_a_fit_that_did_not_converge_is_reported_first(plain):
 
 def test_the_other_fate_and_an_unknown_one(plain):
     assert "Gene effects on NEU against EC" in fit_report(**(plain | {"contrast_fate": "NEU"}))
-    with pytest.raises(InputError, match="contrast fate"):
+    with pytest.raises(InputError, match="the contrast 'EC'"):
         fit_report(**(plain | {"contrast_fate": "EC"}))
+
+
+def test_other_contrasts_follow_the_first(plain):
+    page = fit_report(**(plain | {"contrast_fate": ["MES", "MES:NEU"]}))
+    assert "Gene effects on MES against EC" in page and "Effects on MES against NEU" in page
+    tables, effects = data_of(page)["tables"], plain["effects"]
+    order = [list(effects.genes).index(data_of(page)["strings"][i]) for i in tables["genes-1"]["data"]["gene"]]
+    np.testing.assert_allclose(tables["genes-1"]["data"]["effect_0"], effects.of_genes("MES:NEU").mean[order, 0], rtol=1e-4)
+
+
+def test_gene_days_without_cells_are_gaps(plain):
+    effects = plain["effects"]
+    cells = effects.gene_cells.copy()
+    gene = int(Contrast.of(effects, "MES").ranked[0])
+    cells[gene, 1] = 0
+    page = fit_report(**(plain | {"effects": dataclasses.replace(effects, gene_cells=cells)}))
+    own = data_of(page)["tables"]["genes"]["data"]
+    at = [data_of(page)["strings"][i] for i in own["gene"]].index(effects.genes[gene])
+    assert own["effect_1"][at] is None and own["se_1"][at] is None and own["y_1"][at] is None and own["effect_0"][at] is not None
+    assert page.count("no cells</span>") == 1 and "d1: no estimate" in page and "nan" not in words_of(page)
 
 
 def test_the_same_run_is_the_same_bytes(plain, page):

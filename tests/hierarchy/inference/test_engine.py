@@ -14,6 +14,7 @@ from hierarchy.inference.linear import NotDefinite, Precision, cholesky
 from hierarchy.inference.marginals import marginal_covariances
 from hierarchy.inference.natural import run_natural, start
 from hierarchy.inference.scales import half_normal_scales, log_prior, score_and_information
+from hierarchy.inference.weights import mean_weight
 from hierarchy.problem import Problem
 from tests.hierarchy.conftest import make
 from tests.oracles import DenseLaplace
@@ -33,10 +34,15 @@ def end(problem):
     return run_natural(problem, start(problem))
 
 
-def dense_precision(problem, found, weight, log_scale):
+def weighed(weight):
+    """Every cell has this weight."""
+    return lambda found: torch.full_like(found.cells, weight)
+
+
+def dense_precision(problem, found, log_scale):
     coords = problem.coords
     n = coords.n_rows * coords.n_nonref
-    operator = Precision(design=problem.design, coords=coords, curvature=found.curvature, weight=weight, prior=problem.prior(log_scale))
+    operator = Precision(design=problem.design, coords=coords, curvature=found.curvature, prior=problem.prior(log_scale))
     return operator(torch.eye(n, dtype=torch.float64).reshape(coords.n_rows, coords.n_nonref, n)).reshape(n, n)
 
 
@@ -49,7 +55,7 @@ def test_one_pass_agrees_with_autograd(problem):
         eta = dense_map @ at
         return (design.prob * torch.log_softmax(torch.cat([torch.zeros_like(eta[:, :1]), eta], 1), 1)).sum()
 
-    found = pass_over_cells(design, coords, x, None)
+    found = pass_over_cells(design, coords, x, None, weighed(1.0))
     gradient = torch.autograd.functional.jacobian(log_lik, x)
     hessian = -torch.autograd.functional.hessian(log_lik, x).reshape(x.numel(), x.numel())
     torch.testing.assert_close(found.log_lik, log_lik(x))
@@ -61,8 +67,7 @@ def test_one_pass_agrees_with_autograd(problem):
             torch.testing.assert_close(block[gene], hessian[at, at], rtol=1e-9, atol=1e-9)
     own = coords.nuisance.start * coords.n_nonref
     torch.testing.assert_close(found.nuisance, hessian[own:, own:], rtol=1e-9, atol=1e-9)
-    one = torch.ones((), dtype=torch.float64)
-    operator = dense_precision(problem, found, one, torch.zeros(coords.n_nonref, coords.n_days + 1, dtype=torch.float64))
+    operator = dense_precision(problem, found, torch.zeros(coords.n_nonref, coords.n_days + 1, dtype=torch.float64))
     torch.testing.assert_close(
         operator - torch.diag(problem.prior(torch.zeros(coords.n_nonref, coords.n_days + 1, dtype=torch.float64)).flatten()), hessian, rtol=1e-9, atol=1e-8
     )
@@ -71,7 +76,7 @@ def test_one_pass_agrees_with_autograd(problem):
 def test_cubature_matches_monte_carlo(problem, end):
     coords, design = problem.coords, problem.design
     wide = [9.0 * c for c in end.covariance]
-    found = pass_over_cells(design, coords, end.mean, wide)
+    found = pass_over_cells(design, coords, end.mean, wide, weighed(1.0))
     generator = torch.Generator().manual_seed(0)
     draws = []
     for _ in range(400):
@@ -80,9 +85,9 @@ def test_cubature_matches_monte_carlo(problem, end):
             for group, c in zip(coords.groups, wide, strict=True)
         ]
         at = coords.join([p.reshape(p.shape[0], -1, coords.n_nonref) for p in parts], end.mean[coords.nuisance])
-        draws.append(pass_over_cells(design, coords, at, None).log_lik)
+        draws.append(pass_over_cells(design, coords, at, None, weighed(1.0)).log_lik)
     draws = torch.stack(draws)
-    at_mean = pass_over_cells(design, coords, end.mean, None).log_lik
+    at_mean = pass_over_cells(design, coords, end.mean, None, weighed(1.0)).log_lik
     assert abs(found.log_lik - draws.mean()) < 4 * draws.std() / 20  # 4 SDs of the mean: false alarm 6e-5
     assert abs(found.log_lik - draws.mean()) < 0.1 * abs(at_mean - draws.mean())  # and the curvature is what it accounts for
 
@@ -111,8 +116,8 @@ def test_the_fit_is_the_dense_laplace_answer(design):
     end = run_natural(problem, start(problem))
     assert end.status == "converged"
     dense = DenseLaplace(data, end.log_scale.exp().numpy(), 20.0, Priors())
-    found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance)
-    blocks = marginal_covariances(problem, found, end.weight, problem.prior(end.log_scale), generator=torch.Generator().manual_seed(0)).blocks
+    found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance, problem.weigh)
+    blocks = marginal_covariances(problem, found, problem.prior(end.log_scale), generator=torch.Generator().manual_seed(0)).blocks
     mean, sd = dense.theta()
     k = problem.coords
     for group, cov in zip(k.groups, blocks, strict=True):
@@ -128,8 +133,8 @@ def test_the_fit_is_the_dense_laplace_answer(design):
 
 
 def test_probes_agree_with_dense_inversion(problem, end, monkeypatch):
-    found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance)
-    args = (problem, found, end.weight, problem.prior(end.log_scale))
+    found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance, problem.weigh)
+    args = (problem, found, problem.prior(end.log_scale))
     exact = marginal_covariances(*args, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(marginals_module, "DENSE_LIMIT", 0)
     monkeypatch.setattr(marginals_module, "ITERATIONS", 60)
@@ -144,7 +149,7 @@ def test_probes_agree_with_dense_inversion(problem, end, monkeypatch):
 
 
 def test_probes_stop_when_the_errors_are_known(problem, end, monkeypatch):
-    found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance)
+    found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance, problem.weigh)
     monkeypatch.setattr(marginals_module, "DENSE_LIMIT", 0)
     drawn = []
     noise = marginals_module._noise
@@ -152,14 +157,14 @@ def test_probes_stop_when_the_errors_are_known(problem, end, monkeypatch):
     for error, want in ((1.0, 16), (0.0, 48)):
         drawn.clear()
         monkeypatch.setattr(marginals_module, "PROBE_ERROR", error)
-        marginal_covariances(problem, found, end.weight, problem.prior(end.log_scale), generator=torch.Generator().manual_seed(0))
+        marginal_covariances(problem, found, problem.prior(end.log_scale), generator=torch.Generator().manual_seed(0))
         assert sum(drawn) == want
 
 
 def test_the_score_of_the_scales_is_the_gradient_of_the_evidence(problem, end):
     coords = problem.coords
-    found = pass_over_cells(problem.design, coords, end.mean, end.covariance)
-    likelihood = GeneLikelihood.at_pass(coords, found, torch.tensor(20.0, dtype=torch.float64), end.mean)
+    found = pass_over_cells(problem.design, coords, end.mean, end.covariance, problem.weigh)
+    likelihood = GeneLikelihood.at_pass(coords, found, end.mean)
     half = half_normal_scales(coords, problem.priors)
     at = (end.log_scale + 0.3 * torch.randn(end.log_scale.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).requires_grad_()
     genes = gene_posteriors(coords, at, likelihood)
@@ -185,7 +190,9 @@ def test_the_weight_is_found_at_every_precision():
         data, _ = make(n_cells=4000, n_genes=10, concentration=precision)
         problem = problem_of(data)
         weight = run_natural(problem, start(problem)).weight
-        assert float(weight) == pytest.approx(want, rel=0.05)  # its sampling error is 1/sqrt(8000), about 1.5 % with Dirichlet tails
+        assert mean_weight(weight, problem.design.group_cells).item() == pytest.approx(
+            want, rel=0.05
+        )  # its sampling error is 1/sqrt(8000), about 1.5 % with Dirichlet tails
 
 
 def test_the_weight_is_found_where_every_cell_carries_all_guides_of_a_gene():
@@ -194,7 +201,8 @@ def test_the_weight_is_found_where_every_cell_carries_all_guides_of_a_gene():
     prob = torch.from_numpy(np.random.default_rng(0).dirichlet([50.0 / 3] * 3, 2000)).float()
     parts = {"cell_guides": data.guides_by_gene.reshape(10, 2)[gene_of_cell].flatten(), "cell_offsets": 2 * torch.arange(2001), "fate_prob": prob}
     problem = problem_of(dataclasses.replace(data, guide_burden=torch.zeros(2000), **parts))
-    assert float(run_natural(problem, start(problem)).weight) == pytest.approx(51.0, rel=0.1)
+    weight = run_natural(problem, start(problem)).weight
+    assert mean_weight(weight, problem.design.group_cells).item() == pytest.approx(51.0, rel=0.1)
 
 
 def test_steps_do_not_depend_on_where_they_start(problem, end):

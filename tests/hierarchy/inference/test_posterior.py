@@ -18,7 +18,7 @@ from tests.hierarchy.conftest import make
 def as_double(fitted, information=1.0):
     """The fit's posterior over the same model in float64, with its likelihood's information and linear terms times a number."""
     old, p = fitted.model, fitted.posterior
-    model = hierarchy_model(old.data, dtype=torch.float64, priors=old.priors, weight=old.weight, center_guides=old.center_guides)
+    model = hierarchy_model(old.data, dtype=torch.float64, priors=old.priors, weight=old.weight_table, center_guides=old.center_guides)
     f = p.coords.n_nonref
     scales = Gaussian(mean=p.log_scale_loc.reshape(f, -1).detach(), covariance=(p.log_scale_tril @ p.log_scale_tril.T).detach())
     nuisance = Gaussian(mean=p.nuisance_loc.reshape(-1, f).detach(), covariance=(p.nuisance_tril @ p.nuisance_tril.T).detach())
@@ -97,3 +97,15 @@ def test_importance_weights_follow_the_scales_posterior(small_fit):
     assert 1 / weights.square().sum() > 16  # effective number of nodes
     one, alone = small_fit.posterior.scale_nodes(1, seed=0)
     assert one.shape == (1, 2, 4) and alone.tolist() == [1.0]
+
+
+def test_points_of_the_scales_are_added_until_enough_are_effective():
+    """Six one-hot fates: many scales, hardly known. Most errors are those of a run with 4,096 points; two such runs differ by 5 % at most."""
+    data, _ = make(n_cells=900, n_genes=8, fates=tuple("ABCDEF"), concentration=None, n_days=2)
+    posterior = fit(data).posterior
+    few = posterior.scale_nodes(64, seed=0)[1]
+    weights = posterior.integration_points(64, seed=0)[1]
+    assert 1 / few.square().sum() < 100 <= 1 / weights.square().sum() or len(weights) == 4096
+    some, many = posterior.moments(seed=0), posterior.moments(seed=0, n_nodes=4096)
+    apart = (some.theta_sd / many.theta_sd - 1).abs()
+    assert apart.median() < 0.02 and apart.max() < 0.1
