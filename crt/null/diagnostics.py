@@ -2,27 +2,30 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.stats import binomtest, kstest, skewnorm
+from scipy.stats import kstest, skewnorm
 
 from crt.engine import UnitResult, all_units
 from crt.inputs import CRTInputs
+from crt.null.dependence import Dependence, outcome_correlations, treatment_correlations
 from crt.null.ensemble import ntc_group_results, pvalue_table
-from crt.null.groups import Groups, make_ntc_groups_ensemble
+from crt.null.groups import Groups, largest_group, make_ntc_groups_ensemble, matched_size, median_guides
+from crt.null.rates import LEVELS, rate_interval
+from crt.null.subsets import control_subsets
 from crt.null.units import MeasuredUnit, UnitProbe
-from crt.null.verdict import Thresholds, Verdict, judge
+from crt.null.verdict import NullTests, Thresholds, Verdict, judge
 from crt.resume import settings_record
 from crt.run import warn_of_few_values
 from crt.sampling.streams import unit_seed
-from crt.settings import GROUP_SIZE, UnitSettings
+from crt.settings import UnitSettings
 from crt.signatures import shared_options
 from data_prep.errors import InputError
 
-LEVELS = (0.05, 0.01, 0.001)
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 
 
@@ -49,16 +52,16 @@ class NullDiagnostics:
     summary
         Summary as plain values, including the verdict; the content of `diagnostics_summary.json`.
     verdict
-        Causes of miscalibration that the numbers support, if any.
+        Whether the null distribution is calibrated, off, or cannot be judged, and the causes that the numbers support.
 
     Examples
     --------
     >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
-    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=2000, K=12, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.5, seed=1))
     >>> from crt import UnitSettings, diagnose_null
-    >>> found = diagnose_null(inputs, UnitSettings(n_resamples=255), group_size=2, n_ensemble=2)
-    >>> found.real_raw.shape, found.ntc_raw.shape, found.verdict.label
-    ((20, 4), (16, 4), 'calibrated')
+    >>> found = diagnose_null(inputs, UnitSettings(n_resamples=255), n_ensemble=4)
+    >>> found.real_raw.shape, found.ntc_raw.shape, found.verdict.outcome
+    ((20, 12), (80, 12), 'calibrated')
     """
 
     units: pd.DataFrame
@@ -79,7 +82,7 @@ class NullPlan:
     Attributes
     ----------
     group_size
-        Number of guides per NTC group; it should be the number of guides per gene.
+        Number of guides per NTC group; None for the genes' median number of guides, or, with fewer NTC guides, the maximum number that leaves controls.
     n_ensemble
         Number of random partitions of the NTC guides.
     max_groups
@@ -90,7 +93,7 @@ class NullPlan:
         Number of NTC tests in `checks`.
     """
 
-    group_size: int = GROUP_SIZE
+    group_size: int | None = None
     n_ensemble: int = 10
     max_groups: int | None = None
     program: int = 0
@@ -100,7 +103,7 @@ class NullPlan:
 class PlanOptions(TypedDict, total=False):
     """The options of `diagnose_null` that make a `NullPlan`."""
 
-    group_size: int
+    group_size: int | None
     n_ensemble: int
     max_groups: int | None
     program: int
@@ -146,14 +149,14 @@ def diagnose_null(
     Raises
     ------
     InputError
-        Where the program does not exist, or there are fewer NTC guides than one group needs.
+        Where the program does not exist, or there are fewer NTC guides than one group, with controls, needs.
 
     Examples
     --------
     >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
     >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
     >>> from crt import UnitSettings, diagnose_null
-    >>> found = diagnose_null(inputs, UnitSettings(n_resamples=255), group_size=2, n_ensemble=2)
+    >>> found = diagnose_null(inputs, UnitSettings(method="saddlepoint"))
     >>> for line in found.verdict.lines():
     ...     print(line)
     no cause found (raw_rate_0.05 0.0312, oracle_rate_0.05 0.0156, skew_tail_ratio 0.713); minimum detectable rate at 0.05: 0.18
@@ -171,6 +174,7 @@ class _Tests:
     """Everything that was tested: genes, NTC groups, and NTC groups with a constant propensity."""
 
     plan: NullPlan
+    group_size: int
     seed_groups: int
     ensemble: Sequence[Groups]
     real: Sequence[MeasuredUnit]
@@ -181,13 +185,20 @@ class _Tests:
 def _tests(inputs: CRTInputs, settings: UnitSettings, plan: NullPlan, genes: Groups, *, n_jobs: int, progress: bool) -> _Tests:
     if not 0 <= plan.program < len(inputs.program_names):
         raise InputError(f"program is {plan.program}; the screen has programs 0 to {len(inputs.program_names) - 1}.", "program")
-    size, seed0 = plan.group_size, unit_seed(settings.seed, "ntc", purpose="groups") % 2**31
+    size = matched_size(inputs) if plan.group_size is None else plan.group_size
+    seed0 = unit_seed(settings.seed, "ntc", purpose="groups") % 2**31
     ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=plan.n_ensemble, seed0=seed0, group_size=size, max_groups=plan.max_groups)
+    if inputs.control_group == "ntc_cells" and size == inputs.ntc_cols.size:
+        raise InputError(
+            f"group_size is {size}, so a group is all NTC guides of the screen, and no NTC cells are left as controls. Choose a smaller group_size.",
+            "group_size",
+        )
     probe = UnitProbe.of(inputs, settings, program=plan.program)
     constant = replace(settings, propensity_mode="oracle_const", skew_normal=False)
     bars = ("genes", "NTC groups", "NTC groups, constant propensity") if progress else ("", "", "")
     return _Tests(
         plan=plan,
+        group_size=size,
         seed_groups=seed0,
         ensemble=ensemble,
         real=all_units(genes, inputs, settings, keep=probe, n_jobs=n_jobs, bar=bars[0]),
@@ -200,16 +211,16 @@ def _diagnosis(tests: _Tests, inputs: CRTInputs, settings: UnitSettings, thresho
     ensemble, plan = tests.ensemble, tests.plan
     raw, skew = (pvalue_table([u.result for u in tests.ntc], ensemble, inputs, which) for which in ("p", "p_skew"))
     oracle_raw = pvalue_table(tests.oracle, ensemble, inputs, "p")
-    resamples = settings.n_resamples if settings.method == "resample" else None
     units = units_table(tests.real, tests.ntc, ensemble, inputs, settings)
-    verdict = judge(units, raw, skew, oracle_raw, n_resamples=resamples, n_ntc_guides=inputs.ntc_cols.size, thresholds=thresholds)
+    groups = _null_tests(units[units["unit_type"] == "ntc_group"], {"raw": raw, "skew": skew, "oracle": oracle_raw}, ensemble, inputs, settings)
+    verdict = _verdict(groups, units, inputs, settings, thresholds)
     index, columns = pd.Index([u.result.name for u in tests.real], name="target", dtype=object), raw.columns
     real_raw, real_skew = (pd.DataFrame(np.array([getattr(u.result, which) for u in tests.real]), index, columns) for which in ("p", "p_skew"))
     curves = {"real_raw": real_raw, "real_skew": real_skew, "ntc_raw": raw, "ntc_skew": skew, "ntc_oracle_raw": oracle_raw}
     record = {
         "seed_base": settings.seed,
         "seed_groups": tests.seed_groups,
-        "group_size": plan.group_size,
+        "group_size": tests.group_size,
         "n_ensemble": plan.n_ensemble,
         "control_group": inputs.control_group,
         "program": inputs.program_names[plan.program],
@@ -223,9 +234,40 @@ def _diagnosis(tests: _Tests, inputs: CRTInputs, settings: UnitSettings, thresho
         ntc_skew=skew,
         oracle_raw=oracle_raw,
         checks=skew_checks(tests.ntc, inputs, settings.seed, plan.n_checks),
-        summary=record | summarise(units, curves, resamples) | {"verdict": _verdict_record(verdict)},
+        summary=record | summarise(units, curves, groups) | {"verdict": _verdict_record(verdict)},
         verdict=verdict,
     )
+
+
+def _null_tests(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], ensemble: Sequence[Groups], inputs: CRTInputs, settings: UnitSettings) -> NullTests:
+    sets = [inputs.treated(columns) for groups in ensemble for columns in groups.values()]
+    return NullTests(
+        units=units,
+        curves=curves,
+        dependence=Dependence(units=treatment_correlations(sets, inputs), programs=outcome_correlations(inputs)),
+        n_resamples=settings.n_resamples if settings.method == "resample" else None,
+        two_sided=settings.side == "both",
+    )
+
+
+def _verdict(groups: NullTests, units: pd.DataFrame, inputs: CRTInputs, settings: UnitSettings, thresholds: Thresholds | None) -> Verdict:
+    """The verdict; if it is inconclusive, random subsets of the control cells are tested as well."""
+    decide = partial(
+        judge,
+        groups,
+        gene_guides=median_guides(inputs),
+        n_ntc_guides=inputs.ntc_cols.size,
+        largest_size=largest_group(inputs),
+        thresholds=thresholds,
+    )
+    verdict = decide()
+    if verdict.outcome != "inconclusive":
+        return verdict
+    n_treated = int(units.loc[units["unit_type"] == "real_gene", "n_treated"].median())
+    screen, subsets = control_subsets(inputs, n_treated=n_treated, seed=settings.seed)
+    tested = all_units(subsets, screen, settings, keep=UnitProbe.of(screen, settings))
+    curves = {name: pvalue_table([u.result for u in tested], [subsets], screen, which) for name, which in (("raw", "p"), ("skew", "p_skew"))}
+    return decide(subsets=_null_tests(pd.DataFrame([u.row for u in tested]), curves, [subsets], screen, settings))
 
 
 def units_table(
@@ -295,8 +337,11 @@ def skew_checks(ntc: Sequence[MeasuredUnit], inputs: CRTInputs, seed: int, n: in
     return pd.DataFrame(rows, columns=["unit_id", "program", "p_raw", "p_skew", "z_obs", "null_mean", "null_sd", "null_skewness", "fallback"])
 
 
-def summarise(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], n_resamples: int | None) -> dict[str, Any]:
-    """Counts, quantiles and fractions by type of unit; rates and Kolmogorov–Smirnov distance of each curve."""
+def summarise(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], groups: NullTests) -> dict[str, Any]:
+    """Counts, quantiles and fractions by type of unit; rates and Kolmogorov–Smirnov distance of each curve.
+
+    Intervals of rates of NTC groups count independent tests; those of genes count genes as independent.
+    """
     kinds = {}
     for kind, rows in units.groupby("unit_type", sort=False):
         quantiles = {name: {f"{q:g}": _plain(rows[name].dropna().quantile(q)) for q in QUANTILES} for name in ("x_mean", "n_treated", "p_hat_mean")}
@@ -311,25 +356,36 @@ def summarise(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], n_resampl
             "p_skew_equal_1_fraction": _share(curves[f"{short}_skew"] >= 1, curves[f"{short}_skew"]),
             "p_nan_fraction": _plain(curves[f"{short}_raw"].isna().to_numpy().mean()),
         }
-    return {"units": kinds, "curves": {name: curve_summary(p.to_numpy().ravel(), None if "skew" in name else n_resamples) for name, p in curves.items()}}
+    genes = replace(groups.dependence, units=np.eye(len(curves["real_raw"])))
+    summaries = {}
+    for name, p in curves.items():
+        defined = np.isfinite(p.to_numpy())
+        dependence = (genes if name.startswith("real") else groups.dependence).of(defined.any(1), defined.any(0))
+        n_tests = {level: dependence.indicators(level, two_sided=groups.two_sided) for level in LEVELS} if defined.any() else {}
+        summaries[name] = curve_summary(p.to_numpy()[defined], None if "skew" in name else groups.n_resamples, n_tests)
+    return {"units": kinds, "curves": summaries}
 
 
-def curve_summary(p: Float[np.ndarray, " tests"], n_resamples: int | None) -> dict[str, Any]:
-    """Kolmogorov–Smirnov distance from the uniform distribution, and the rate of small p-values with exact (Clopper–Pearson) 95 % intervals.
+def curve_summary(p: Float[np.ndarray, " tests"], n_resamples: int | None, n_tests: Mapping[float, float]) -> dict[str, Any]:
+    """Kolmogorov–Smirnov distance from the uniform distribution, and the rate of small p-values with 95 % (Clopper–Pearson) intervals.
 
-    Intervals and the KS p-value assume independent tests. Tests of one screen are somewhat dependent, those of several partitions more so.
-    Empirical p-values, which are multiples of 1/(B + 1), are moved to the middle of their step first.
+    Parameters
+    ----------
+    p
+        Defined p-values.
+    n_resamples
+        Number of resamples. Empirical p-values, which are multiples of 1/(B + 1), are moved to the middle of their step for the distance. None for others.
+    n_tests
+        Number of independent tests for the interval of each level. The KS p-value is that of as many independent tests as there are p-values.
     """
-    p = p[np.isfinite(p)]
-    n = p.size
-    if n == 0:
+    if p.size == 0:
         return {"tests": 0}
     test = kstest(p - (0.5 / (n_resamples + 1) if n_resamples else 0.0), "uniform")
-    out: dict[str, Any] = {"tests": n, "ks_distance": _plain(test.statistic), "ks_p": _plain(test.pvalue)}
-    for level in LEVELS:
-        hits = int((p <= level).sum())
-        interval = binomtest(hits, n).proportion_ci(method="exact")
-        out[f"p<={level:g}"] = {"rate": hits / n, "low": _plain(interval.low), "high": _plain(interval.high)}
+    out: dict[str, Any] = {"tests": p.size, "ks_distance": _plain(test.statistic), "ks_p": _plain(test.pvalue)}
+    for level, n in n_tests.items():
+        rate = float((p <= level).mean())
+        low, high = rate_interval(rate, n)
+        out[f"p<={level:g}"] = {"rate": rate, "low": _plain(low), "high": _plain(high), "independent_tests": _plain(n)}
     return out
 
 
@@ -337,7 +393,7 @@ def _verdict_record(verdict: Verdict) -> dict[str, Any]:
     findings = [
         {"cause": f.cause, "title": f.title, "figures": {k: _plain(v) for k, v in f.figures.items()}, "next_step": f.next_step} for f in verdict.findings
     ]
-    return {"label": verdict.label, "findings": findings, "figures": {k: _plain(v) for k, v in verdict.figures.items()}}
+    return {"outcome": verdict.outcome, "label": verdict.label, "findings": findings, "figures": {k: _plain(v) for k, v in verdict.figures.items()}}
 
 
 def _share(hit: pd.DataFrame, p: pd.DataFrame) -> float | None:

@@ -198,6 +198,21 @@ def make_ntc_groups_ensemble(
     return tuple(make_ntc_groups_matched_by_freq(prepared, seed=seed0, max_groups=max_groups, prefix=f"ntc_{m:02d}") for m in range(n_ensemble))
 
 
+def median_guides(inputs: CRTInputs) -> float:
+    """The genes' median number of guides."""
+    return float(np.median([len(columns) for columns in inputs.gene_to_cols.values()] or [1]))
+
+
+def largest_group(inputs: CRTInputs) -> int:
+    """The maximum size of NTC groups: all NTC guides, or half of them where cells with the other NTC guides are the controls."""
+    return inputs.ntc_cols.size // (2 if inputs.control_group == "ntc_cells" else 1)
+
+
+def matched_size(inputs: CRTInputs) -> int:
+    """The genes' median number of guides, or the maximum size of NTC groups if that is smaller."""
+    return max(1, min(round(median_guides(inputs)), largest_group(inputs)))
+
+
 def check_groups(ensemble: Sequence[Groups], group_size: int) -> None:
     """Raise unless every group has `group_size` different guides and a name of its own; log the number of groups and their sizes."""
     if not ensemble or not all(ensemble):

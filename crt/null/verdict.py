@@ -1,24 +1,29 @@
-"""The verdict on a null distribution: which of the causes A–D of miscalibration the numbers support. All rules and thresholds are here.
+"""The verdict on a null distribution: calibrated, inconclusive, or off, and which of the causes A-D the numbers support. All rules and thresholds are here.
 
-C is checked first: p-values of groups that do not match the genes carry no information on the other causes. Then A; degenerate units do not enter the checks
-of B and D. A null distribution that is off for none of these causes is "unexplained", not "calibrated".
-
-Groups of one partition share no guides, but different partitions share all of them. So the standard error of a rate is based on the number of units in one
-partition, and on the SD between units, as programs of a unit are correlated.
+C is checked first: p-values of groups that do not match the genes carry no information on the other causes. Then A; degenerate units do not enter any other
+check. The null distribution is off if the rate of p ≤ 0.05, 0.01 or 0.001 or the SD of z differs from its value by more than a ratio of `sd_ratio` in that SD
+explains, and by more than z standard errors of the independent tests (`crt.null.dependence`). B and D are causes of a null distribution that is off; if
+neither is supported it is "unexplained". If no cause is found, it is calibrated where the minimum detectable rate at 0.05 is small enough, inconclusive otherwise.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from crt.null.dependence import Dependence
+from crt.null.rates import curve_figures
+
+Outcome = Literal["calibrated", "inconclusive", "off"]
 TITLES = {
     "A": "degenerate units",
     "B": "the propensity model does not fit NTC groups",
     "C": "NTC groups and genes differ in their number of guides",
     "D": "the skew-normal calibration is inaccurate",
     "unexplained": "the null distribution is off, for none of the causes A-D",
+    "inconclusive": "the screen has too few independent tests of NTC guides",
 }
 NEXT_STEPS: dict[str, tuple[str, tuple[str, ...]]] = {  # with the arguments that they name
     "A": (
@@ -39,8 +44,15 @@ NEXT_STEPS: dict[str, tuple[str, tuple[str, ...]]] = {  # with the arguments tha
         ("adaptive",),
     ),
     "unexplained": (
-        "Look for confounders that are not among the covariates (burden, batch, day), with QQ plots by program, and for effects of NTC guides.",
+        "Look for confounders that are not among the covariates (burden, batch, day), with QQ plots by program, and for effects of NTC guides. If random "
+        "subsets of the control cells are off too (subset figures), the cause is the outcomes: heavy tails, or cells that are not independent.",
         (),
+    ),
+    "inconclusive": (
+        "A rate below the minimum detectable one cannot be excluded. The figures that start with 'subset' are those of random subsets of the control cells: "
+        "they test the p-values themselves, but not how guides were assigned. Interpret discoveries with this in mind, and add NTC guides to the next screen; "
+        "more partitions help only where there are few.",
+        ("n_ensemble",),
     ),
 }
 
@@ -67,8 +79,10 @@ class Thresholds:
         Minimum share of the variance of treatment that the covariates leave unexplained, for a unit that is not degenerate.
     saturated_share
         Minimum share of treated cells in batches where every cell is treated, for a degenerate unit.
+    information
+        Minimum median over units of Σp(1 − p), relative to that of a constant propensity; below it, the covariates determine the treatment: B.
     separated_share
-        Maximum share of units that are separated, or whose propensity fit did not converge; above it, B.
+        Maximum share of units that are separated, or whose propensity fit did not converge; above it, B, if the null distribution is off.
     auc
         Minimum AUC of the propensity for a unit to be separated.
     flagged_auc
@@ -76,17 +90,19 @@ class Thresholds:
     misfit
         Minimum ratio of the Hosmer–Lemeshow-type statistic to its degrees of freedom for B, if the null distribution is off.
     z
-        Minimum distance of a rate from its level, in standard errors, for the null distribution to be off.
-    inflated
-        Pairs (level, factor): minimum ratio of a rate to its level for the null distribution to be off.
-    conservative
-        Pairs (level, factor): maximum ratio of a rate to its level for the null distribution to be off.
+        Minimum distance of a rate from its level, or of the SD of z from 1, for the null distribution to be off, as a quantile of the normal distribution.
+    sd_ratio
+        Minimum ratio of the SD of z to 1, or its inverse, for the null distribution to be off; also limits the rates, to those that this SD would cause.
+    detectable
+        Maximum of the minimum detectable rate of p ≤ 0.05 for a calibrated null distribution; above it, the verdict is inconclusive.
     tail_ratio
         Minimum ratio of observed to expected resamples in the 0.001 tails of the fitted skew-normal distributions, for D.
     tail_expected
         Minimum expected number of resamples in these tails for D to be checked.
+    tail_units
+        Minimum number of independent units for D to be checked.
     tail_z
-        Minimum excess in these tails for D, in standard errors of a count with twice the Poisson variance, as programs are correlated.
+        Minimum excess in these tails for D, in standard errors between independent units.
 
     Examples
     --------
@@ -103,26 +119,28 @@ class Thresholds:
     nan_share: float = 0.05
     den_share: float = 0.01
     saturated_share: float = 0.1
+    information: float = 0.15
     separated_share: float = 0.05
     auc: float = 0.97
     flagged_auc: float = 0.9
     misfit: float = 1.2
-    z: float = 3.5
-    inflated: tuple[tuple[float, float], ...] = ((0.2, 1.25), (0.05, 1.5), (0.01, 2.0))
-    conservative: tuple[tuple[float, float], ...] = ((0.2, 0.75), (0.05, 0.5))
+    z: float = 3.0
+    sd_ratio: float = 1.05
+    detectable: float = 0.1
     tail_ratio: float = 2.0
     tail_expected: float = 5.0
+    tail_units: float = 5.0
     tail_z: float = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A cause of miscalibration that the numbers support.
+    """A cause of miscalibration that the numbers support, or the reason why the numbers do not suffice.
 
     Attributes
     ----------
     cause
-        Its letter, "A", "B", "C" or "D", or "unexplained".
+        Its letter, "A", "B", "C" or "D", "unexplained", or "inconclusive".
     title
         Its description.
     figures
@@ -155,7 +173,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Which of the causes A–D of miscalibration the numbers support.
+    """Whether the null distribution is calibrated, and which of the causes A–D of miscalibration the numbers support.
 
     A: degenerate units. B: the propensity model does not fit NTC groups. C: NTC groups and genes differ in their number of guides. D: the skew-normal
     calibration is inaccurate.
@@ -163,20 +181,20 @@ class Verdict:
     Attributes
     ----------
     label
-        "calibrated", "unexplained", or the letters of the causes joined by "+".
+        "calibrated", "inconclusive", "unexplained", or the letters of the causes joined by "+".
     findings
-        The supported causes.
+        The supported causes, or why the verdict is inconclusive.
     figures
         All numbers of the decision, by name.
 
     Examples
     --------
     >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
-    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=2000, K=12, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.5, seed=1))
     >>> from crt import UnitSettings, diagnose_null
-    >>> verdict = diagnose_null(inputs, UnitSettings(n_resamples=255), group_size=2, n_ensemble=1).verdict
-    >>> verdict.label, verdict.findings
-    ('calibrated', ())
+    >>> verdict = diagnose_null(inputs, UnitSettings(method="saddlepoint")).verdict
+    >>> verdict.outcome, verdict.label, verdict.findings
+    ('calibrated', 'calibrated', ())
     >>> round(verdict.figures["raw_rate_0.05"], 2)
     0.06
     """
@@ -185,6 +203,11 @@ class Verdict:
     findings: tuple[Finding, ...]
     figures: Mapping[str, float]
 
+    @property
+    def outcome(self) -> Outcome:
+        """ "calibrated", "inconclusive" or "off"."""
+        return "calibrated" if self.label == "calibrated" else "inconclusive" if self.label == "inconclusive" else "off"
+
     def lines(self) -> list[str]:
         """The verdict as text: each cause with its numbers and the next step."""
         out = []
@@ -192,49 +215,66 @@ class Verdict:
             figures = ", ".join(f"{name} {value:.3g}" for name, value in found.figures.items())
             out += [f"{found.cause}: {found.title} ({figures})", f"   next step: {found.next_step}"]
         if not self.findings:
-            figures = ", ".join(f"{name} {self.figures[name]:.3g}" for name in ("raw_rate_0.05", "oracle_rate_0.05", "skew_tail_ratio") if name in self.figures)
+            figures = ", ".join(f"{name} {self.figures[name]:.3g}" for name in SHOWN if name in self.figures)
             out = [f"no cause found ({figures}); minimum detectable rate at 0.05: {self.figures['detectable_rate_0.05']:.2g}"]
-        return [*out, f"verdict: {self.label}"]
+        return [*out, f"verdict: {self.outcome}" + (f" ({self.label})" if self.outcome == "off" else "")]
+
+
+SHOWN = ("raw_rate_0.05", "raw_z_sd", "oracle_rate_0.05", "skew_tail_ratio")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class NullTests:
+    """Tests of units without effect, and how they depend on each other.
+
+    Attributes
+    ----------
+    units
+        Rows of the table of units, in the order of the p-values.
+    curves
+        p-values, units × programs: "raw", by the method of the run; "skew", skew-normal; "oracle", by the method of the run with a constant propensity.
+    dependence
+        Correlations of the tests.
+    n_resamples
+        Number of resamples; None for p-values without resamples.
+    two_sided
+        Whether the tests are two-sided.
+    """
+
+    units: pd.DataFrame
+    curves: Mapping[str, pd.DataFrame]
+    dependence: Dependence
+    n_resamples: int | None
+    two_sided: bool
 
 
 def judge(
-    units: pd.DataFrame,
-    raw: pd.DataFrame,
-    skew: pd.DataFrame | None,
-    oracle: pd.DataFrame | None,
-    *,
-    n_resamples: int | None,
-    n_ntc_guides: int,
-    thresholds: Thresholds | None = None,
+    groups: NullTests, *, gene_guides: float, n_ntc_guides: int, largest_size: int, subsets: NullTests | None = None, thresholds: Thresholds | None = None
 ) -> Verdict:
     """Decide which causes the numbers support.
 
     Parameters
     ----------
-    units
-        Table of units, genes and NTC groups, from `units_table`.
-    raw
-        p-values of the NTC groups, empirical or of the saddlepoint, indexed by (ensemble, group).
-    skew
-        Their skew-normal p-values, or None.
-    oracle
-        Their p-values by the same method with a constant propensity, or None.
-    n_resamples
-        Number of resamples; None for p-values without resamples.
+    groups
+        Tests of NTC groups.
+    gene_guides
+        The genes' median number of guides.
     n_ntc_guides
         Number of NTC guides of the screen.
+    largest_size
+        Maximum size of NTC groups that leaves controls.
+    subsets
+        Tests of random subsets of the control cells.
     thresholds
         Thresholds of the decision, by default those of `Thresholds`.
     """
     t = thresholds or Thresholds()
-    ntc = units[units["unit_type"] == "ntc_group"].set_index("unit_id").loc[raw.index.get_level_values("group")]
-    sound = ~degenerate(ntc, t).to_numpy()
-    figures = _sizes(units, ntc, n_ntc_guides) | _degeneracy(ntc, sound) | _propensity(ntc[sound], t)
-    for name, p in (("raw", raw), ("skew", skew), ("oracle", oracle)):
-        if p is not None and sound.any():
-            figures |= _rates(name, p[sound], n_resamples, t)
-    figures |= _tail(ntc[sound])
-    found = _decide(figures, n_resamples, t)
+    sound = ~degenerate(groups.units, t).to_numpy()
+    figures = _sizes(groups.units, gene_guides, n_ntc_guides, largest_size)
+    figures |= _degeneracy(groups.units, sound) | _propensity(groups.units[sound], t) | _curves(groups, sound, t)
+    if subsets is not None:
+        figures |= {f"subset_{name}": value for name, value in _curves(subsets, np.ones(len(subsets.units), bool), t).items()}
+    found = _decide(figures, groups.n_resamples, t)
     return Verdict(
         label="+".join(found) or "calibrated",
         findings=tuple(
@@ -251,95 +291,120 @@ def judge(
     )
 
 
-def degenerate(ntc: pd.DataFrame, t: Thresholds) -> pd.Series:
+def degenerate(units: pd.DataFrame, t: Thresholds) -> pd.Series:
     """Whether each unit has too little information for a valid p-value."""
-    few = (ntc["n_treated"] < t.few_cells) | (ntc["n_control"] < t.few_cells)
-    vanishing = ntc["den_is_bad"] | (ntc["den_share"] < t.den_share) | (ntc["saturated_share"] >= t.saturated_share)
-    return few | vanishing | (ntc["reason"] != "") | ntc["beta_obs_nan"] | (ntc["null_nan_frac"] > t.nan_share)
+    few = (units["n_treated"] < t.few_cells) | (units["n_control"] < t.few_cells)
+    vanishing = units["den_is_bad"] | (units["den_share"] < t.den_share) | (units["saturated_share"] >= t.saturated_share)
+    return few | vanishing | (units["reason"] != "") | units["beta_obs_nan"] | (units["null_nan_frac"] > t.nan_share)
 
 
 def _decide(f: Mapping[str, float], n_resamples: int | None, t: Thresholds) -> dict[str, list[str]]:
     """The supported causes, with the names of the numbers that support them."""
-    if not 1 / t.size_ratio < f["size_ratio"] < t.size_ratio:
+    comparable = 1 / t.size_ratio < f["size_ratio"] < t.size_ratio
+    if not comparable and f["gene_guides_median"] <= f["largest_size"]:
         return {"C": ["group_size", "gene_guides_median", "size_ratio", "share_of_all_ntc_guides"]}
     found: dict[str, list[str]] = {}
     if f["degenerate_share"] > t.degenerate_share or f["p_equal_1_share"] > t.ones_share + (3 / (n_resamples + 1) if n_resamples else 0.0):
         found["A"] = ["degenerate_share", "undefined_share", "n_treated_min", "null_nan_max", "den_share_min", "saturated_max", "p_equal_1_share"]
     if f["degenerate_share"] > t.half:
         return found
-    off = f.get("raw_inflated", 0.0) or f.get("raw_conservative", 0.0)
-    separated = max(f.get("separated_share", 0.0), f.get("not_converged_share", 0.0)) > t.separated_share
-    misfit = off and f.get("misfit_ratio", 1.0) >= t.misfit
-    removed = f.get("raw_conservative", 0.0) and "oracle_conservative" in f and not f["oracle_conservative"]
-    if separated or misfit or removed:  # `removed`: a constant propensity removes the miscalibration
-        found["B"] = ["separated_share", "not_converged_share", "auc_median", "misfit_ratio", "raw_rate_0.2", "raw_rate_0.05", "oracle_rate_0.05"]
-    ratio, expected = f.get("skew_tail_ratio", 1.0), f.get("skew_tail_expected", 0.0)
-    tail = expected >= t.tail_expected and ratio >= t.tail_ratio and (ratio - 1) * expected >= t.tail_z * np.sqrt(2 * expected)
-    skew_off = f.get("skew_inflated", 0.0) or f.get("skew_conservative", 0.0)
-    if tail or (skew_off and not off and "B" not in found):
-        found["D"] = ["skew_tail_ratio", "skew_tail_expected", "raw_rate_0.01", "skew_rate_0.01"]
-    if not found and off:
-        found["unexplained"] = ["raw_rate_0.2", "raw_rate_0.05", "raw_rate_0.01", "oracle_rate_0.05", "misfit_ratio"]
+    if _propensity_is_wrong(f, t):
+        found["B"] = [
+            "separated_share",
+            "not_converged_share",
+            "auc_median",
+            "information_median",
+            "misfit_ratio",
+            "raw_rate_0.05",
+            "raw_z_sd",
+            "oracle_rate_0.05",
+        ]
+    raw_off = _off(f, "raw")
+    if (_tail_is_wrong(f, "", t) or _off(f, "skew") and not raw_off and "B" not in found) and f["independent_units"] >= t.tail_units:
+        found["D"] = ["skew_tail_ratio", "skew_tail_expected", "raw_rate_0.01", "skew_rate_0.01", "independent_units"]
+    if not found and raw_off:
+        found["unexplained"] = ["raw_rate_0.05", "raw_rate_0.01", "raw_rate_0.001", "raw_z_sd", "oracle_rate_0.05", "misfit_ratio"]
+    if not found and _off(f, "subset_raw"):
+        found["unexplained"] = ["subset_raw_rate_0.05", "subset_raw_rate_0.01", "subset_raw_z_sd", "raw_rate_0.05"]
+    if not found and (_tail_is_wrong(f, "subset_", t) or _off(f, "subset_skew")):
+        found["D"] = ["subset_skew_tail_ratio", "subset_skew_tail_expected", "subset_raw_rate_0.01", "subset_skew_rate_0.01"]
+    if not found and (not comparable or f.get("detectable_rate_0.05", 1.0) > t.detectable):
+        found["inconclusive"] = ["n_ntc_guides", "group_size", "independent_units", "raw_rate_0.05", "detectable_rate_0.05", "raw_z_sd"]
+        found["inconclusive"] += ["subset_raw_rate_0.05", "subset_detectable_rate_0.05", "subset_raw_z_sd"]
     return found
 
 
-def _sizes(units: pd.DataFrame, ntc: pd.DataFrame, n_ntc_guides: int) -> dict[str, float]:
-    genes = float(units.loc[units["unit_type"] == "real_gene", "guide_count"].median())
-    size = float(ntc["guide_count"].median())
-    return {"group_size": size, "gene_guides_median": genes, "size_ratio": size / genes, "share_of_all_ntc_guides": size / n_ntc_guides}
+def _off(f: Mapping[str, float], curve: str) -> bool:
+    return bool(f.get(f"{curve}_inflated", 0.0) or f.get(f"{curve}_conservative", 0.0))
 
 
-def _degeneracy(ntc: pd.DataFrame, sound: np.ndarray) -> dict[str, float]:
-    ones = ntc["pvals_raw_eq1_frac"].fillna(0.0)
+def _propensity_is_wrong(f: Mapping[str, float], t: Thresholds) -> bool:
+    """Whether the propensity determines treatment; or the null distribution is off, and it separates, does not fit, or is worse than a constant one."""
+    if not _off(f, "raw"):
+        return f.get("information_median", 1.0) < t.information
+    separated = max(f.get("separated_share", 0.0), f.get("not_converged_share", 0.0)) > t.separated_share
+    removed = f["raw_conservative"] and "oracle_conservative" in f and not f["oracle_conservative"]
+    return bool(separated or removed or f.get("misfit_ratio", 1.0) >= t.misfit)
+
+
+def _tail_is_wrong(f: Mapping[str, float], prefix: str, t: Thresholds) -> bool:
+    ratio, expected = f.get(f"{prefix}skew_tail_ratio", 1.0), f.get(f"{prefix}skew_tail_expected", 0.0)
+    return expected >= t.tail_expected and ratio >= t.tail_ratio and ratio - 1 >= t.tail_z * f[f"{prefix}skew_tail_se"]
+
+
+def _sizes(units: pd.DataFrame, gene_guides: float, n_ntc_guides: int, largest_size: int) -> dict[str, float]:
+    size = float(units["guide_count"].median())
+    sizes = {"group_size": size, "gene_guides_median": gene_guides, "size_ratio": size / gene_guides, "share_of_all_ntc_guides": size / n_ntc_guides}
+    return sizes | {"n_ntc_guides": float(n_ntc_guides), "largest_size": float(largest_size)}
+
+
+def _degeneracy(units: pd.DataFrame, sound: np.ndarray) -> dict[str, float]:
+    ones = units["pvals_raw_eq1_frac"].fillna(0.0)
     return {
         "degenerate_share": float(1 - sound.mean()),
-        "undefined_share": float((ntc["reason"] != "").mean()),
-        "n_treated_min": float(ntc["n_treated"].min()),
-        "null_nan_max": float(ntc["null_nan_frac"].fillna(1.0).max()),
-        "den_share_min": float(ntc["den_share"].min()),
-        "saturated_max": float(ntc["saturated_share"].max()),
+        "undefined_share": float((units["reason"] != "").mean()),
+        "n_treated_min": float(units["n_treated"].min()),
+        "null_nan_max": float(units["null_nan_frac"].fillna(1.0).max()),
+        "den_share_min": float(units["den_share"].min()),
+        "saturated_max": float(units["saturated_share"].max()),
         "p_equal_1_share": float(ones.mean()),
     }
 
 
-def _propensity(ntc: pd.DataFrame, t: Thresholds) -> dict[str, float]:
-    if ntc.empty:
+def _propensity(units: pd.DataFrame, t: Thresholds) -> dict[str, float]:
+    if units.empty:
         return {}
-    flagged = ntc["propensity_separation_flag"] & (ntc["propensity_auc"] >= t.flagged_auc)
-    df = float(ntc["misfit_df"].sum())
+    flagged = units["propensity_separation_flag"] & (units["propensity_auc"] >= t.flagged_auc)
+    df = float(units["misfit_df"].sum())
     return {
-        "separated_share": float((flagged | ntc["propensity_perfect"] | (ntc["propensity_auc"] >= t.auc)).mean()),
-        "not_converged_share": float(1 - ntc["propensity_converged"].mean()),
-        "auc_median": float(ntc["propensity_auc"].median()),
-        "misfit_ratio": float(ntc["misfit"].sum() / df) if df else 1.0,
+        "separated_share": float((flagged | units["propensity_perfect"] | (units["propensity_auc"] >= t.auc)).mean()),
+        "not_converged_share": float(1 - units["propensity_converged"].mean()),
+        "auc_median": float(units["propensity_auc"].median()),
+        "information_median": float((1 - units["p_hat_var"] / (units["p_hat_mean"] * (1 - units["p_hat_mean"]))).median()),
+        "misfit_ratio": float(units["misfit"].sum() / df) if df else 1.0,
     }
 
 
-def _rates(name: str, p: pd.DataFrame, n_resamples: int | None, t: Thresholds) -> dict[str, float]:
-    """Rates of p ≤ level, and whether any of them is too large or too small."""
-    out: dict[str, float] = {}
-    values = p.to_numpy()
-    defined = np.isfinite(values)
-    rows = defined.any(1)
-    n_units = int(pd.Series(rows, p.index).groupby(level="ensemble").sum().max())
-    if n_units == 0:
+def _curves(tests: NullTests, sound: np.ndarray, t: Thresholds) -> dict[str, float]:
+    """The figures of each curve of p-values, and of the tails of the skew-normal fits; the minimum detectable rate is that of the raw curve."""
+    if not sound.any():
         return {}
-    inflated, conservative = dict(t.inflated), dict(t.conservative)
-    flags = {"inflated": False, "conservative": False}
-    for level in inflated:
-        expected = level if name == "skew" or n_resamples is None else np.floor(level * (n_resamples + 1) + 1e-9) / (n_resamples + 1)
-        by_unit = (values[rows] <= level).sum(1) / defined[rows].sum(1)
-        rate = float(by_unit.mean())
-        sd = max(float(by_unit.std()), np.sqrt(level * (1 - level) / values.shape[1]))
-        se = sd / np.sqrt(n_units)
-        out[f"{name}_rate_{level:g}"] = rate
-        if name == "raw" and level == 0.05:
-            out["detectable_rate_0.05"] = max(expected + t.z * se, inflated[level] * expected)
-        flags["inflated"] |= rate > inflated[level] * expected > 0 and rate - expected > t.z * se
-        flags["conservative"] |= level in conservative and rate < conservative[level] * expected and expected - rate > t.z * se
-    return out | {f"{name}_{flag}": float(value) for flag, value in flags.items()}
+    dependence = tests.dependence.of(sound, np.ones(len(tests.dependence.programs), bool))
+    out = {"independent_units": dependence.independent_units()}
+    for name, p in tests.curves.items():
+        n_resamples = None if name == "skew" else tests.n_resamples
+        figures = curve_figures(p[sound], dependence, n_resamples, two_sided=tests.two_sided, z=t.z, sd_ratio=t.sd_ratio)
+        detectable = {key: figures.pop(key) for key in list(figures) if key.startswith("detectable")}
+        out |= {f"{name}_{key}": value for key, value in figures.items()} | (detectable if name == "raw" else {})
+    return out | _tail(tests.units[sound], out["independent_units"])
 
 
-def _tail(ntc: pd.DataFrame) -> dict[str, float]:
-    expected = float(ntc["skew_tail_expected"].sum())
-    return {"skew_tail_expected": expected, "skew_tail_ratio": float(ntc["skew_tail_hits"].sum()) / expected} if expected > 0 else {}
+def _tail(units: pd.DataFrame, n: float) -> dict[str, float]:
+    """Resamples in the tails of the skew-normal fits over their expected number, with the standard error between n independent units."""
+    units = units[units["skew_tail_expected"] > 0]
+    if units.empty:
+        return {}
+    expected = float(units["skew_tail_expected"].sum())
+    ratio = float(units["skew_tail_hits"].sum()) / expected
+    spread = (units["skew_tail_hits"] / units["skew_tail_expected"]).std(ddof=0)
+    return {"skew_tail_expected": expected, "skew_tail_ratio": ratio, "skew_tail_se": float(max(spread / np.sqrt(n), np.sqrt(2 / expected)))}

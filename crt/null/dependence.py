@@ -1,0 +1,111 @@
+"""How many independent tests the tests of NTC groups are worth: groups of different partitions share guides, programs are correlated.
+
+Given the covariates, the z scores of group a at program k and of group b at program l have correlation r = ρ_ab P_kl: ρ_ab is the correlation of the two
+treatments over cells, P_kl that of the two outcomes, both after regression on the covariates. (The statistic is Σ_i r_ik (x_ia − p_ia), and only the residuals
+r are random.) Expanded in Hermite polynomials, functions f of two standard normal variables with correlation r have covariance Σ_d a_d² r^d/d!, with
+a_d = E[f(z) H_d(z)]. So the variance of a mean of f over all tests is that of a mean over
+
+    n_f = Σ_d a_d²/d! / Σ_d (a_d²/d!) mean(r^d)
+
+independent tests, where mean(r^d) = mean(ρ^d) mean(P^d) over all pairs, those of a test with itself included. For f = z², only d = 2 counts, and the mean of z²
+is distributed as χ²/n with n = 1/mean(r²) degrees of freedom (Satterthwaite 1946). For p ≤ level, f is an indicator; its higher degrees decrease faster with r,
+so small p-values of overlapping groups are nearly independent. Many partitions of few guides thus do not count as many groups.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import factorial
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int
+from numpy.polynomial.hermite_e import hermeval
+from scipy.sparse import csc_matrix
+from scipy.stats import norm
+
+from crt.inputs import CRTInputs
+
+DEGREES = np.arange(1, 13)  # of the Hermite polynomials; the share of higher degrees is counted with the last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dependence:
+    """Correlations of the z scores of tests.
+
+    Attributes
+    ----------
+    units
+        Correlations of the units' treatments given the covariates, (units, units).
+    programs
+        Correlations of the outcomes given the covariates, (programs, programs).
+    """
+
+    units: Float64[np.ndarray, "units units"]
+    programs: Float64[np.ndarray, "programs programs"]
+
+    def of(self, units: Bool[np.ndarray, " units"], programs: Bool[np.ndarray, " programs"]) -> "Dependence":
+        """The correlations of some units and programs."""
+        return Dependence(units=self.units[np.ix_(units, units)], programs=self.programs[np.ix_(programs, programs)])
+
+    def independent_units(self) -> float:
+        """Number of independent units for the mean of z² of one program."""
+        return 1 / float(np.mean(self.units**2))
+
+    def squares(self) -> float:
+        """Number of independent tests for the mean of z²: its degrees of freedom."""
+        return self.independent_units() / float(np.mean(self.programs**2))
+
+    def indicators(self, level: float, *, two_sided: bool) -> float:
+        """Number of independent tests for the rate of p ≤ level.
+
+        Parameters
+        ----------
+        level
+            Level of the p-values.
+        two_sided
+            Whether the tests are two-sided.
+        """
+        c = float(norm.isf(level / 2 if two_sided else level))
+        derivative = np.array([hermeval(c, np.eye(d)[d - 1]) for d in DEGREES]) * norm.pdf(c)
+        a = np.where(DEGREES % 2 == 0, 2 * derivative, 0.0) if two_sided else derivative
+        share = a**2 / np.array([factorial(d) for d in DEGREES]) / (level * (1 - level))
+        share[-1] += max(0.0, 1 - share.sum())
+        means = np.array([np.mean(self.units ** int(d)) * np.mean(self.programs ** int(d)) for d in DEGREES])
+        return float(1 / max(share @ means, 1 / (self.units.size * self.programs.size) ** 0.5))
+
+
+def treatment_correlations(sets: Sequence[Int[np.ndarray, " _"]], inputs: CRTInputs) -> Float64[np.ndarray, "units units"]:
+    """Correlations of treatments over the cells that are compared, after regression on the covariates.
+
+    Where NTC cells are the controls, groups of one partition are compared with one another, so their correlation is negative: −1 for two groups.
+    """
+    n, N = inputs.all_cells.size, len(sets)
+    starts = np.concatenate([[0], np.cumsum([s.size for s in sets])])
+    x = csc_matrix((np.ones(starts[-1]), np.concatenate(sets) if N else np.empty(0, np.int64), starts), shape=(n, N))
+    gram = inputs.gram
+    if inputs.control_group == "ntc_cells":
+        C = inputs.C[np.union1d(inputs.ntc_cells, x.indices)].astype(np.float64)
+        gram = C.T @ C
+    totals = x.T @ inputs.C.astype(np.float64)
+    return _scaled((x.T @ x).toarray() - totals @ np.linalg.pinv(gram, hermitian=True) @ totals.T)
+
+
+def outcome_correlations(inputs: CRTInputs) -> Float64[np.ndarray, "programs programs"]:
+    """Correlations of the outcomes over the control cells, after regression on the covariates."""
+    cells = inputs.all_cells if inputs.control_group == "complement" else inputs.ntc_cells
+    gram, cross = (inputs.gram, inputs.cross) if inputs.control_group == "complement" else (inputs.ntc_gram, inputs.ntc_cross)
+    slopes = np.linalg.pinv(gram, hermitian=True) @ cross
+    total = np.zeros((len(inputs.program_names),) * 2)
+    for first in range(0, cells.size, 65_536):
+        block = cells[first : first + 65_536]
+        residuals = inputs.Y[block] - inputs.C[block] @ slopes
+        total += residuals.T @ residuals
+    return _scaled(total)
+
+
+def _scaled(covariance: Float64[np.ndarray, "n n"]) -> Float64[np.ndarray, "n n"]:
+    """Correlations; without variance, that of a unit with itself is 1, with others 0."""
+    variance = covariance.diagonal()
+    sd = np.sqrt(np.where(variance > 1e-9 * max(1.0, float(variance.max(initial=0.0))), variance, np.inf))
+    out = np.clip(covariance / np.outer(sd, sd), -1.0, 1.0)
+    np.fill_diagonal(out, 1.0)
+    return out
