@@ -24,7 +24,7 @@ from scipy.stats import norm
 
 from crt.inputs import CRTInputs
 
-DEGREES = np.arange(1, 13)  # of the Hermite polynomials; the share of higher degrees is counted with the last
+DEGREES = range(1, 13)  # of the Hermite polynomials; the share of higher degrees is counted with the last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -65,12 +65,13 @@ class Dependence:
             Whether the tests are two-sided.
         """
         c = float(norm.isf(level / 2 if two_sided else level))
-        derivative = np.array([hermeval(c, np.eye(d)[d - 1]) for d in DEGREES]) * norm.pdf(c)
-        a = np.where(DEGREES % 2 == 0, 2 * derivative, 0.0) if two_sided else derivative
-        share = a**2 / np.array([factorial(d) for d in DEGREES]) / (level * (1 - level))
-        share[-1] += max(0.0, 1 - share.sum())
-        means = np.array([np.mean(self.units ** int(d)) * np.mean(self.programs ** int(d)) for d in DEGREES])
-        return float(1 / max(share @ means, 1 / (self.units.size * self.programs.size) ** 0.5))
+        shares, means = [], []
+        for d in DEGREES:
+            a = 0.0 if two_sided and d % 2 else (2 if two_sided else 1) * hermeval(c, [0.0] * (d - 1) + [1.0]) * norm.pdf(c)
+            shares.append(a**2 / factorial(d) / (level * (1 - level)))
+            means.append(np.mean(self.units**d) * np.mean(self.programs**d))
+        shares[-1] += max(0.0, 1 - sum(shares))
+        return float(1 / max(np.dot(shares, means), 1 / (len(self.units) * len(self.programs))))
 
 
 def treatment_correlations(sets: Sequence[Int[np.ndarray, " _"]], inputs: CRTInputs) -> Float64[np.ndarray, "units units"]:

@@ -190,8 +190,9 @@ def _tests(inputs: CRTInputs, settings: UnitSettings, plan: NullPlan, genes: Gro
     ensemble = make_ntc_groups_ensemble(inputs, n_ensemble=plan.n_ensemble, seed0=seed0, group_size=size, max_groups=plan.max_groups)
     if inputs.control_group == "ntc_cells" and size == inputs.ntc_cols.size:
         raise InputError(
-            f"group_size is {size}, so a group is all NTC guides of the screen, and no NTC cells are left as controls. Choose a smaller group_size.",
-            "group_size",
+            f"the screen has {size} NTC guides and a group takes all of them, so no NTC cells are left as controls. "
+            + ("Choose a smaller group_size." if size > 1 else "Check which guides the map marks as NTC, or use control_group 'complement'."),
+            "group_size" if size > 1 else "control_group",
         )
     probe = UnitProbe.of(inputs, settings, program=plan.program)
     constant = replace(settings, propensity_mode="oracle_const", skew_normal=False)

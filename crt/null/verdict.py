@@ -1,9 +1,9 @@
 """The verdict on a null distribution: calibrated, inconclusive, or off, and which of the causes A-D the numbers support. All rules and thresholds are here.
 
 C is checked first: p-values of groups that do not match the genes carry no information on the other causes. Then A; degenerate units do not enter any other
-check. The null distribution is off if the rate of p ≤ 0.05, 0.01 or 0.001 or the SD of z differs from its value by more than a ratio of `sd_ratio` in that SD
-explains, and by more than z standard errors of the independent tests (`crt.null.dependence`). B and D are causes of a null distribution that is off; if
-neither is supported it is "unexplained". If no cause is found, it is calibrated where the minimum detectable rate at 0.05 is small enough, inconclusive otherwise.
+check. The null distribution is off if the rate of p ≤ 0.05, 0.01 or 0.001, or the SD of z, differs from its value by more than an SD of `sd_ratio` would
+cause, and by more than z standard errors of the independent tests (`crt.null.dependence`). B and D are causes of a null distribution that is off; if neither
+is supported it is "unexplained". If no cause is found, it is calibrated if the minimum detectable rate at 0.05 is small enough, and inconclusive otherwise.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ TITLES = {
     "C": "NTC groups and genes differ in their number of guides",
     "D": "the skew-normal calibration is inaccurate",
     "unexplained": "the null distribution is off, for none of the causes A-D",
-    "inconclusive": "the screen has too few independent tests of NTC guides",
+    "inconclusive": "{n_ntc_guides:.0f} NTC guides are too few to tell",
 }
 NEXT_STEPS: dict[str, tuple[str, tuple[str, ...]]] = {  # with the arguments that they name
     "A": (
@@ -280,7 +280,7 @@ def judge(
         findings=tuple(
             Finding(
                 cause=cause,
-                title=TITLES[cause],
+                title=TITLES[cause].format(**figures),
                 figures={name: figures[name] for name in names if name in figures},
                 next_step=NEXT_STEPS[cause][0],
                 arguments=NEXT_STEPS[cause][1],
@@ -329,7 +329,7 @@ def _decide(f: Mapping[str, float], n_resamples: int | None, t: Thresholds) -> d
     if not found and (_tail_is_wrong(f, "subset_", t) or _off(f, "subset_skew")):
         found["D"] = ["subset_skew_tail_ratio", "subset_skew_tail_expected", "subset_raw_rate_0.01", "subset_skew_rate_0.01"]
     if not found and (not comparable or f.get("detectable_rate_0.05", 1.0) > t.detectable):
-        found["inconclusive"] = ["n_ntc_guides", "group_size", "independent_units", "raw_rate_0.05", "detectable_rate_0.05", "raw_z_sd"]
+        found["inconclusive"] = ["n_ntc_guides", "group_size", "gene_guides_median", "independent_units", "raw_rate_0.05", "detectable_rate_0.05", "raw_z_sd"]
         found["inconclusive"] += ["subset_raw_rate_0.05", "subset_detectable_rate_0.05", "subset_raw_z_sd"]
     return found
 

@@ -30,13 +30,13 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
     with run_folder(options.out, console.command) as folder:
         with console.step("reading"):
             inputs = prepare_crt_inputs(_simulated(options) if options.simulate else options.file, **options.reading())
-        sampling, seed, size = options.sampling(), options.seed, options.group_size
+        sampling, seed = options.sampling(), options.seed
         with console.step("testing"):
             found = diagnose_null(
                 inputs,
                 settings_of({**sampling, "base_seed": seed, "method": options.method}),
                 genes=checked_genes(options.targets, inputs),
-                group_size=size,
+                group_size=options.group_size,
                 n_ensemble=options.n_ensemble,
                 max_groups=options.max_groups,
                 program=options.program,
@@ -46,6 +46,7 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
         null = None
         if options.method == "resample":
             with console.step("null curve"):
+                size = found.summary["group_size"]
                 groups = make_ntc_groups_ensemble(inputs, n_ensemble=1, seed0=found.summary["seed_groups"], group_size=size, max_groups=NULL_GROUPS)[0]
                 curve = compute_ntc_group_null_pvals_parallel(inputs, groups, group_size=size, n_jobs=options.n_jobs, base_seed=seed, **sampling)
             null = curve if np.isfinite(curve).any() else None

@@ -6,7 +6,6 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import CliPositionalArg
 
-from crt.settings import GROUP_SIZE
 from data_prep.errors import InputError
 from fatescreen.options.base import SCREEN, Count, Seed
 from fatescreen.options.crt import CRTOptions
@@ -24,7 +23,7 @@ class DiagnoseOptions(CRTOptions):
     programs: Count = Field(70, description=f"{SIMULATED}number of programs")
     genes: Count = Field(300, description=f"{SIMULATED}number of target genes, with six guides each")
     confounding: float = Field(0.0, ge=0, description=f"{SIMULATED}strength of confounding between guides and programs")
-    group_size: Count = Field(GROUP_SIZE, description="number of NTC guides in a group; the number of guides per gene")
+    group_size: Count | None = Field(None, description="number of NTC guides in a group; the genes' median number of guides if not given")
     n_ensemble: Count = Field(10, description="number of random partitions of the NTC guides")
     max_groups: Count | None = Field(None, description="maximum number of groups in a partition; no maximum if not given")
     program: int = Field(0, ge=0, description="index of the program whose null is described for each unit")

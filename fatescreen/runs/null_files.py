@@ -80,7 +80,7 @@ def text_lines(found: NullDiagnostics) -> list[str]:
         if curve["tests"]:
             rates = "".join("   {rate:.4f} [{low:.4f}, {high:.4f}]      ".format(**curve[f"p<={level:g}"]) for level in LEVELS)
             out.append(f"{name:<14} {curve['tests']:>7,}   {curve['ks_distance']:.4f}     {rates}".rstrip())
-    out += ["  (95 % confidence intervals for independent tests: too narrow for an ensemble)", ""]
+    out += ["  (95 % confidence intervals that count independent tests: NTC groups of different partitions share guides, and programs are correlated)", ""]
     if len(found.checks):
         with pd.option_context("display.width", 160):
             out += ["skew-normal checks of randomly chosen tests:", *found.checks.to_string(index=False, float_format="%.4g").split("\n"), ""]

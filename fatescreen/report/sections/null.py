@@ -66,7 +66,7 @@ CHECKED: tuple[tuple[str, Kind], ...] = (("p_raw", "p"), ("p_skew", "p"), ("z_ob
 
 def verdict_blocks(found: NullDiagnostics) -> list[Block]:
     """The verdict with the statistics it is based on, and the next step."""
-    return [_cause(finding) for finding in found.verdict.findings] or [_calibrated(found.verdict.figures)]
+    return [_inconclusive(f) if f.cause == "inconclusive" else _cause(f) for f in found.verdict.findings] or [_calibrated(found.verdict.figures)]
 
 
 def _calibrated(figures: Mapping[str, float]) -> Notice:
@@ -81,10 +81,17 @@ def _calibrated(figures: Mapping[str, float]) -> Notice:
 
 
 def _cause(finding: Finding) -> Notice:
-    values = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in finding.figures.items())
     name = f"Cause {finding.cause}" if len(finding.cause) == 1 else "Unexplained"
-    next_step = with_options(finding.next_step, finding.arguments, DiagnoseOptions)
-    return Notice(tone="bad", title=f"{name}: {finding.title}.", text=[f"Statistics: {values}.", f"Next step: {next_step}"])
+    return Notice(tone="bad", title=f"Off. {name}: {finding.title}.", text=_evidence(finding))
+
+
+def _inconclusive(finding: Finding) -> Notice:
+    return Notice(tone="plain", title=f"Inconclusive: {finding.title}.", text=_evidence(finding))
+
+
+def _evidence(finding: Finding) -> list[str]:
+    values = ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in finding.figures.items())
+    return [f"Statistics: {values}.", f"Next step: {with_options(finding.next_step, finding.arguments, DiagnoseOptions)}"]
 
 
 def curves_section(found: NullDiagnostics, null: np.ndarray | None) -> Section:
@@ -98,7 +105,7 @@ def curves_section(found: NullDiagnostics, null: np.ndarray | None) -> Section:
     blocks: list[Block] = [
         Figures(items=_qq_figures(found, null)) if drawable else Prose(text=["No gene or no NTC group has a defined p-value."]),
         Figures(items=histograms),
-        PlainTable(caption="Rates of small p-values, with 95 % confidence intervals for independent tests", head=_rate_head(), rows=_rate_rows(found)),
+        PlainTable(caption="Rates of small p-values, with 95 % confidence intervals that count independent tests", head=_rate_head(), rows=_rate_rows(found)),
     ]
     return Section(id="calibration", title="Calibration", blocks=blocks)
 
