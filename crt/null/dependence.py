@@ -24,7 +24,7 @@ from scipy.stats import norm
 
 from crt.inputs import CRTInputs
 
-DEGREES = range(1, 13)  # of the Hermite polynomials; the share of higher degrees is counted with the last
+DEGREES = 12  # of the Hermite polynomials; the share of higher degrees is counted with the last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,24 +54,39 @@ class Dependence:
         """Number of independent tests for the mean of z²: its degrees of freedom."""
         return self.independent_units() / float(np.mean(self.programs**2))
 
-    def indicators(self, level: float, *, two_sided: bool) -> float:
-        """Number of independent tests for the rate of p ≤ level.
+    def indicators(self, levels: Sequence[float], *, two_sided: bool) -> dict[float, float]:
+        """Number of independent tests for the rate of p ≤ level, by level.
 
         Parameters
         ----------
-        level
-            Level of the p-values.
+        levels
+            Levels of the p-values.
         two_sided
             Whether the tests are two-sided.
         """
-        c = float(norm.isf(level / 2 if two_sided else level))
-        shares, means = [], []
-        for d in DEGREES:
-            a = 0.0 if two_sided and d % 2 else (2 if two_sided else 1) * hermeval(c, [0.0] * (d - 1) + [1.0]) * norm.pdf(c)
-            shares.append(a**2 / factorial(d) / (level * (1 - level)))
-            means.append(np.mean(self.units**d) * np.mean(self.programs**d))
-        shares[-1] += max(0.0, 1 - sum(shares))
-        return float(1 / max(np.dot(shares, means), 1 / (len(self.units) * len(self.programs))))
+        means = [a * b for a, b in zip(_power_means(self.units), _power_means(self.programs), strict=True)]
+        least = 1 / (len(self.units) * len(self.programs))
+        return {level: float(1 / max(np.dot(_hermite_shares(level, two_sided=two_sided), means), least)) for level in levels}
+
+
+def _power_means(correlations: Float64[np.ndarray, "n n"]) -> list[float]:
+    """Means of the powers 1 to `DEGREES` of all correlations."""
+    power, means = correlations.copy(), [float(correlations.mean())]
+    for _ in range(1, DEGREES):
+        power *= correlations
+        means.append(float(power.mean()))
+    return means
+
+
+def _hermite_shares(level: float, *, two_sided: bool) -> list[float]:
+    """Shares of the Hermite polynomials of degrees 1 to `DEGREES` in the variance of an indicator of p ≤ level."""
+    c = float(norm.isf(level / 2 if two_sided else level))
+    shares = []
+    for d in range(1, DEGREES + 1):
+        a = 0.0 if two_sided and d % 2 else (2 if two_sided else 1) * hermeval(c, [0.0] * (d - 1) + [1.0]) * norm.pdf(c)
+        shares.append(a**2 / factorial(d) / (level * (1 - level)))
+    shares[-1] += max(0.0, 1 - sum(shares))
+    return shares
 
 
 def treatment_correlations(sets: Sequence[Int[np.ndarray, " _"]], inputs: CRTInputs) -> Float64[np.ndarray, "units units"]:

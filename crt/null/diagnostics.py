@@ -154,12 +154,12 @@ def diagnose_null(
     Examples
     --------
     >>> from crt import make_sceptre_style_synth, prepare_crt_inputs
-    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.3, seed=1))
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=2000, K=12, n_target_genes=20, guides_per_gene=2, ntc_frac_guides=0.5, seed=1))
     >>> from crt import UnitSettings, diagnose_null
     >>> found = diagnose_null(inputs, UnitSettings(method="saddlepoint"))
     >>> for line in found.verdict.lines():
     ...     print(line)
-    no cause found (raw_rate_0.05 0.0312, oracle_rate_0.05 0.0156, skew_tail_ratio 0.713); minimum detectable rate at 0.05: 0.18
+    no cause found (raw_rate_0.05 0.0433, raw_z_sd 0.998, oracle_rate_0.05 0.0425); minimum detectable rate at 0.05: 0.08
     verdict: calibrated
     """
     settings, chosen = settings or UnitSettings(), inputs.genes if genes is None else genes
@@ -362,7 +362,7 @@ def summarise(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], groups: N
     for name, p in curves.items():
         defined = np.isfinite(p.to_numpy())
         dependence = (genes if name.startswith("real") else groups.dependence).of(defined.any(1), defined.any(0))
-        n_tests = {level: dependence.indicators(level, two_sided=groups.two_sided) for level in LEVELS} if defined.any() else {}
+        n_tests = dependence.indicators(LEVELS, two_sided=groups.two_sided) if defined.any() else {}
         summaries[name] = curve_summary(p.to_numpy()[defined], None if "skew" in name else groups.n_resamples, n_tests)
     return {"units": kinds, "curves": summaries}
 

@@ -108,8 +108,8 @@ def curve_figures(p: pd.DataFrame, dependence: Dependence, n_resamples: int | No
     out = {"z_sd": sd, "independent_tests": df}
     inflated = sd >= sd_ratio and chi2.sf(df * sd**2, df) <= share
     conservative = sd <= 1 / sd_ratio and chi2.cdf(df * sd**2, df) <= share
-    for level in LEVELS:
-        expected, n = expected_rate(level, n_resamples), some.indicators(level, two_sided=two_sided)
+    for level, n in some.indicators(LEVELS, two_sided=two_sided).items():
+        expected = expected_rate(level, n_resamples)
         rate = float((values[defined] <= level).mean())
         high, low = (expected / level * rate_at(level, ratio, two_sided=two_sided) for ratio in (sd_ratio, 1 / sd_ratio))
         out[f"rate_{level:g}"] = rate

@@ -23,7 +23,7 @@ TITLES = {
     "C": "NTC groups and genes differ in their number of guides",
     "D": "the skew-normal calibration is inaccurate",
     "unexplained": "the null distribution is off, for none of the causes A-D",
-    "inconclusive": "{n_ntc_guides:.0f} NTC guides are too few to tell",
+    "inconclusive": "{n_ntc_guides:.0f} NTC guides are too few to detect a miscalibration",
 }
 NEXT_STEPS: dict[str, tuple[str, tuple[str, ...]]] = {  # with the arguments that they name
     "A": (
@@ -196,7 +196,7 @@ class Verdict:
     >>> verdict.outcome, verdict.label, verdict.findings
     ('calibrated', 'calibrated', ())
     >>> round(verdict.figures["raw_rate_0.05"], 2)
-    0.06
+    0.04
     """
 
     label: str

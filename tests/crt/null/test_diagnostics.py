@@ -241,7 +241,10 @@ def test_three_guides_have_a_way_through():
     figures = found.verdict.figures
     assert figures["independent_units"] < 2.1 and figures["detectable_rate_0.05"] > 0.3 and figures["subset_independent_units"] > 50
     lines = found.verdict.lines()
-    assert lines[0].startswith("inconclusive: 3 NTC guides are too few to tell (n_ntc_guides 3, group_size 1,") and lines[-1] == "verdict: inconclusive"
+    assert (
+        lines[0].startswith("inconclusive: 3 NTC guides are too few to detect a miscalibration (n_ntc_guides 3, group_size 1,")
+        and lines[-1] == "verdict: inconclusive"
+    )
     with pytest.raises(InputError, match="the screen has 3 NTC guides and a group takes all of them") as error:
         diagnose_null(inputs, UnitSettings(method="saddlepoint"), group_size=3)
     assert error.value.arguments == ("group_size",)

@@ -157,8 +157,16 @@ def test_a_cause_is_named_with_its_figures_and_the_next_step(name):
     found = diagnose_null(inputs, kind.settings(100), group_size=kind.group_size, n_ensemble=3)
     words = words_of(null_report(inputs=inputs, found=found, null=None, record=RECORD))
     finding = found.verdict.findings[0]
-    assert words.index(f"Cause {name[0]}: {finding.title}.") < 60 and "Calibrated:" not in words
+    assert words.index(f"Off. Cause {name[0]}: {finding.title}.") < 60 and "Calibrated:" not in words
     assert f"{next(iter(finding.figures)).replace('_', ' ')} {next(iter(finding.figures.values())):.3g}" in words and finding.next_step[:40] in words
+
+
+def test_too_few_ntc_guides():
+    inputs = make(KINDS["3 NTC guides"].plan, 1)
+    found = diagnose_null(inputs, UnitSettings(method="saddlepoint"), n_ensemble=2)
+    words = words_of(null_report(inputs=inputs, found=found, null=None, record=RECORD))
+    assert words.index("Inconclusive: 3 NTC guides are too few to detect a miscalibration.") < 60 and "Calibrated:" not in words
+    assert f"subset raw rate 0.05 {found.verdict.figures['subset_raw_rate_0.05']:.3g}" in words and "Option: --n-ensemble." in words
 
 
 def test_a_null_without_any_defined_p():
