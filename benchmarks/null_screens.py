@@ -196,7 +196,7 @@ def _hidden_group(z: np.ndarray, batch: np.ndarray, burden: np.ndarray, j: int) 
     return np.where(z[:, 2] > 1, 3.0, 1.0)
 
 
-MANY, FEW = {"ntc_guides": 300, "programs": 20}, {"ntc_guides": 12}
+MANY, FEW = {"ntc_guides": 180, "programs": 20}, {"ntc_guides": 12}
 BOUND = {"cells": 4800, "moi": 0.6, "bound": 1}
 TUNING: dict[str, Kind] = {
     "4 batches, pairs of guides": Kind(truth="calibrated", plan=Plan(cells=2500, programs=16, guides_per_gene=2, ntc_guides=40, batches=4)),
