@@ -1,5 +1,7 @@
 """Numbers of independent tests, against simulated z scores and slow formulas."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -42,9 +44,21 @@ def test_correlations_against_regressions(control):
     cells = inputs.all_cells if control == "complement" else inputs.ntc_cells
     C = inputs.C[cells].astype(float)
     x = np.array([np.isin(cells, treated) for treated in sets], float).T
-    for got, columns in ((treatment_correlations(sets, inputs), x), (outcome_correlations(inputs), inputs.Y[cells].astype(float))):
+    for got, columns in ((treatment_correlations(sets, inputs), x), (outcome_correlations(inputs, "mean"), inputs.Y[cells].astype(float))):
         residuals = columns - C @ np.linalg.lstsq(C, columns, rcond=None)[0]
         np.testing.assert_allclose(got, np.corrcoef(residuals.T), atol=2e-3)
+
+
+def test_normal_scores_have_correlations_of_their_own():
+    """One factor of all outcomes, hidden by outliers: a thousand times the others' variance in 0.5 % of the cells."""
+    rng = np.random.default_rng(1)
+    inputs = make(replace(SCREENS["complement"], noise=lambda _, shape: rng.normal(size=(shape[0], 1)) * 3 + rng.normal(size=shape)), 3)
+    outlying = inputs.Y + 300 * (rng.random(inputs.Y.shape) < 0.005)
+    rows = inputs.rows.copy()
+    rows[:, inputs.C.shape[1] :][:, : outlying.shape[1]] = outlying
+    inputs = replace(inputs, rows=rows)
+    mean, normal, both = (1 / np.mean(outcome_correlations(inputs, statistic) ** 2) for statistic in ("mean", "normal_scores", "cauchy"))
+    assert normal < 2 and mean > 6 and both <= normal
 
 
 def test_partitions_do_not_count_as_groups():
