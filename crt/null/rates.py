@@ -34,6 +34,16 @@ def expected_rate(level: float, n_resamples: int | None) -> float:
     return level if n_resamples is None else float(np.floor(level * (n_resamples + 1) + 1e-9) / (n_resamples + 1))
 
 
+def independent_tests(dependence: Dependence, *, two_sided: bool) -> dict[float, float]:
+    """Number of independent tests for the rate at each of `LEVELS`.
+
+    Small p-values of overlapping groups come in clusters, so the counts have longer tails than a binomial distribution of the same variance. Below the first
+    level, the number is therefore at most that for z².
+    """
+    most = dependence.squares()
+    return {level: n if level == LEVELS[0] else min(n, most) for level, n in dependence.indicators(LEVELS, two_sided=two_sided).items()}
+
+
 def rate_at(level: float, sd: float, *, two_sided: bool) -> float:
     """The rate of p ≤ level if the SD of the z scores is `sd` instead of 1."""
     return float(2 * norm.sf(norm.isf(level / 2) / sd) if two_sided else norm.sf(norm.isf(level) / sd))
@@ -108,7 +118,7 @@ def curve_figures(p: pd.DataFrame, dependence: Dependence, n_resamples: int | No
     out = {"z_sd": sd, "independent_tests": df}
     inflated = sd >= sd_ratio and chi2.sf(df * sd**2, df) <= share
     conservative = sd <= 1 / sd_ratio and chi2.cdf(df * sd**2, df) <= share
-    for level, n in some.indicators(LEVELS, two_sided=two_sided).items():
+    for level, n in independent_tests(some, two_sided=two_sided).items():
         expected = expected_rate(level, n_resamples)
         rate = float((values[defined] <= level).mean())
         high, low = (expected / level * rate_at(level, ratio, two_sided=two_sided) for ratio in (sd_ratio, 1 / sd_ratio))
