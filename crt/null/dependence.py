@@ -24,6 +24,10 @@ from scipy.stats import norm
 
 from crt.inputs import CRTInputs
 from crt.linear.scores import mean_scores, normal_scores
+from crt.sampling.methods import Sampler
+from crt.sampling.raw_columns import burden_of
+from crt.sampling.strata import compute_bins
+from crt.sampling.stratified import StratifiedPermutation
 from crt.settings import Statistic
 
 MOST_CELLS = 50_000
@@ -92,20 +96,31 @@ def _hermite_shares(level: float, *, two_sided: bool) -> list[float]:
     return shares
 
 
-def treatment_correlations(sets: Sequence[Int[np.ndarray, " _"]], inputs: CRTInputs) -> Float64[np.ndarray, "units units"]:
-    """Correlations of treatments over the cells that are compared, after regression on the covariates.
+def treatment_correlations(sets: Sequence[Int[np.ndarray, " _"]], inputs: CRTInputs, sampler: Sampler) -> Float64[np.ndarray, "units units"]:
+    """Correlations of treatments over the cells that are compared, after regression on the covariates and, with burden strata, on the bins of the burden.
 
     Where NTC cells are the controls, groups of one partition are compared with one another, so their correlation is negative: −1 for two groups.
+
+    Parameters
+    ----------
+    sets
+        Treated cells of each unit.
+    inputs
+        Screen.
+    sampler
+        Sampler, which may have burden strata.
     """
     n, N = inputs.all_cells.size, len(sets)
     starts = np.concatenate([[0], np.cumsum([s.size for s in sets])])
     x = csc_matrix((np.ones(starts[-1]), np.concatenate(sets) if N else np.empty(0, np.int64), starts), shape=(n, N))
-    gram = inputs.gram
-    if inputs.control_group == "ntc_cells":
-        C = inputs.C[np.union1d(inputs.ntc_cells, x.indices)].astype(np.float64)
-        gram = C.T @ C
-    totals = x.T @ inputs.C.astype(np.float64)
-    return _scaled((x.T @ x).toarray() - totals @ np.linalg.pinv(gram, hermitian=True) @ totals.T)
+    C = inputs.C.astype(np.float64)
+    if isinstance(sampler, StratifiedPermutation) and sampler.burden_key is not None:
+        burden = burden_of(inputs, sampler.burden_key)
+        bins, n_bins, _ = compute_bins(burden, sampler.n_burden_bins, sampler.burden_bin_method, sampler.burden_clip_quantiles)
+        C = np.hstack([C, bins[:, None] == np.arange(1, n_bins)])
+    compared = C if inputs.control_group == "complement" else C[np.union1d(inputs.ntc_cells, x.indices)]
+    totals = x.T @ C
+    return _scaled((x.T @ x).toarray() - totals @ np.linalg.pinv(compared.T @ compared, hermitian=True) @ totals.T)
 
 
 def outcome_correlations(inputs: CRTInputs, statistic: Statistic) -> Float64[np.ndarray, "programs programs"]:

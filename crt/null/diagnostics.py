@@ -245,7 +245,7 @@ def _null_tests(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], ensembl
     return NullTests(
         units=units,
         curves=curves,
-        dependence=Dependence(units=treatment_correlations(sets, inputs), programs=outcome_correlations(inputs, settings.statistic)),
+        dependence=Dependence(units=treatment_correlations(sets, inputs, settings.sampler), programs=outcome_correlations(inputs, settings.statistic)),
         n_resamples=settings.n_resamples if settings.method == "resample" else None,
         two_sided=settings.side == "both",
     )

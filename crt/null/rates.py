@@ -85,7 +85,10 @@ def sd_of_z(p: Float[np.ndarray, " tests"], n_resamples: int | None, *, two_side
     else:  # the middles of the steps, whose mean under the null is that of the grid
         step = 1 / (n_resamples + 1)
         mean = clipped(np.maximum(p, step) - step / 2) / clipped((np.arange(n_resamples + 1) + 0.5) * step) * clipped_normal(1.0)
-    return float(brentq(lambda sd: clipped_normal(sd) - mean, 1e-6, 1e3)) if 0 < mean < clip * (1 - 1e-6) else float(mean > 0) * 1e3
+    lowest, highest = 1e-6, 100.0
+    if not clipped_normal(lowest) < mean < clipped_normal(highest):
+        return lowest if mean < 1 else highest
+    return float(brentq(lambda sd: clipped_normal(sd) - mean, lowest, highest))
 
 
 def curve_figures(p: pd.DataFrame, dependence: Dependence, n_resamples: int | None, *, two_sided: bool, z: float, sd_ratio: float) -> dict[str, float]:

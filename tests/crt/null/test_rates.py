@@ -45,6 +45,11 @@ def test_the_sd_of_z(sd, two_sided):
     assert sd_of_z(p, None, two_sided=two_sided) == pytest.approx(sd, rel=0.015)
 
 
+def test_the_sd_of_p_values_without_variance():
+    assert sd_of_z(np.full(10, 1e-9), None, two_sided=True) == sd_of_z(np.full(10, 1 / 500), 499, two_sided=True) == 100
+    assert sd_of_z(np.ones(10), None, two_sided=True) == pytest.approx(0, abs=1e-3)
+
+
 @pytest.mark.parametrize("n_resamples", [19, 99, 499])
 def test_the_sd_of_empirical_p_values_is_that_of_their_grid(n_resamples):
     p = np.arange(1, n_resamples + 2) / (n_resamples + 1)
