@@ -236,7 +236,7 @@ SCORING: dict[str, Kind] = {
     "rare guides": Kind(truth="calibrated", plan=Plan(moi=0.5, ntc_guides=60)),
     "burden curve, burden bins": Kind(
         truth="calibrated",
-        plan=Plan(ntc_tilt=_burden_curve, curve=_b_curve),
+        plan=Plan(ntc_guides=60, ntc_tilt=_burden_curve, curve=_b_curve),
         sampler=StratifiedPermutation(burden_key=BURDEN, n_bins=4, n_burden_bins=16, burden_bin_method="uniform"),
     ),
     "A: near-empty groups": Kind(truth="A", plan=Plan(ntc_rarity=0.01, ntc_guides=30)),

@@ -1,8 +1,8 @@
 """How many independent tests the tests of NTC groups are worth: groups of different partitions share guides, programs are correlated.
 
 Given the covariates, the z scores of group a at program k and of group b at program l have correlation r = ρ_ab P_kl: ρ_ab is the correlation of the two
-treatments over cells, P_kl that of the two outcomes, both after regression on the covariates. (The statistic is Σ_i r_ik (x_ia − p_ia), and only the residuals
-r are random.) Expanded in Hermite polynomials, functions f of two standard normal variables with correlation r have covariance Σ_d a_d² r^d/d!, with
+treatments over cells, P_kl that of the two outcome scores, both after regression on the covariates. (The statistic is Σ_i r_ik (x_ia − p_ia), and only the
+residuals r are random.) Expanded in Hermite polynomials, functions f of two standard normal variables with correlation r have covariance Σ_d a_d² r^d/d!, with
 a_d = E[f(z) H_d(z)]. So the variance of a mean of f over all tests is that of a mean over
 
     n_f = Σ_d a_d²/d! / Σ_d (a_d²/d!) mean(r^d)
@@ -23,7 +23,14 @@ from scipy.sparse import csc_matrix
 from scipy.stats import norm
 
 from crt.inputs import CRTInputs
+from crt.linear.scores import mean_scores, normal_scores
+from crt.sampling.methods import Sampler
+from crt.sampling.raw_columns import burden_of
+from crt.sampling.strata import compute_bins
+from crt.sampling.stratified import StratifiedPermutation
+from crt.settings import Statistic
 
+MOST_CELLS = 50_000
 DEGREES = 12  # of the Hermite polynomials; the share of higher degrees is counted with the last
 
 
@@ -36,7 +43,7 @@ class Dependence:
     units
         Correlations of the units' treatments given the covariates, (units, units).
     programs
-        Correlations of the outcomes given the covariates, (programs, programs).
+        Correlations of the outcome scores given the covariates, (programs, programs).
     """
 
     units: Float64[np.ndarray, "units units"]
@@ -89,33 +96,53 @@ def _hermite_shares(level: float, *, two_sided: bool) -> list[float]:
     return shares
 
 
-def treatment_correlations(sets: Sequence[Int[np.ndarray, " _"]], inputs: CRTInputs) -> Float64[np.ndarray, "units units"]:
-    """Correlations of treatments over the cells that are compared, after regression on the covariates.
+def treatment_correlations(sets: Sequence[Int[np.ndarray, " _"]], inputs: CRTInputs, sampler: Sampler) -> Float64[np.ndarray, "units units"]:
+    """Correlations of treatments over the cells that are compared, after regression on the covariates and, with burden strata, on the bins of the burden.
 
     Where NTC cells are the controls, groups of one partition are compared with one another, so their correlation is negative: −1 for two groups.
+
+    Parameters
+    ----------
+    sets
+        Treated cells of each unit.
+    inputs
+        Screen.
+    sampler
+        Sampler, which may have burden strata.
     """
     n, N = inputs.all_cells.size, len(sets)
     starts = np.concatenate([[0], np.cumsum([s.size for s in sets])])
     x = csc_matrix((np.ones(starts[-1]), np.concatenate(sets) if N else np.empty(0, np.int64), starts), shape=(n, N))
-    gram = inputs.gram
-    if inputs.control_group == "ntc_cells":
-        C = inputs.C[np.union1d(inputs.ntc_cells, x.indices)].astype(np.float64)
-        gram = C.T @ C
-    totals = x.T @ inputs.C.astype(np.float64)
-    return _scaled((x.T @ x).toarray() - totals @ np.linalg.pinv(gram, hermitian=True) @ totals.T)
+    C = inputs.C.astype(np.float64)
+    if isinstance(sampler, StratifiedPermutation) and sampler.burden_key is not None:
+        burden = burden_of(inputs, sampler.burden_key)
+        bins, n_bins, _ = compute_bins(burden, sampler.n_burden_bins, sampler.burden_bin_method, sampler.burden_clip_quantiles)
+        C = np.hstack([C, bins[:, None] == np.arange(1, n_bins)])
+    compared = C if inputs.control_group == "complement" else C[np.union1d(inputs.ntc_cells, x.indices)]
+    totals = x.T @ C
+    return _scaled((x.T @ x).toarray() - totals @ np.linalg.pinv(compared.T @ compared, hermitian=True) @ totals.T)
 
 
-def outcome_correlations(inputs: CRTInputs) -> Float64[np.ndarray, "programs programs"]:
-    """Correlations of the outcomes over the control cells, after regression on the covariates."""
+def outcome_correlations(inputs: CRTInputs, statistic: Statistic) -> Float64[np.ndarray, "programs programs"]:
+    """Correlations of the outcome scores that are tested, over at most `MOST_CELLS` control cells; of two kinds of scores ("cauchy") the larger of the two.
+
+    Parameters
+    ----------
+    inputs
+        Screen.
+    statistic
+        "mean", "normal_scores" or "cauchy".
+    """
     cells = inputs.all_cells if inputs.control_group == "complement" else inputs.ntc_cells
-    gram, cross = (inputs.gram, inputs.cross) if inputs.control_group == "complement" else (inputs.ntc_gram, inputs.ntc_cross)
-    slopes = np.linalg.pinv(gram, hermitian=True) @ cross
-    total = np.zeros((len(inputs.program_names),) * 2)
-    for first in range(0, cells.size, 65_536):
-        block = cells[first : first + 65_536]
-        residuals = inputs.Y[block] - inputs.C[block] @ slopes
-        total += residuals.T @ residuals
-    return _scaled(total)
+    cells = cells[:: -(-cells.size // MOST_CELLS)]
+    C, Y = inputs.C[cells], inputs.Y[cells]
+    found = []
+    if statistic != "normal_scores":
+        found.append(mean_scores(C, Y).residuals(C).astype(np.float64))
+    if statistic != "mean":
+        found.append(normal_scores(C, Y).residuals(C).astype(np.float64))
+    first, last = (_scaled(r.T @ r) for r in (found[0], found[-1]))
+    return np.where(np.abs(first) >= np.abs(last), first, last)
 
 
 def _scaled(covariance: Float64[np.ndarray, "n n"]) -> Float64[np.ndarray, "n n"]:

@@ -15,7 +15,7 @@ from crt.inputs import CRTInputs
 from crt.null.dependence import Dependence, outcome_correlations, treatment_correlations
 from crt.null.ensemble import ntc_group_results, pvalue_table
 from crt.null.groups import Groups, largest_group, make_ntc_groups_ensemble, matched_size, median_guides
-from crt.null.rates import LEVELS, rate_interval
+from crt.null.rates import independent_tests, rate_interval
 from crt.null.subsets import control_subsets
 from crt.null.units import MeasuredUnit, UnitProbe
 from crt.null.verdict import NullTests, Thresholds, Verdict, judge
@@ -245,7 +245,7 @@ def _null_tests(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], ensembl
     return NullTests(
         units=units,
         curves=curves,
-        dependence=Dependence(units=treatment_correlations(sets, inputs), programs=outcome_correlations(inputs)),
+        dependence=Dependence(units=treatment_correlations(sets, inputs, settings.sampler), programs=outcome_correlations(inputs, settings.statistic)),
         n_resamples=settings.n_resamples if settings.method == "resample" else None,
         two_sided=settings.side == "both",
     )
@@ -362,7 +362,7 @@ def summarise(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], groups: N
     for name, p in curves.items():
         defined = np.isfinite(p.to_numpy())
         dependence = (genes if name.startswith("real") else groups.dependence).of(defined.any(1), defined.any(0))
-        n_tests = dependence.indicators(LEVELS, two_sided=groups.two_sided) if defined.any() else {}
+        n_tests = independent_tests(dependence, two_sided=groups.two_sided) if defined.any() else {}
         summaries[name] = curve_summary(p.to_numpy()[defined], None if "skew" in name else groups.n_resamples, n_tests)
     return {"units": kinds, "curves": summaries}
 

@@ -34,6 +34,16 @@ def expected_rate(level: float, n_resamples: int | None) -> float:
     return level if n_resamples is None else float(np.floor(level * (n_resamples + 1) + 1e-9) / (n_resamples + 1))
 
 
+def independent_tests(dependence: Dependence, *, two_sided: bool) -> dict[float, float]:
+    """Number of independent tests for the rate at each of `LEVELS`.
+
+    Small p-values of overlapping groups come in clusters, so the counts have longer tails than a binomial distribution of the same variance. Below the first
+    level, the number is therefore at most that for z².
+    """
+    most = dependence.squares()
+    return {level: n if level == LEVELS[0] else min(n, most) for level, n in dependence.indicators(LEVELS, two_sided=two_sided).items()}
+
+
 def rate_at(level: float, sd: float, *, two_sided: bool) -> float:
     """The rate of p ≤ level if the SD of the z scores is `sd` instead of 1."""
     return float(2 * norm.sf(norm.isf(level / 2) / sd) if two_sided else norm.sf(norm.isf(level) / sd))
@@ -75,7 +85,10 @@ def sd_of_z(p: Float[np.ndarray, " tests"], n_resamples: int | None, *, two_side
     else:  # the middles of the steps, whose mean under the null is that of the grid
         step = 1 / (n_resamples + 1)
         mean = clipped(np.maximum(p, step) - step / 2) / clipped((np.arange(n_resamples + 1) + 0.5) * step) * clipped_normal(1.0)
-    return float(brentq(lambda sd: clipped_normal(sd) - mean, 1e-6, 1e3)) if 0 < mean < clip * (1 - 1e-6) else float(mean > 0) * 1e3
+    lowest, highest = 1e-6, 100.0
+    if not clipped_normal(lowest) < mean < clipped_normal(highest):
+        return lowest if mean < 1 else highest
+    return float(brentq(lambda sd: clipped_normal(sd) - mean, lowest, highest))
 
 
 def curve_figures(p: pd.DataFrame, dependence: Dependence, n_resamples: int | None, *, two_sided: bool, z: float, sd_ratio: float) -> dict[str, float]:
@@ -108,7 +121,7 @@ def curve_figures(p: pd.DataFrame, dependence: Dependence, n_resamples: int | No
     out = {"z_sd": sd, "independent_tests": df}
     inflated = sd >= sd_ratio and chi2.sf(df * sd**2, df) <= share
     conservative = sd <= 1 / sd_ratio and chi2.cdf(df * sd**2, df) <= share
-    for level, n in some.indicators(LEVELS, two_sided=two_sided).items():
+    for level, n in independent_tests(some, two_sided=two_sided).items():
         expected = expected_rate(level, n_resamples)
         rate = float((values[defined] <= level).mean())
         high, low = (expected / level * rate_at(level, ratio, two_sided=two_sided) for ratio in (sd_ratio, 1 / sd_ratio))

@@ -1,9 +1,10 @@
 """The verdict on a null distribution: calibrated, inconclusive, or off, and which of the causes A-D the numbers support. All rules and thresholds are here.
 
 C is checked first: p-values of groups that do not match the genes carry no information on the other causes. Then A; degenerate units do not enter any other
-check. The null distribution is off if the rate of p ≤ 0.05, 0.01 or 0.001, or the SD of z, differs from its value by more than an SD of `sd_ratio` would
-cause, and by more than z standard errors of the independent tests (`crt.null.dependence`). B and D are causes of a null distribution that is off; if neither
-is supported it is "unexplained". If no cause is found, it is calibrated if the minimum detectable rate at 0.05 is small enough, and inconclusive otherwise.
+check, and D is not checked, as skew-normal fits of few cells are inaccurate. The null distribution is off if the rate of p ≤ 0.05, 0.01 or 0.001, or the SD
+of z, differs from its value by more than an SD of `sd_ratio` would cause, and by more than z standard errors of the independent tests (`crt.null.dependence`).
+B and D are causes of a null distribution that is off; if neither is supported it is "unexplained". If no cause is found, it is calibrated if the minimum
+detectable rate at 0.05 is small enough, and inconclusive otherwise.
 """
 
 from collections.abc import Mapping
@@ -320,7 +321,8 @@ def _decide(f: Mapping[str, float], n_resamples: int | None, t: Thresholds) -> d
             "oracle_rate_0.05",
         ]
     raw_off = _off(f, "raw")
-    if (_tail_is_wrong(f, "", t) or _off(f, "skew") and not raw_off and "B" not in found) and f["independent_units"] >= t.tail_units:
+    skew_off = _tail_is_wrong(f, "", t) or _off(f, "skew") and not raw_off and "B" not in found
+    if skew_off and "A" not in found and f["independent_units"] >= t.tail_units:
         found["D"] = ["skew_tail_ratio", "skew_tail_expected", "raw_rate_0.01", "skew_rate_0.01", "independent_units"]
     if not found and raw_off:
         found["unexplained"] = ["raw_rate_0.05", "raw_rate_0.01", "raw_rate_0.001", "raw_z_sd", "oracle_rate_0.05", "misfit_ratio"]

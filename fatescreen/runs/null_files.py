@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from crt.null.diagnostics import LEVELS, NullDiagnostics
+from crt.null.diagnostics import NullDiagnostics
+from crt.null.rates import LEVELS
 from data_prep.files import atomic, write_text
 from fatescreen.figures import null_qq_plot, propensity_qq_plot
 from fatescreen.figures.null import defined

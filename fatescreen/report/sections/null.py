@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from crt.null.diagnostics import LEVELS, NullDiagnostics
+from crt.null.diagnostics import NullDiagnostics
+from crt.null.rates import LEVELS
 from crt.null.verdict import Finding
 from fatescreen.figures import null_qq_plot, p_histogram, propensity_qq_plot
 from fatescreen.figures.null import defined

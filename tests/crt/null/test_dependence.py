@@ -1,10 +1,13 @@
 """Numbers of independent tests, against simulated z scores and slow formulas."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm
 
-from benchmarks.null_screens import Plan, make
+from benchmarks.null_screens import BURDEN, Plan, bent, make
+from crt import BernoulliIndex, StratifiedPermutation
 from crt.null.dependence import Dependence, outcome_correlations, treatment_correlations
 from crt.null.groups import make_ntc_groups_ensemble
 
@@ -42,9 +45,21 @@ def test_correlations_against_regressions(control):
     cells = inputs.all_cells if control == "complement" else inputs.ntc_cells
     C = inputs.C[cells].astype(float)
     x = np.array([np.isin(cells, treated) for treated in sets], float).T
-    for got, columns in ((treatment_correlations(sets, inputs), x), (outcome_correlations(inputs), inputs.Y[cells].astype(float))):
+    for got, columns in ((treatment_correlations(sets, inputs, BernoulliIndex()), x), (outcome_correlations(inputs, "mean"), inputs.Y[cells].astype(float))):
         residuals = columns - C @ np.linalg.lstsq(C, columns, rcond=None)[0]
         np.testing.assert_allclose(got, np.corrcoef(residuals.T), atol=2e-3)
+
+
+def test_normal_scores_have_correlations_of_their_own():
+    """One factor of all outcomes, hidden by outliers: a thousand times the others' variance in 0.5 % of the cells."""
+    rng = np.random.default_rng(1)
+    inputs = make(replace(SCREENS["complement"], noise=lambda _, shape: rng.normal(size=(shape[0], 1)) * 3 + rng.normal(size=shape)), 3)
+    outlying = inputs.Y + 300 * (rng.random(inputs.Y.shape) < 0.005)
+    rows = inputs.rows.copy()
+    rows[:, inputs.C.shape[1] :][:, : outlying.shape[1]] = outlying
+    inputs = replace(inputs, rows=rows)
+    mean, normal, both = (1 / np.mean(outcome_correlations(inputs, statistic) ** 2) for statistic in ("mean", "normal_scores", "cauchy"))
+    assert normal < 2 and mean > 6 and both <= normal
 
 
 def test_partitions_do_not_count_as_groups():
@@ -54,19 +69,31 @@ def test_partitions_do_not_count_as_groups():
     numbers = []
     for members in (ensemble[:1], ensemble):
         sets = [inputs.treated(columns) for member in members for columns in member.values()]
-        numbers.append(Dependence(units=treatment_correlations(sets, inputs), programs=np.eye(1)).independent_units())
+        numbers.append(Dependence(units=treatment_correlations(sets, inputs, BernoulliIndex()), programs=np.eye(1)).independent_units())
     assert 3.7 < numbers[0] <= 4 < numbers[1] < 12
 
 
 def test_two_groups_that_are_compared_with_each_other_are_one_test():
     inputs = make(SCREENS["ntc_cells"], 3)
     groups = make_ntc_groups_ensemble(inputs, n_ensemble=1, group_size=6)[0]
-    rho = treatment_correlations([inputs.treated(columns) for columns in groups.values()], inputs)
+    rho = treatment_correlations([inputs.treated(columns) for columns in groups.values()], inputs, BernoulliIndex())
     assert rho[0, 1] == pytest.approx(-1, abs=1e-6)
     assert Dependence(units=rho, programs=np.eye(1)).independent_units() == pytest.approx(1)
 
 
 def test_a_treatment_or_an_outcome_without_variance_depends_on_nothing():
     inputs = make(SCREENS["complement"], 3)
-    rho = treatment_correlations([np.array([], np.int32), inputs.all_cells, inputs.all_cells[:70]], inputs)
+    rho = treatment_correlations([np.array([], np.int32), inputs.all_cells, inputs.all_cells[:70]], inputs, BernoulliIndex())
     np.testing.assert_array_equal(rho, np.eye(3))
+
+
+def test_groups_that_depend_on_the_burden_are_independent_within_its_strata():
+    """All NTC guides are in cells of low or high burden: between strata, groups overlap by more than chance."""
+    plan = Plan(cells=1500, ntc_guides=12, ntc_tilt=lambda z, batch, burden, j: np.exp(1.5 * bent(burden)))
+    inputs = make(plan, 3)
+    sets = [inputs.treated(inputs.ntc_cols[[k]]) for k in range(12)]
+    strata = StratifiedPermutation(burden_key=BURDEN, n_burden_bins=16, burden_bin_method="uniform")
+    numbers = [
+        Dependence(units=treatment_correlations(sets, inputs, sampler), programs=np.eye(1)).independent_units() for sampler in (BernoulliIndex(), strata)
+    ]
+    assert numbers[0] < 9 and numbers[1] > 11

@@ -211,11 +211,11 @@ def test_a_conservative_tail_that_a_constant_propensity_removes_is_B(plain):
     assert label(uniform) == "calibrated"
 
 
-def judged(found, curves, **options):
-    """The verdict on p-values of the groups of `found`, as if all tests were independent."""
-    units = found.units[found.units["unit_type"] == "ntc_group"]
-    apart = Dependence(units=np.eye(30), programs=np.eye(8))
-    groups = NullTests(units=units, curves=curves, dependence=apart, n_resamples=199, two_sided=True)
+def judged(found, curves, *, rho=0.0, tail=1.0, **options):
+    """The verdict on p-values of the groups of `found`, whose z scores have correlation `rho`; resamples are `tail` times as often in the tails as expected."""
+    units = found.units[found.units["unit_type"] == "ntc_group"].assign(skew_tail_expected=10.0, skew_tail_hits=10 * tail)
+    dependence = Dependence(units=np.eye(30) * (1 - rho) + rho, programs=np.eye(8))
+    groups = NullTests(units=units, curves=curves, dependence=dependence, n_resamples=199, two_sided=True)
     return judge(groups, **{"gene_guides": 3.0, "n_ntc_guides": 30, "largest_size": 30} | options)
 
 
@@ -257,15 +257,17 @@ def test_a_high_rate_of_few_tests_is_not_called_calibrated(plain):
     _, found = plain
     p = pd.DataFrame(np.full((30, 8), 0.5), found.ntc_raw.index)
     p.iloc[:10] = 0.03
-    one = NullTests(
-        units=found.units[found.units["unit_type"] == "ntc_group"],
-        curves={"raw": p},
-        dependence=Dependence(units=np.ones((30, 30)), programs=np.eye(8)),
-        n_resamples=199,
-        two_sided=True,
-    )
-    verdict = judge(one, gene_guides=3.0, n_ntc_guides=3, largest_size=3)
+    verdict = judged(found, {"raw": p}, rho=1.0, n_ntc_guides=3, largest_size=3)
     assert verdict.figures["raw_rate_0.05"] == pytest.approx(1 / 3) and verdict.figures["detectable_rate_0.05"] > 0.4 and verdict.label == "inconclusive"
+
+
+def test_tails_of_one_group_are_not_D(plain):
+    """Nor are tails after A: skew-normal fits of few cells are inaccurate."""
+    _, found = plain
+    curves = {"raw": found.ntc_raw, "skew": found.ntc_skew}
+    assert judged(found, curves, tail=3.0).label == "D"
+    assert judged(found, curves, tail=3.0, rho=1.0).label == "inconclusive"
+    assert judged(found, curves, tail=3.0, thresholds=Thresholds(degenerate_share=-1.0)).label == "A"
 
 
 def test_groups_have_the_genes_number_of_guides():

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import beta, binomtest, norm
 
 from crt.null.dependence import Dependence
-from crt.null.rates import curve_figures, detectable_rate, expected_rate, rate_at, rate_interval, sd_of_z
+from crt.null.rates import curve_figures, detectable_rate, expected_rate, independent_tests, rate_at, rate_interval, sd_of_z
 
 
 def figures(z, two_sided=True, **options):
@@ -43,6 +43,11 @@ def test_the_sd_of_z(sd, two_sided):
     z = sd * np.random.default_rng(1).normal(size=200_000)
     p = 2 * norm.sf(np.abs(z)) if two_sided else norm.sf(z)
     assert sd_of_z(p, None, two_sided=two_sided) == pytest.approx(sd, rel=0.015)
+
+
+def test_the_sd_of_p_values_without_variance():
+    assert sd_of_z(np.full(10, 1e-9), None, two_sided=True) == sd_of_z(np.full(10, 1 / 500), 499, two_sided=True) == 100
+    assert sd_of_z(np.ones(10), None, two_sided=True) == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize("n_resamples", [19, 99, 499])
@@ -85,6 +90,13 @@ def test_a_wrong_tail_is_found_where_the_sd_is_right():
 def test_small_deviations_are_ignored_however_significant():
     z = 1.03 * np.random.default_rng(6).normal(size=(2000, 100))
     assert figures(z)["inflated"] == 0 and figures(z, sd_ratio=1.01)["inflated"] == 1
+
+
+def test_clusters_of_small_p_values_are_few_tests():
+    """Overlapping groups of four guides: counts at the lower levels are those of at most 1/mean(r²) tests."""
+    overlapping = Dependence(units=np.full((4, 4), 2 / 3) + np.eye(4) / 3, programs=np.eye(6))
+    n = independent_tests(overlapping, two_sided=True)
+    assert n[0.05] > overlapping.squares() == pytest.approx(n[0.01]) == pytest.approx(n[0.001]) == pytest.approx(6 / (1 / 4 + 3 / 4 * 4 / 9))
 
 
 def test_undefined_tests_do_not_count():
