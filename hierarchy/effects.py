@@ -34,6 +34,15 @@ class ContrastEffects:
         Posterior SDs, (units, D).
     cells
         Number of cells that carry the gene's guides, or the guide, on each day, (units, D).
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> from hierarchy import fit, summarise
+    >>> own = summarise(fit(build_fate_data(read_screen(adata), ref_fate="EC"))).of_genes("MES:NEU")
+    >>> own.fate, own.against, own.estimate.shape
+    ('MES', 'NEU', (8, 2))
     """
 
     fate: str
@@ -109,8 +118,8 @@ class DaywiseEffects:
     >>> effects.guide_table("NEU").round(2).head(3)
           guide   gene  betahat_d0  betahat_d1  se_d0  se_d1
     0  GENE0_g1  GENE0        0.08        0.12   0.03   0.03
-    1  GENE0_g2  GENE0        0.15        0.19   0.03   0.03
-    2  GENE0_g3  GENE0       -0.24       -0.20   0.04   0.04
+    1  GENE0_g2  GENE0        0.16        0.20   0.03   0.03
+    2  GENE0_g3  GENE0       -0.25       -0.21   0.04   0.04
     >>> float(effects.qc_delta("NEU")["delta_mean_gene"].abs().max()) < 1e-6
     True
     """
@@ -243,6 +252,20 @@ def resolve_contrast(contrast: str, fates: Sequence[str]) -> tuple[str, str]:
             f"the contrast {contrast!r} is not a non-reference fate or two fates as A:B. {advice}, or two of them joined by a colon.", "contrast_fate"
         )
     return pairs[contrast]
+
+
+def contrast_names(text: str, fates: Sequence[str]) -> list[str]:
+    """The contrasts of a text, each checked: the text itself if it is one, since names of fates may contain commas; else its parts between commas."""
+    try:
+        resolve_contrast(text, fates)
+    except InputError:
+        if "," not in text:
+            raise
+        names = [part.strip() for part in text.split(",")]
+        for name in names:
+            resolve_contrast(name, fates)
+        return names
+    return [text]
 
 
 def _sd(covariance: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ def fit(
     >>> fitted = fit(data, settings=FitSettings(seed=1))
     >>> summarise(fitted).gene_table("MES").round(2).tail(2)
         gene  betahat_d0  betahat_d1  se_d0  se_d1
-    6  GENE6        0.38       -0.01   0.02   0.02
+    6  GENE6        0.40       -0.01   0.02   0.02
     7  GENE7       -0.01        0.02   0.02   0.02
     """
     began, settings = time.perf_counter(), settings or FitSettings()

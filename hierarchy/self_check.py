@@ -37,6 +37,14 @@ class NtcCheck:
         at 95 %.
     z
         z-scores of the groups of the first partition, (groups, F*, D); NaN without cells.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2, n_ntc_guides=60), seed=0).adata)
+    >>> from hierarchy import check_ntc, fit
+    >>> list(check_ntc(fit(build_fate_data(screen, ref_fate="EC")), screen).table.columns)
+    ['day', 'freedom', 'mean', 'sd', 'low', 'high']
     """
 
     table: pd.DataFrame
@@ -259,6 +267,11 @@ class PermutationCheck:
         Upper limit.
     estimates
         Number of estimates.
+
+    Examples
+    --------
+    >>> from hierarchy import PermutationCheck
+    >>> PermutationCheck(share=0.05, low=0.03, high=0.08, estimates=120).warn()
     """
 
     share: float
@@ -285,6 +298,12 @@ class Controls:
         Check with permuted guides; None where it was not asked for.
     calibrated
         Whether the standard errors of the effects were multiplied by `ntc.factor`.
+
+    Examples
+    --------
+    >>> from hierarchy import Controls
+    >>> Controls().ntc is None, Controls().calibrated
+    (True, False)
     """
 
     ntc: NtcCheck | None = None

@@ -30,6 +30,14 @@ class GuideTests:
         One row per hit, strongest first: target, program, beta, se, p, p_adj, n_guides, guides_agree, the number of guides whose effect has the sign of the
         gene's, p_leave_one_out, the largest p-value of the gene without one of its guides, and robust, whether that is still a discovery. NaN for genes with
         one guide. With beta_centred and p_centred if the table of the result has them.
+
+    Examples
+    --------
+    >>> from crt import guide_tests, make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
+    >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1))
+    >>> tests = guide_tests(inputs, run_all_genes_union_crt(inputs, method="saddlepoint"), method="saddlepoint")
+    >>> len(tests.guides), len(tests.hits)
+    (48, 2)
     """
 
     guides: pd.DataFrame
@@ -55,6 +63,11 @@ def guide_tests(inputs: CRTInputs, result: CRTResult, *, fdr: float = FDR, n_job
         Number of worker threads. Results do not depend on it.
     **options
         Those of `run_all_genes_union_crt`.
+
+    Returns
+    -------
+    GuideTests
+        Tables of guides and of hits.
 
     Raises
     ------

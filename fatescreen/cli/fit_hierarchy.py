@@ -28,7 +28,7 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
     """Read, fit, check, and write the effects, the checks and the report."""
     from fatescreen.report.fit_report import fit_report
     from fatescreen.runs.fit_files import controls_record, fit_record, require_arviz, write_checks, write_effects, write_posterior
-    from hierarchy.effects import check_centred, summarise
+    from hierarchy.effects import check_centred, contrast_names, summarise
     from hierarchy.fitting import choose_device, fit
     from hierarchy.predictive_checks import check_fit
 
@@ -54,16 +54,17 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
         if checks.badly_fitted:
             genes = f"{len(checks.badly_fitted)} genes ({first_few(checks.badly_fitted)})"
             warn(f"too few cells or fates for a Gaussian posterior in {genes}: interpret them with caution; see check_family_by_gene.csv.")
-        record = console.record(options, **fit_record(fitted, contrast_fate=options.contrast_fate, dropped=screen.dropped), **controls_record(controls))
+        contrasts = contrast_names(options.contrast_fate, data.fates)
+        record = console.record(options, **fit_record(fitted, contrast_fate=contrasts, dropped=screen.dropped), **controls_record(controls))
 
         def write(to: Path) -> None:
-            write_effects(effects, to, contrast_fate=options.contrast_fate)
+            write_effects(effects, to, contrast_fate=contrasts)
             write_checks(fitted, checks, to)
             if options.save_posterior:
                 write_posterior(fitted, to / "posterior.nc", n_draws=options.draws)
 
         def report(record: Mapping[str, Any]) -> str:
-            return fit_report(screen=screen, fit=fitted, effects=effects, checks=checks, controls=controls, contrast_fate=options.contrast_fate, record=record)
+            return fit_report(screen=screen, fit=fitted, effects=effects, checks=checks, controls=controls, contrast_fate=contrasts, record=record)
 
         with console.step("writing"):
             folder.publish(write, record, report=report if options.report else None)
@@ -104,7 +105,7 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
     from data_prep.read.screen import read_screen
     from data_prep.tensor_cache import cached_fate_data
     from data_prep.tensors import build_fate_data
-    from hierarchy.effects import resolve_contrast
+    from hierarchy.effects import contrast_names
 
     screen = read_screen(
         options.screen,
@@ -118,8 +119,7 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
         data = build_fate_data(screen, ref_fate=options.ref_fate)
     else:
         data = cached_fate_data(screen, ref_fate=options.ref_fate, path=options.cache)
-    for contrast in options.contrast_fate:
-        resolve_contrast(contrast, data.fates)
+    contrast_names(options.contrast_fate, data.fates)
     log.info("%s", f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days; MOI {screen.moi:.2f}")
     log.info("fates %s; the first is the reference", ", ".join(data.fates))
     if other := [f"_d{i} is day {label}" for i, label in enumerate(data.days) if (number := re.search(r"\d+", label)) and int(number[0]) != i]:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from data_prep.errors import InputError
 from data_prep.read.keys import ScreenKeys
-from fatescreen.options.base import KEYS, Count, Names, Resume, Screen, ScreenOptions, Seed
+from fatescreen.options.base import KEYS, Count, Resume, Screen, ScreenOptions, Seed
 from hierarchy.settings import FitSettings, PosteriorName
 
 _FIT = FitSettings()
@@ -21,10 +21,9 @@ class FitOptions(ScreenOptions):
     day_key: str = Field(KEYS.day, description="obs key of the day")
     rep_key: str = Field(KEYS.rep, description="replicate column, in obsm[covar-key] or obs")
     ref_fate: str = Field("EC", description="reference fate, the zero of the softmax")
-    contrast_fate: Names = Field(
-        ("MES",),
-        min_length=1,
-        description="contrasts whose effects are exported: a fate (against the reference) or two fates as A:B; the first is that of the tables",
+    contrast_fate: str = Field(
+        "MES",
+        description="contrasts to export, separated by commas: a fate (against the reference) or two fates as A:B; the first is that of the tables",
     )
     max_guides_per_cell: Count = Field(20, description="maximum number of guides in a cell; cells with more are dropped")
     posterior: PosteriorName = Field(_FIT.posterior, description="posterior family")

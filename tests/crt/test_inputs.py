@@ -28,7 +28,7 @@ def test_what_is_prepared(screen, inputs):
 
 
 def test_ntc_cells(screen):
-    inputs = prepare_crt_inputs(screen, control_group="ntc_cells")
+    inputs = prepare_crt_inputs(screen, control_group="ntc_cells", multiple_guides="keep")
     dense = screen.obsm["guide_assignment"].toarray()
     ntc = np.zeros(dense.shape[1], bool)
     ntc[inputs.ntc_cols] = True

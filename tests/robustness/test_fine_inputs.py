@@ -51,7 +51,7 @@ def test_names_of_genes_guides_and_fates(kind, valid_inputs, tmp_path):
         np.testing.assert_array_equal(here.drop(columns=texts), plain.drop(columns=texts))
     with np.load(out / "theta_posterior_summary.npz", allow_pickle=False) as held:
         assert list(held["genes"]) == renamed(pattern, [f"GENE{i}" for i in range(4)])
-    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["contrast_fate"] == pattern.format("MES")
+    assert json.loads((out / "run.json").read_text(encoding="utf-8"))["contrast_fate"] == [pattern.format("MES")]
     assert (out / "report.html").stat().st_size > 10_000
 
 
