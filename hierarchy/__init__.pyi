@@ -15,9 +15,15 @@ from hierarchy.inference.base import Outcome as Outcome
 from hierarchy.inference.estimates import Estimates as Estimates
 from hierarchy.inference.gene_block import GeneBlock as GeneBlock
 from hierarchy.inference.mean_field import MeanField as MeanField
+from hierarchy.left_out import GuideEstimates as GuideEstimates
+from hierarchy.left_out import hit_estimates as hit_estimates
+from hierarchy.left_out import summarise_guides as summarise_guides
 from hierarchy.mash.data import null_correlation as null_correlation
 from hierarchy.mash.fit import MashFit as MashFit
 from hierarchy.mash.fit import fit_mash as fit_mash
+from hierarchy.mash.hits import HitEstimates as HitEstimates
+from hierarchy.mash.hits import Hits as Hits
+from hierarchy.mash.hits import call_hits as call_hits
 from hierarchy.model import HierarchyModel as HierarchyModel
 from hierarchy.model import hierarchy_model as hierarchy_model
 from hierarchy.predictive_checks import Checks as Checks

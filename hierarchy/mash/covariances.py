@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 
 from hierarchy.mash.data import MashData
 from hierarchy.mash.mixture import Prior, autoselect_grid, fit_weights, log_likelihood_ratios
@@ -65,8 +65,8 @@ def between_contrasts(over_days: Mapping[str, Float[np.ndarray, "days days"]], n
     return {f"{name}_{place}": np.kron(block, U) for name, U in over_days.items() for place, block in blocks.items()}
 
 
-def strong_genes(data: MashData) -> Bool[np.ndarray, " genes"]:
-    """The genes whose lfsr is below 0.05 in some condition when each condition is looked at alone (ash with normal mixtures, Stephens 2017)."""
+def strong_genes(data: MashData) -> Int[np.ndarray, " strong"]:
+    """The genes without missing estimates whose lfsr is below 0.05 in some condition when each is looked at alone (ash with normal mixtures, Stephens 2017)."""
     strong = np.zeros(len(data.betahat), bool)
     for d in range(data.betahat.shape[1]):
         own = data.observed[:, d]
@@ -85,18 +85,12 @@ def strong_genes(data: MashData) -> Bool[np.ndarray, " genes"]:
         ratios = log_likelihood_ratios(alone, prior)
         weights, _ = fit_weights(ratios)
         strong[np.flatnonzero(own)[summarise_posterior(alone, prior, ratios, weights).lfsr[:, 0] < STRONG_LFSR]] = True
-    return strong
+    return np.flatnonzero(strong & data.observed.all(1))
 
 
-def data_driven(data: MashData) -> Covariances:
-    """Covariances learned from the strong genes: their principal components and the matrix of those, refined by extreme deconvolution.
-
-    Empty where fewer than 20 genes are strong.
-    """
-    rows = np.flatnonzero(strong_genes(data) & data.observed.all(1))
+def data_driven(data: MashData, rows: Int[np.ndarray, " strong"]) -> Covariances:
+    """Covariances learned from the strong genes: their principal components and the matrix of those, refined by extreme deconvolution."""
     n = data.betahat.shape[1]
-    if rows.size < LEAST_STRONG or n < 2:
-        return {}
     own = data.betahat[rows]
     _, singular, directions = np.linalg.svd(own, full_matrices=False)
     k = min(N_PATTERNS, n)

@@ -24,6 +24,7 @@ NEWTON_STEPS = 5
 QR_ROWS = 512
 EM_STEPS = 12  # before the support is cut to what they leave
 LEAST_LOG = -200.0  # of a component's likelihood over the gene's best: a smaller one never matters
+LEAST_WEIGHT = 1e-10  # of a component that is left out of the posterior, as mashr leaves it out
 BLOCK = 4096  # genes whose eigenproblems are held at once
 
 
@@ -54,6 +55,14 @@ class Prior:
     def n_components(self) -> int:
         """The null, then grid scale by grid scale, within a scale the covariances in their order."""
         return 1 + len(self.names) * len(self.grid)
+
+    def used(self, weights: Float[np.ndarray, " components"]) -> tuple["Prior", Float[np.ndarray, " components"]]:
+        """The scales and covariances with weight, and the weights of the components that they make."""
+        table = weights[1:].reshape(len(self.grid), len(self.names))
+        scales, own = np.flatnonzero((table > LEAST_WEIGHT).any(1)), np.flatnonzero((table > LEAST_WEIGHT).any(0))
+        prior = Prior(names=tuple(self.names[i] for i in own), factors=tuple(self.factors[i] for i in own), grid=self.grid[scales])
+        kept = np.append(weights[0], table[np.ix_(scales, own)])
+        return prior, kept / kept.sum()
 
 
 def factor(U: Float[np.ndarray, "conditions conditions"]) -> Float[np.ndarray, "conditions rank"]:

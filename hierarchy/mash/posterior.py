@@ -7,9 +7,7 @@ from jaxtyping import Float
 from scipy.special import ndtr
 
 from hierarchy.mash.data import MashData
-from hierarchy.mash.mixture import BLOCK, Prior, pencil
-
-LEAST_WEIGHT = 1e-10  # of a component that is left out of the posterior, as mashr leaves it out
+from hierarchy.mash.mixture import BLOCK, LEAST_WEIGHT, Prior, pencil
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,7 +51,7 @@ def component_probabilities(
 
 
 def summarise_posterior(data: MashData, prior: Prior, ratios: Float[np.ndarray, "genes components"], weights: Float[np.ndarray, " components"]) -> Posterior:
-    """Means, SDs and sign probabilities.
+    """Means, SDs and sign probabilities; a unit without any estimate has no mean and lfsr 1.
 
     Given a component, b is Gaussian with mean F Q (w² z/(1 + w² λ)) and covariance F Q diag(w²/(1 + w² λ)) Q'F'; in the notation of `hierarchy.mash.mixture`.
 
@@ -94,6 +92,8 @@ def summarise_posterior(data: MashData, prior: Prior, ratios: Float[np.ndarray, 
                 negative[rows] += p * below
                 zero[rows] += p * fixed
     sd = np.sqrt((square - np.square(mean)).clip(0))
+    lost = ~data.informative
+    zero[lost], negative[lost], mean[lost], sd[lost] = 1.0, 0.0, np.nan, np.nan
     return Posterior(mean=mean, sd=sd, negative_prob=negative, zero_prob=zero)
 
 
