@@ -1,7 +1,11 @@
 from fatescreen.report.fit_report import fit_report as fit_report
+from fatescreen.report.hits_report import hits_report as hits_report
 from fatescreen.runs.fit_files import write_checks as write_checks
 from fatescreen.runs.fit_files import write_effects as write_effects
+from fatescreen.runs.fit_files import write_guide_estimates as write_guide_estimates
 from fatescreen.runs.fit_files import write_posterior as write_posterior
+from fatescreen.runs.hit_files import read_hit_estimates as read_hit_estimates
+from fatescreen.runs.hit_files import write_hits as write_hits
 from hierarchy.effects import ContrastEffects as ContrastEffects
 from hierarchy.effects import DaywiseEffects as DaywiseEffects
 from hierarchy.effects import check_centred as check_centred
@@ -30,6 +34,7 @@ from hierarchy.predictive_checks import Checks as Checks
 from hierarchy.predictive_checks import check_fit as check_fit
 from hierarchy.result import Fit as Fit
 from hierarchy.scoring import score_daywise as score_daywise
+from hierarchy.scoring import score_hits as score_hits
 from hierarchy.self_check import Controls as Controls
 from hierarchy.self_check import NtcCheck as NtcCheck
 from hierarchy.self_check import PermutationCheck as PermutationCheck

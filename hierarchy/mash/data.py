@@ -149,7 +149,7 @@ def _checked_correlation(given: Shaped[np.ndarray, "..."] | None, shape: tuple[i
     wrong = np.asarray(~np.isfinite(V).all((1, 2)) | uneven | not_one)
     rows = np.flatnonzero(wrong)
     if rows.size:
-        raise InputError(f"V must be symmetric with ones on the diagonal; it is not for {first_few(named[i] for i in rows)}.", "V")
+        raise InputError(f"V must be symmetric with ones on the diagonal; it is not for {first_few(named[int(i)] for i in rows)}.", "V")
     return V
 
 
@@ -169,7 +169,7 @@ def _invert(correlation: np.ndarray, observed: np.ndarray, named: Sequence[str])
         singular = values[:, 0] <= 1e-10
         if singular.any():
             rows = at[singular] if len(part) > 1 else at[:1]
-            raise InputError(f"V is not positive definite for {first_few(named[i] for i in rows)} (smallest eigenvalue {values[:, 0].min():.2g}).", "V")
+            raise InputError(f"V is not positive definite for {first_few(named[int(i)] for i in rows)} (smallest eigenvalue {values[:, 0].min():.2g}).", "V")
         inverse[at[:, None, None], own[:, None], own] = np.linalg.inv(part)
         log_det[at] = np.log(values).sum(1)
     return inverse, log_det

@@ -102,6 +102,11 @@ class Hits:
     patterns: Float[np.ndarray, "genes patterns"]
     table: pd.DataFrame
 
+    @property
+    def called(self) -> pd.Series:
+        """Which rows of the table are hits: lfsr below 0.05 on some day."""
+        return self.table["min_lfsr"] < CALL_LFSR
+
     def gene_table(self) -> pd.DataFrame:
         """`gene, contrast, betahat_d0.., se_d0.., mean_d0.., sd_d0.., lfsr_d0..`."""
         return pd.DataFrame({"gene": self.estimates.genes, "contrast": self.estimates.contrast} | _daywise(self.genes))

@@ -34,8 +34,8 @@ def pattern_probabilities(fitted: MashFit, *, n_draws: int, seed: int) -> Float[
 def classify(effects: Float[np.ndarray, "draws genes days"]) -> Float[np.ndarray, "draws genes patterns"]:
     """1 in the place of each draw's pattern.
 
-    A day counts where the effect reaches a third of the largest of the draw. *constant*: all days count; *early*: the first ones only; *late*: the last ones only;
-    *transient*: other days; *sign change*: days of both signs; *inactive*: no effect reaches 0.05 log-odds.
+    A day counts where the effect reaches a third of the largest of the draw. *constant*: all days count; *early*: the first ones only; *late*: the
+    last ones only; *transient*: other days; *sign change*: days of both signs; *inactive*: no effect reaches 0.05 log-odds.
     """
     size = np.abs(effects)
     largest = size.max(-1, keepdims=True)
