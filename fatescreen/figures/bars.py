@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from fatescreen.figures.style import COLOURS, name_text, new_axes, tidy
 
@@ -49,6 +50,7 @@ def bar_plot(
     axes.set_xlim(0, 1.15 * max(float(length.max(initial=0.0)), 1e-12))
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.set_yticks([])
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=bool((length == length.round()).all())))
     for y, (name, value) in enumerate(zip(names, length, strict=True)):
         name_text(axes.text(-0.03, y, "", transform=axes.get_yaxis_transform(), ha="right", va="center", color=COLOURS["ink"]), name, NAME_LENGTH)
         axes.annotate(f"{value:.3g}", (value, y), xytext=(4, 0), textcoords="offset points", va="center", color=COLOURS["muted"])

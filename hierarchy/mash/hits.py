@@ -243,8 +243,7 @@ def _left_out(own: HitEstimates, genes: MashFit, best: np.ndarray, sign: np.ndar
     se, V = errors_of(own.left_out_covariance)
     found = genes.posterior_of(own.left_out, se, V)
     at = np.arange(len(own.guides)), best[own.gene_of_guide]
-    negative, zero = found.negative_prob[at], found.zero_prob[at]
-    wrong = np.where(sign[own.gene_of_guide] < 0, 1 - negative, negative + zero)
+    wrong = np.where(sign[own.gene_of_guide] < 0, found.positive_prob[at], found.negative_prob[at]) + found.zero_prob[at]
     worst = np.zeros(len(own.genes))
     np.maximum.at(worst, own.gene_of_guide, wrong.clip(0, 1))
     return worst

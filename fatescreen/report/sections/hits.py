@@ -131,7 +131,8 @@ def prior_section(hits: Sequence[Hits]) -> Section:
     """The weights of the covariances."""
     intro = (
         "mash learns from all genes how often effects follow each covariance: null (no effect), singleton_j (day j only), equal_effects (the same on all "
-        "days), simple_het (similar), onset_j (from day j on), offset_j (before day j), random_walk, decay, growth, and ed_… (learned from the strongest genes)."
+        "days), simple_het (similar), onset_j (from day j on), offset_j (before day j), random_walk, decay, growth, and ed_… (learned from "
+        "the strongest genes)."
     )
     figures = []
     for own in hits:
