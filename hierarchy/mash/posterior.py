@@ -7,7 +7,7 @@ from jaxtyping import Float
 from scipy.special import ndtr
 
 from hierarchy.mash.data import MashData
-from hierarchy.mash.mixture import BLOCK, LEAST_WEIGHT, Prior, pencil
+from hierarchy.mash.mixture import LEAST_WEIGHT, Prior, in_blocks, pencil
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,8 +74,8 @@ def summarise_posterior(data: MashData, prior: Prior, ratios: Float[np.ndarray, 
     probability, _ = component_probabilities(ratios, used / used.sum())
     zero += probability[:, :1]
     k = len(prior.names)
-    for first in range(0, len(mean), BLOCK):
-        rows = slice(first, first + BLOCK)
+
+    def fill(rows: slice) -> None:
         for j, F in enumerate(prior.factors):
             scales = np.flatnonzero(used[1 + j :: k])
             if scales.size == 0:
@@ -94,6 +94,8 @@ def summarise_posterior(data: MashData, prior: Prior, ratios: Float[np.ndarray, 
                 negative[rows] += p * np.where(fixed, 0.0, ndtr(-z))
                 positive[rows] += p * np.where(fixed, 0.0, ndtr(z))
                 zero[rows] += p * fixed
+
+    in_blocks(fill, len(mean))
     sd = np.sqrt((square - np.square(mean)).clip(0))
     lost = ~data.informative
     mean[lost], sd[lost], negative[lost], positive[lost], zero[lost] = np.nan, np.nan, 0.0, 0.0, 1.0
