@@ -72,7 +72,7 @@ def _long_table(path: Path) -> pd.DataFrame:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as held:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as held:  # closed also where it is no archive
         return dict(held)
 
 

@@ -1,5 +1,6 @@
 """Covariances between conditions that the prior of mash mixes: canonical, temporal and learned from the strongest genes."""
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -12,6 +13,7 @@ from hierarchy.mash.posterior import summarise_posterior
 STRONG_LFSR = 0.05  # a gene below it in some condition, on its own, teaches the data-driven covariances
 LEAST_STRONG = 20  # strong genes below which there is too little to learn from
 N_PATTERNS = 3  # principal components
+MOST_DAYS_IN_PAIRS = 5
 ROUGH, ROUGH_GENES = 1e-6, 5000  # tolerance of the weights by which strong genes are found, and genes from which they are learned
 MAX_ITERATIONS, ED_TOLERANCE = 1000, 1e-6  # rise of the mean log likelihood at which extreme deconvolution ends, that of mashr
 
@@ -47,6 +49,16 @@ def temporal(n_days: int) -> Covariances:
     decay = 0.5**day
     out |= {"decay": np.outer(decay, decay), "growth": np.outer(decay[::-1], decay[::-1])}
     return out if n_days > 2 else {"random_walk": out["random_walk"]}
+
+
+def pairs(n_days: int) -> Covariances:
+    """Covariances of independent effects on two of the days, for effects that come and go by day; none beyond five days, where they are too many.
+
+    >>> list(pairs(3))
+    ['pair_0_1', 'pair_0_2', 'pair_1_2']
+    """
+    both = itertools.combinations(range(n_days), 2) if 2 < n_days <= MOST_DAYS_IN_PAIRS else ()
+    return {f"pair_{i}_{j}": np.diag(np.isin(np.arange(n_days), (i, j)).astype(np.float64)) for i, j in both}
 
 
 def between_contrasts(over_days: Mapping[str, Float[np.ndarray, "days days"]], n_contrasts: int) -> Covariances:

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from data_prep.errors import InputError, positive, warn, whole_number
-from hierarchy.mash.covariances import LEAST_STRONG, between_contrasts, canonical, data_driven, strong_genes, temporal
+from hierarchy.mash.covariances import LEAST_STRONG, between_contrasts, canonical, data_driven, pairs, strong_genes, temporal
 from hierarchy.mash.data import MashData, mash_data
 from hierarchy.mash.mixture import Prior, autoselect_grid, component_names, fit_weights, log_likelihood_ratios
 from hierarchy.mash.posterior import Posterior, component_probabilities, draw, summarise_posterior
@@ -140,7 +140,7 @@ def fit_mash(
     V
         Correlation of the errors between conditions: one matrix (conditions, conditions), or one for each gene; independent errors by default.
     covariances
-        "auto": canonical, temporal and data-driven covariances; "mashr": canonical and data-driven; "canonical"; or a mapping of name → covariance, which are
+        "auto": canonical, temporal (with pairs of days) and data-driven covariances; "mashr": canonical and data-driven; "canonical"; or a mapping of name → covariance, which are
         used as they are given.
     null_weight
         Dirichlet penalty on the null; 10 prefers the null where the data do not decide, 1 is none.
@@ -210,7 +210,7 @@ def _matrices(data: MashData, covariances: str | Mapping[str, Float[np.ndarray, 
         warn(f"{n_genes} genes are too few to learn covariances from (at least {LEAST_GENES}): the canonical ones are used alone.", "covariances")
         return found
     if covariances == "auto":
-        found |= between_contrasts(temporal(n // n_contrasts), n_contrasts) if n > n_contrasts else {}
+        found |= between_contrasts(temporal(n // n_contrasts) | pairs(n // n_contrasts), n_contrasts) if n > n_contrasts else {}
     rows = strong_genes(data)
     if rows.size < LEAST_STRONG:
         warn(
