@@ -1,4 +1,4 @@
-"""`Fit` → `GuideEstimates`: what each guide says, with the covariance of its errors over days, and what its gene's other guides say without it.
+"""`Fit` → `GuideEstimates`: the estimate of each guide with the covariance of its errors over days, and that of its gene without it.
 
 Without a guide's cells the likelihood of a gene's coordinates, expanded at the posterior mean x̄, loses the guide's terms: with H_c and g the
 information and the gradient of the gene's cells about the day means, and H_c,j and g_j the same without the guide's terms,

@@ -140,8 +140,8 @@ def fit_mash(
     V
         Correlation of the errors between conditions: one matrix (conditions, conditions), or one for each gene; independent errors by default.
     covariances
-        "auto": canonical, temporal (with pairs of days) and data-driven covariances; "mashr": canonical and data-driven; "canonical"; or a mapping of name → covariance, which are
-        used as they are given.
+        "auto": canonical, temporal (with pairs of days) and data-driven covariances; "mashr": canonical and data-driven; "canonical"; or a mapping of
+        name → covariance, which are used as they are given.
     null_weight
         Dirichlet penalty on the null; 10 prefers the null where the data do not decide, 1 is none.
     grid
