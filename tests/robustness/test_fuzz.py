@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep.errors import InputError
-from fatescreen.options.config import read_config
 from fatescreen.options.call_hits import HitOptions
+from fatescreen.options.config import read_config
 from fatescreen.options.diagnose_null import DiagnoseOptions
 from fatescreen.options.fit_hierarchy import FitOptions
 from fatescreen.options.run_crt import RunCRTOptions
