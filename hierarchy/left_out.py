@@ -45,6 +45,15 @@ class GuideEstimates:
         Estimates of the effect of the guide's gene without the guide's cells, (C, G, D); NaN where the gene has no other guide.
     left_out_covariance
         Covariances of their errors over days, (C, G, D, D).
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> from hierarchy import fit, summarise, summarise_guides
+    >>> fitted = fit(build_fate_data(read_screen(adata), ref_fate="EC"))
+    >>> summarise_guides(fitted, summarise(fitted), ["MES", "NEU:MES"]).beta.shape
+    (2, 48, 2)
     """
 
     contrasts: tuple[str, ...]
@@ -71,6 +80,10 @@ def summarise_guides(fit: Fit, effects: DaywiseEffects, contrasts: Sequence[str]
         Result of `summarise` for this fit.
     contrasts
         Contrasts of fates, "A" (against the reference) or "A:B".
+
+    Returns
+    -------
+    GuideEstimates
 
     Examples
     --------
@@ -168,7 +181,23 @@ def _centred(fit: Fit, estimator: Estimator, group: GeneGroup, found: Pass, by_p
 
 
 def hit_estimates(fit: Fit, contrast: str) -> HitEstimates:
-    """What `call_hits` needs of a fit, in one contrast of fates, "A" (against the reference) or "A:B"; `FitFailed` without a posterior.
+    """What `call_hits` needs of a fit, in one contrast of fates.
+
+    Parameters
+    ----------
+    fit
+        A fit, from `hierarchy.fit`.
+    contrast
+        Contrast of fates, "A" (against the reference) or "A:B".
+
+    Returns
+    -------
+    HitEstimates
+
+    Raises
+    ------
+    FitFailed
+        If the fit has no posterior; its text is the advice of `Fit.outcome`.
 
     Examples
     --------

@@ -93,6 +93,11 @@ def score_hits(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     >>> simulated = simulate_fate_screen(ScreenDesign(n_cells=8000, n_genes=40, n_days=3, effects="late"), seed=0)
     >>> hits = call_hits(hit_estimates(fit(build_fate_data(read_screen(simulated.adata), ref_fate="EC")), "MES"), covariances="canonical")
     >>> score_hits(hits.table, simulated.truth)[["day", "called", "right", "missed"]]
+       day  called  right  missed
+    0   d0       0      0       0
+    1   d1       1      1       0
+    2   d2       4      4       0
+    3  all       5      5       0
     """
     _check_columns(table, "table of hits", {"gene", "contrast", "min_lfsr", "pattern"})
     _check_columns(truth, "truth", {"gene", "fate", "day", "theta"})

@@ -20,6 +20,16 @@ FIT_AGAIN = "Run fit-hierarchy again, and give its output folder."
 def read_hit_estimates(folder: Path) -> list[HitEstimates]:
     """The estimates of each contrast that `fit-hierarchy` has written to a folder: effects.csv, theta_covariance.npz, guide_estimates.npz.
 
+    Parameters
+    ----------
+    folder
+        Output folder of `fit-hierarchy`.
+
+    Returns
+    -------
+    list of HitEstimates
+        One for each contrast.
+
     Raises
     ------
     InputError
@@ -127,6 +137,11 @@ def write_hits(hits: Sequence[Hits], out: Path) -> list[Path]:
         Results of `call_hits`, one for each contrast.
     out
         Output folder; created if missing.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The files.
 
     Examples
     --------

@@ -94,6 +94,9 @@ class Hits:
     >>> from hierarchy import call_hits, fit, hit_estimates
     >>> hits = call_hits(hit_estimates(fit(build_fate_data(read_screen(adata), ref_fate="EC")), "MES"), covariances="canonical")
     >>> hits.table[["gene", "best_day", "pattern"]].head(2)
+         gene best_day pattern
+    0  GENE24       d2    late
+    1  GENE19       d2    late
     """
 
     estimates: HitEstimates
@@ -104,7 +107,7 @@ class Hits:
 
     @property
     def called(self) -> pd.Series:
-        """Which rows of the table are hits: lfsr below 0.05 on some day."""
+        """Whether each row of the table is a hit, with lfsr below 0.05 on some day."""
         return self.table["min_lfsr"] < CALL_LFSR
 
     def gene_table(self) -> pd.DataFrame:
@@ -161,7 +164,7 @@ def call_hits(estimates: HitEstimates, *, covariances: str = "auto", null_weight
     >>> from hierarchy import call_hits, fit, hit_estimates
     >>> hits = call_hits(hit_estimates(fit(build_fate_data(read_screen(adata), ref_fate="EC")), "MES"), covariances="canonical")
     >>> hits.weight_table().shape
-    (20, 4)
+    (18, 4)
     """
     own = estimates
     whole_number("n_draws", n_draws)
