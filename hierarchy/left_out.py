@@ -180,7 +180,7 @@ def _centred(fit: Fit, estimator: Estimator, group: GeneGroup, found: Pass, by_p
     return centred_information(one, shift, blocks, found.by_guide, found.by_day)[0]
 
 
-def hit_estimates(fit: Fit, contrast: str) -> HitEstimates:
+def hit_estimates(fit: Fit, contrast: str, *, effects: DaywiseEffects | None = None) -> HitEstimates:
     """What `call_hits` needs of a fit, in one contrast of fates.
 
     Parameters
@@ -189,6 +189,8 @@ def hit_estimates(fit: Fit, contrast: str) -> HitEstimates:
         A fit, from `hierarchy.fit`.
     contrast
         Contrast of fates, "A" (against the reference) or "A:B".
+    effects
+        Result of `summarise` for this fit, if there is one already.
 
     Returns
     -------
@@ -207,7 +209,7 @@ def hit_estimates(fit: Fit, contrast: str) -> HitEstimates:
     >>> hit_estimates(fit(build_fate_data(read_screen(adata), ref_fate="EC")), "NEU:MES").contrast
     'NEU:MES'
     """
-    effects = summarise(fit)
+    effects = effects or summarise(fit)
     guides = summarise_guides(fit, effects, [contrast])
     genes, weights = effects.of_genes(contrast), effects.contrast_weights(contrast)
     position = {name: i for i, name in enumerate(effects.genes)}
