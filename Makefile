@@ -10,8 +10,10 @@ demo: $(READY)
 	$(PY) scripts/simulate_screen.py --out $(OUT)
 	$(PY) scripts/fit_hierarchy.py $(OUT)/screen.h5ad --guide-map $(OUT)/guide_map.csv --out $(OUT)/fit
 	$(PY) scripts/score_daywise.py $(OUT)/fit/gene_daywise_for_mash.csv $(OUT)/truth.csv
+	$(PY) scripts/call_hits.py $(OUT)/fit --out $(OUT)/hits --truth $(OUT)/truth.csv
+	@echo "Hits, strongest first: $(OUT)/hits/hits.csv"
 	@echo "Effects and standard errors for mashr: $(OUT)/fit/gene_daywise_for_mash.csv"
-	@echo "Report, to open in a browser: $(OUT)/fit/report.html"
+	@echo "Reports, to open in a browser: $(OUT)/fit/report.html and $(OUT)/hits/report.html"
 
 test: $(READY)
 	$(PY) -m pytest $(WORKERS)

@@ -16,6 +16,8 @@ COMMANDS = (
     ("hierarchy_families", "table"),
     ("hierarchy_sandwich",),
     ("hierarchy_centring",),
+    ("mash_speed",),
+    ("hits_calibration", "20"),
     ("crt_speed",),
     ("crt_growth",),
     ("crt_calibration",),

@@ -87,38 +87,38 @@ class Fit:
 
     def moments(self, *, n_draws: int = 1000) -> Moments:
         """Posterior means, SDs and covariances of θ, β and δ, in closed form for `GeneBlock`, else over `n_draws` draws; `FitFailed` without a posterior."""
-        with self._usable() as posterior:
+        with self.usable() as posterior:
             return posterior.moments(n_draws=n_draws, seed=self.settings.seed)
 
     def estimates(self) -> Estimates:
         """Likelihood-type estimates of θ and β, without the priors of θ; `FitFailed` without a posterior."""
-        with self._usable():
+        with self.usable():
             assert self.estimator is not None  # there is one where there is a posterior
             return self.estimator.estimates()
 
     def draws(self, n: int = 1000) -> Draws:
         """`n` joint posterior draws; `FitFailed` without a posterior."""
         whole_number("n", n)
-        with self._usable() as posterior:
+        with self.usable() as posterior:
             return posterior.draws(n, seed=self.settings.seed)
 
     def scale_points(self) -> ScalePoints:
         """Weighted points of the posterior of the scales; `FitFailed` without a posterior."""
-        with self._usable() as posterior:
+        with self.usable() as posterior:
             return posterior.scale_points(seed=self.settings.seed)
 
     def nuisance_mean(self) -> Float[Tensor, "nonref nuisance"]:
         """Posterior means of the nuisance columns (F*, M): days, replicates, burden; `FitFailed` without a posterior."""
-        with self._usable() as posterior:
+        with self.usable() as posterior:
             return posterior.mean_nuisance(seed=self.settings.seed)
 
     def family_fit(self, *, n_draws: int = 64) -> Float[Tensor, " genes"] | None:
         """How well the family fits each gene's likelihood, from 0 to 1; None where the family has no such check; `FitFailed` without a posterior."""
-        with self._usable() as posterior:
+        with self.usable() as posterior:
             return posterior.family_fit(n_draws=n_draws, seed=self.settings.seed)
 
     @contextmanager
-    def _usable(self) -> Iterator[Posterior]:
+    def usable(self) -> Iterator[Posterior]:
         """The posterior; a numerical failure in what it is asked for is a `FitFailed` too."""
         if self.posterior is None:
             raise FitFailed(self.outcome)

@@ -5,6 +5,8 @@ import pandas as pd
 from scipy.stats import norm
 
 from data_prep.errors import InputError, first_few
+from hierarchy.mash.hits import CALL_LFSR
+from hierarchy.mash.patterns import PATTERNS, classify
 
 Z_CALL = 1.96
 SWAPPED = "table and truth are not swapped"
@@ -54,18 +56,101 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     _check_columns(truth, "truth", {"gene", "fate", "day", "theta"})
     if fate not in set(truth["fate"]):
         raise InputError(f"the truth has no fate {fate!r}; it has {first_few(sorted(set(truth['fate']), key=str))}.", "fate")
+    theta = _theta(table, truth, fate, days)
+    betahat, se = _estimates(table, days)
+    rows = [_row(d, betahat[:, i], se[:, i], theta[:, i], level, z_call) for i, d in enumerate(days)]
+    scores = pd.DataFrame([*rows, _row("all", betahat.ravel(), se.ravel(), theta.ravel(), level, z_call)])
+    scores.insert(1, "estimates", "posterior" if any(str(c).startswith("lfsr_") for c in table.columns) else "likelihood")
+    return scores
+
+
+def score_hits(table: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+    """Compare hits with a simulation's truth: calls at lfsr < 0.05 on each day, and the patterns of the hits.
+
+    Parameters
+    ----------
+    table
+        Hits in one contrast, as in `Hits.table`.
+    truth
+        Columns gene, fate, day, theta; its days, in order, are the table's.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row for each day and one, `all`: contrast, day, called, right (the sign is that of θ), null (θ = 0), wrong_sign, missed (θ ≠ 0, not called),
+        false_share (null or wrong sign, of the calls), rmse of the posterior means. In the row `all`, patterns_right is the share of the hits whose
+        pattern is that of θ.
+
+    Raises
+    ------
+    InputError
+        If a column, a fate, a day or a gene is missing.
+
+    Examples
+    --------
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> from hierarchy import call_hits, fit, hit_estimates, score_hits
+    >>> simulated = simulate_fate_screen(ScreenDesign(n_cells=8000, n_genes=40, n_days=3, effects="late"), seed=0)
+    >>> hits = call_hits(hit_estimates(fit(build_fate_data(read_screen(simulated.adata), ref_fate="EC")), "MES"), covariances="canonical")
+    >>> score_hits(hits.table, simulated.truth)[["day", "called", "right", "missed"]]
+       day  called  right  missed
+    0   d0       0      0       0
+    1   d1       1      1       0
+    2   d2       4      4       0
+    3  all       5      5       0
+    """
+    _check_columns(table, "table of hits", {"gene", "contrast", "min_lfsr", "pattern"})
+    _check_columns(truth, "truth", {"gene", "fate", "day", "theta"})
+    days = [c.removeprefix("mean_") for c in map(str, table.columns) if c.startswith("mean_")]
+    contrast = str(table["contrast"].iloc[0])
+    fate, against = _fates_of(contrast, set(truth["fate"]))
+    theta = np.zeros((len(table), len(days)))
+    for sign, name in ((1, fate), (-1, against)):
+        theta += 0.0 if name is None else sign * _theta(table, truth, name, days)
+    mean, lfsr = (np.column_stack([_numbers(table, f"{name}_{d}", "table of hits", may_miss=True) for d in days]) for name in ("mean", "lfsr"))
+    rows = [_hit_row(d, mean[:, i], lfsr[:, i], theta[:, i]) for i, d in enumerate(days)]
+    hits = table["min_lfsr"].to_numpy() < CALL_LFSR
+    known = np.array(PATTERNS, dtype=object)[classify(theta[hits][None])[0].argmax(1)]
+    rows.append(_hit_row("all", mean.ravel(), lfsr.ravel(), theta.ravel()) | {"patterns_right": _mean(table["pattern"].to_numpy()[hits] == known)})
+    scores = pd.DataFrame(rows)
+    scores.insert(0, "contrast", contrast)
+    return scores
+
+
+def _fates_of(contrast: str, known: set[str]) -> tuple[str | None, str | None]:
+    """The two fates of a contrast "A:B"; None for the reference, which the truth does not have."""
+    pairs = [(contrast[:i], contrast[i + 1 :]) for i, letter in enumerate(contrast) if letter == ":"]
+    found = [(a if a in known else None, b if b in known else None) for a, b in pairs if known & {a, b}]
+    if not found:
+        raise InputError(f"the truth has no fate of the contrast {contrast!r}; it has {first_few(sorted(known, key=str))}.", "truth")
+    return max(found, key=lambda pair: len(pair) - pair.count(None))
+
+
+def _theta(table: pd.DataFrame, truth: pd.DataFrame, fate: str, days: list[str]) -> np.ndarray:
+    """θ of the table's genes in one fate, genes × days."""
     wide = _wide(truth, fate)
     if len(days) != wide.shape[1]:
         raise InputError(f"the table has {len(days)} days but the truth has {wide.shape[1]} ({first_few(wide.columns)}). Score a table with its own truth.")
     unknown = sorted(set(table["gene"]) - set(wide.index), key=str)
     if unknown:
         raise InputError(f"{len(unknown)} genes of the table are not in the truth: {first_few(unknown)}. Score a table with its own truth.")
-    theta = wide.loc[table["gene"]].to_numpy()
-    betahat, se = _estimates(table, days)
-    rows = [_row(d, betahat[:, i], se[:, i], theta[:, i], level, z_call) for i, d in enumerate(days)]
-    scores = pd.DataFrame([*rows, _row("all", betahat.ravel(), se.ravel(), theta.ravel(), level, z_call)])
-    scores.insert(1, "estimates", "posterior" if any(str(c).startswith("lfsr_") for c in table.columns) else "likelihood")
-    return scores
+    return wide.loc[table["gene"]].to_numpy()
+
+
+def _hit_row(day: str, mean: np.ndarray, lfsr: np.ndarray, theta: np.ndarray) -> dict[str, object]:
+    called, active = lfsr < CALL_LFSR, theta != 0
+    right = called & active & (np.sign(mean) == np.sign(theta))
+    seen = np.isfinite(mean)
+    return {
+        "day": day,
+        "called": int(called.sum()),
+        "right": int(right.sum()),
+        "null": int((called & ~active).sum()),
+        "wrong_sign": int((called & active & ~right).sum()),
+        "missed": int((active & ~called).sum()),
+        "false_share": _mean(~right[called]),
+        "rmse": float(np.sqrt(_mean((mean[seen] - theta[seen]) ** 2))),
+    }
 
 
 def _estimates(table: pd.DataFrame, days: list[str]) -> tuple[np.ndarray, np.ndarray]:

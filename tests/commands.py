@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import fatescreen.cli.call_hits
 import fatescreen.cli.diagnose_null
 import fatescreen.cli.fit_hierarchy
 import fatescreen.cli.run_crt
@@ -19,6 +20,7 @@ import fatescreen.cli.simulate_screen
 COMMANDS: dict[str, Callable[[], None]] = {
     "fit-hierarchy": fatescreen.cli.fit_hierarchy.main,
     "score-daywise": fatescreen.cli.score_daywise.main,
+    "call-hits": fatescreen.cli.call_hits.main,
     "run-crt": fatescreen.cli.run_crt.main,
     "diagnose-null": fatescreen.cli.diagnose_null.main,
     "simulate-screen": fatescreen.cli.simulate_screen.main,

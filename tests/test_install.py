@@ -13,6 +13,7 @@ COMMANDS = PROJECT["project"]["scripts"]
 SCRIPTS = {
     "simulate-screen": "simulate_screen",
     "fit-hierarchy": "fit_hierarchy",
+    "call-hits": "call_hits",
     "score-daywise": "score_daywise",
     "run-crt": "run_crt",
     "diagnose-null": "run_global_null_diagnostics",

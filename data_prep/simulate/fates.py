@@ -1,7 +1,7 @@
 """Simulated screens with fate probabilities, and their true effects."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import anndata as ad
 import numpy as np
@@ -9,8 +9,10 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float64
 
-from data_prep.errors import InputError, whole_number
+from data_prep.errors import InputError, first_few, whole_number
 from data_prep.read.guide_map import GuideMap
+
+EffectKind = Literal["daylocal", "constant", "early", "late", "transient", "model"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +40,11 @@ class ScreenDesign:
     concentration
         Dirichlet precision of the fate probabilities; None for one-hot fates.
     effects
-        "daylocal" for effects of size 0.2–1.0 and either sign in a share `frac_active` of the genes on each day; "model" for the random walk of the
-        hierarchical model in all genes but a share `frac_null`.
+        Effects of size 0.2–1.0 and either sign: "daylocal" on each day in another share `frac_active` of the genes; or in one share of the genes, "constant" on
+        all days, "early" until a random day, "late" from a random day on, or "transient" on days between the first and the last. "model": the random walk of
+        the hierarchical model in all genes but a share `frac_null`.
     frac_active
-        Share of genes with an effect on a day ("daylocal").
+        Share of genes with an effect, on each day with "daylocal"; not used by "model".
     frac_null
         Share of genes without any effect ("model").
     tau
@@ -76,7 +79,7 @@ class ScreenDesign:
     fates: tuple[str, ...] = ("EC", "MES", "NEU")
     moi: float = 5.5
     concentration: float | None = 50.0
-    effects: Literal["daylocal", "model"] = "daylocal"
+    effects: EffectKind = "daylocal"
     frac_active: float = 0.1
     frac_null: float = 0.2
     tau: float = 0.4
@@ -103,8 +106,10 @@ class ScreenDesign:
         for name in ("frac_active", "frac_null"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be from 0 to 1.", name)
-        if self.effects not in ("daylocal", "model"):
-            raise InputError(f"effects is {self.effects!r}; choose 'daylocal' or 'model'.", "effects")
+        if self.effects not in get_args(EffectKind):
+            raise InputError(f"effects is {self.effects!r}; choose {first_few(map(repr, get_args(EffectKind)), 10)}.", "effects")
+        if self.n_days < (least_days := {"early": 2, "late": 2, "transient": 3}.get(self.effects, 1)):
+            raise InputError(f"effects are {self.effects!r}, which takes at least {least_days} days; n_days is {self.n_days}.", "effects", "n_days")
         if self.day_weights is not None and len(self.day_weights) != self.n_days:
             raise InputError(f"day_weights has {len(self.day_weights)} entries for {self.n_days} days. Give one for each day.", "day_weights")
         if self.day_weights is not None and not (min(self.day_weights) >= 0 and sum(self.day_weights) > 0):
@@ -238,11 +243,30 @@ def _effects(d: ScreenDesign, n_free: int, rng: np.random.Generator) -> np.ndarr
             on = rng.choice(d.n_genes, max(int(d.frac_active > 0), round(d.frac_active * d.n_genes)), replace=False)
             theta[on, :, t] = (rng.uniform(0.2, 1.0, on.size) * rng.choice([-1.0, 1.0], on.size))[:, None]
         return theta
+    if d.effects != "model":
+        on = rng.choice(d.n_genes, max(int(d.frac_active > 0), round(d.frac_active * d.n_genes)), replace=False)
+        size = rng.uniform(0.2, 1.0, on.size) * rng.choice([-1.0, 1.0], on.size)
+        theta[on] = (size[:, None] * _active_days(d, on.size, rng))[:, None]
+        return theta
     steps = rng.normal(size=theta.shape)
     steps *= np.where(np.arange(d.n_days) == 0, d.tau, d.sigma_time)
     theta = steps.cumsum(-1)
     theta[rng.random(d.n_genes) < d.frac_null] = 0.0
     return theta
+
+
+def _active_days(d: ScreenDesign, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Whether each of `n` genes has its effect on each day, (n, D)."""
+    first, stop = np.zeros(n, np.int64), np.full(n, d.n_days)
+    if d.effects == "early":
+        stop = rng.integers(1, d.n_days, n)
+    elif d.effects == "late":
+        first = rng.integers(1, d.n_days, n)
+    elif d.effects == "transient":
+        first = rng.integers(1, d.n_days - 1, n)
+        stop = rng.integers(first + 1, d.n_days)
+    day = np.arange(d.n_days)
+    return (day >= first[:, None]) & (day < stop[:, None])
 
 
 def _assign(d: ScreenDesign, n_guides: int, rng: np.random.Generator) -> sp.csr_matrix:

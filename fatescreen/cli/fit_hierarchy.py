@@ -27,9 +27,10 @@ log = logging.getLogger(__name__)
 def fit_hierarchy(options: FitOptions, console: Console) -> None:
     """Read, fit, check, and write the effects, the checks and the report."""
     from fatescreen.report.fit_report import fit_report
-    from fatescreen.runs.fit_files import controls_record, fit_record, require_arviz, write_checks, write_effects, write_posterior
+    from fatescreen.runs.fit_files import controls_record, fit_record, require_arviz, write_checks, write_effects, write_guide_estimates, write_posterior
     from hierarchy.effects import check_centred, contrast_names, summarise
     from hierarchy.fitting import choose_device, fit
+    from hierarchy.left_out import summarise_guides
     from hierarchy.predictive_checks import check_fit
 
     if options.save_posterior:
@@ -39,26 +40,28 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
         checkpoint = folder.path / "checkpoint.pt"
         with console.step("reading"):
             screen, data = _read(options)
+        contrasts = contrast_names(options.contrast_fate, data.fates)
         if not options.resume:  # only now: a wrong input leaves it
             checkpoint.unlink(missing_ok=True)
         with console.step("fitting"):
             fitted = fit(data.to(device), settings=options.settings(), checkpoint=checkpoint, progress=console.progress)
         with _numerical_failures(checkpoint):
             effects = summarise(fitted, n_draws=options.draws)
+            guides = summarise_guides(fitted, effects, contrasts)
             check_centred(effects, simulated=screen.simulated, centred=options.center_guides)
             with console.step("checking"):
                 checks = check_fit(fitted)
                 controls = _controls(fitted, screen, options)
         if options.calibrate_on_ntc and controls.ntc is not None:
-            effects = effects.with_errors_times(controls.ntc.factor)
+            effects, guides = effects.with_errors_times(controls.ntc.factor), guides.with_errors_times(controls.ntc.factor)
         if checks.badly_fitted:
             genes = f"{len(checks.badly_fitted)} genes ({first_few(checks.badly_fitted)})"
             warn(f"too few cells or fates for a Gaussian posterior in {genes}: interpret them with caution; see check_family_by_gene.csv.")
-        contrasts = contrast_names(options.contrast_fate, data.fates)
         record = console.record(options, **fit_record(fitted, contrast_fate=contrasts, dropped=screen.dropped), **controls_record(controls))
 
         def write(to: Path) -> None:
             write_effects(effects, to, contrast_fate=contrasts)
+            write_guide_estimates(guides, effects, to)
             write_checks(fitted, checks, to)
             if options.save_posterior:
                 write_posterior(fitted, to / "posterior.nc", n_draws=options.draws)

@@ -1,3 +1,4 @@
+from fatescreen.figures.bars import bar_plot as bar_plot
 from fatescreen.figures.fit import agreement_plot as agreement_plot
 from fatescreen.figures.fit import bound_plot as bound_plot
 from fatescreen.figures.fit import fit_figure as fit_figure

@@ -1,11 +1,9 @@
 """Options of simulate-screen."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from data_prep.errors import InputError
-from data_prep.simulate.fates import ScreenDesign
+from data_prep.simulate.fates import EffectKind, ScreenDesign
 from fatescreen.options.base import Count, Names, Options, Out, Seed
 
 _DESIGN = ScreenDesign()
@@ -25,8 +23,10 @@ class SimulateOptions(Options):
     moi: float = Field(_DESIGN.moi, gt=0, le=1000, description="mean number of guides per cell (MOI)")
     concentration: float = Field(50.0, gt=0, le=1e12, description="Dirichlet precision of the fate probabilities")
     one_hot: bool = Field(False, description="whether each cell has a single fate instead of fate probabilities")
-    effects: Literal["daylocal", "model"] = Field(
-        _DESIGN.effects, description="effects on single days (daylocal), or the model's random walk over days (model)"
+    effects: EffectKind = Field(
+        _DESIGN.effects,
+        description="effects on single days (daylocal), on all days (constant), until a day (early), from a day on (late), on days in the middle (transient), "
+        "or the model's random walk over days (model)",
     )
     seed: Seed = 0
 

@@ -26,6 +26,7 @@ FILES = {
     "gene_daywise_posterior.csv": "posterior mean and SD of θ, lfsr and number of cells for each gene and day",
     "guide_daywise_posterior.csv": "the same for each guide",
     "effects.csv": "estimates and posterior moments of all contrasts in one long table",
+    "guide_estimates.npz": "estimates by guide, and of genes without each guide, with their covariances over days: the input of call-hits",
     "theta_posterior_summary.npz": "θ of all non-reference fates, with names",
     "delta_posterior_summary.npz": "deviations δ of the guides, all non-reference fates",
     "qc_delta_mean_by_gene.csv": "mean of δ over the guides of each gene, which should be zero",

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from data_prep.errors import InputError
 from data_prep.files import atomic
 from fatescreen.figures import fit_figure
 from fatescreen.figures.style import own_style
+from fatescreen.runs.tables import write_table
 from hierarchy.effects import DaywiseEffects
 from hierarchy.inference.gene_block import GeneBlock
+from hierarchy.left_out import GuideEstimates
 from hierarchy.predictive_checks import Checks
 from hierarchy.result import Fit
 from hierarchy.self_check import Controls
@@ -98,6 +99,45 @@ def _archives(effects: DaywiseEffects, contrast: str) -> dict[str, dict[str, np.
     return {"theta_covariance.npz": covariance, "theta_posterior_summary.npz": theta, "delta_posterior_summary.npz": delta}
 
 
+def write_guide_estimates(guides: GuideEstimates, effects: DaywiseEffects, out: Path) -> None:
+    """Write guide_estimates.npz: the estimates by guide, and of genes without each guide, that `call-hits` reads.
+
+    Parameters
+    ----------
+    guides
+        Result of `summarise_guides`.
+    effects
+        Result of `summarise`, for the names.
+    out
+        Output folder; created if missing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
+    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
+    >>> from hierarchy import fit, summarise, summarise_guides, write_guide_estimates
+    >>> fitted = fit(build_fate_data(read_screen(adata), ref_fate="EC"))
+    >>> effects = summarise(fitted)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_guide_estimates(summarise_guides(fitted, effects, ["MES"]), effects, Path(folder))
+    ...     print([path.name for path in Path(folder).iterdir()])
+    ['guide_estimates.npz']
+    """
+    arrays = {
+        "contrasts": np.array(guides.contrasts),
+        "guides": effects.guides.astype(str),
+        "genes": effects.gene_of_guide.astype(str),
+        "days": np.array(effects.days),
+        "betahat": guides.beta,
+        "covariance": guides.beta_covariance,
+        "left_out": guides.left_out,
+        "left_out_covariance": guides.left_out_covariance,
+    }
+    _write_arrays(arrays, out / "guide_estimates.npz")
+
+
 def _write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     """Write an .npz whose entries have plain ZIP headers, which R's `unz` reads too; those of `numpy.savez` are of ZIP64."""
     with atomic(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -141,12 +181,6 @@ def write_checks(fit: Fit, checks: Checks, out: Path) -> None:
         write_table(checks.family, out / "check_family_by_gene.csv")
     with atomic(out / "fit.png") as temporary, own_style():
         fit_figure(fit, checks).savefig(temporary, dpi=110)
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a CSV with ten significant digits."""
-    with atomic(path) as temporary:
-        table.to_csv(temporary, index=False, float_format="%.10g", lineterminator="\n")
 
 
 def require_arviz() -> None:

@@ -88,7 +88,8 @@ class Estimator:
         for group, info, linear, score in zip(coords.groups, self.likelihood.info, self.likelihood.linear, self.score, strict=True):
             carried = self.carried[group.guides]
             theta[group.genes], covariance[group.genes] = gene_estimates(group, info, linear, score, coords.prior_precision(group, self.log_scale), carried)
-            beta[group.guides], beta_covariance[group.guides] = _guide_estimates(group, info, linear, score, carried)
+            beta[group.guides], own = guide_estimates(group, info, linear, score, carried)
+            beta_covariance[group.guides] = own.diagonal(dim1=3, dim2=5)
         return Estimates(theta=theta, theta_covariance=covariance, beta=beta, beta_covariance=beta_covariance)
 
 
@@ -133,8 +134,28 @@ def gene_estimates(
     return theta, own.masked_fill(missing.unsqueeze(2) | missing.unsqueeze(1), torch.nan)
 
 
-def _guide_estimates(group: GeneGroup, info: Tensor, linear: Tensor, score: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-    """Estimates of β, (L_n, n, F*, D), and their covariances over fates, (L_n, n, F*, F*, D), in the directions that the guides' own cells determine."""
+def guide_estimates(
+    group: GeneGroup,
+    info: Float[Tensor, "genes size size"],
+    linear: Float[Tensor, "genes size"],
+    score: Float[Tensor, "genes size size"],
+    carried: Bool[Tensor, "genes per_gene days"],
+) -> tuple[Float[Tensor, "genes per_gene nonref days"], Float[Tensor, "genes per_gene nonref days nonref days"]]:
+    """Estimates of β of a group's guides and the covariances of their errors, in the directions that the guides' own cells determine; NaN without cells.
+
+    Parameters
+    ----------
+    group
+        The genes.
+    info
+        Information H of each gene.
+    linear
+        Linear term r of each gene.
+    score
+        Variance J of the gradient of each gene's likelihood.
+    carried
+        Whether any cell carries each of the gene's guides on a day.
+    """
     k = group.n_coords
     f = info.shape[1] // k
     t = group.to_beta
@@ -144,9 +165,10 @@ def _guide_estimates(group: GeneGroup, info: Tensor, linear: Tensor, score: Tens
     to_beta = torch.einsum("gdk,lkm->lgdm", t, vectors * used.unsqueeze(1))
     beta = torch.einsum("lgdm,lmf->lgfd", to_beta, found)
     half = torch.einsum("lgdm,lmfjh->lgdfjh", to_beta, cov)
-    beta_cov = torch.einsum("lgdfjh,lgdj->lgfhd", half, to_beta)
+    beta_cov = torch.einsum("lgdfjh,lgej->lgfdhe", half, to_beta)
     missing = ~carried
-    return beta.masked_fill(missing.unsqueeze(2), torch.nan), beta_cov.masked_fill(missing[:, :, None, None], torch.nan)
+    either = missing[:, :, None, :, None, None] | missing[:, :, None, None, None, :]
+    return beta.masked_fill(missing.unsqueeze(2), torch.nan), beta_cov.masked_fill(either, torch.nan)
 
 
 def _solve(basis: Tensor, used: Tensor, info: Tensor, linear: Tensor, score: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:

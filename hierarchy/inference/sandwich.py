@@ -12,7 +12,7 @@ alone to the gene's information beside all others, by the matrix that does so fo
 """
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from data_prep.errors import InputError, warn
@@ -70,7 +70,7 @@ def score_variances(problem: Problem, found: Pass, info: GeneMatrices) -> GeneMa
     scale = found.pearson / plug_in
     out = []
     for h, bread, meat in zip(info, expected, observed, strict=True):
-        to_marginal = _root(h) @ _root(bread, inverse=True)
+        to_marginal = root(h) @ root(bread, inverse=True)
         out.append(scale * to_marginal @ meat @ to_marginal.transpose(1, 2))
     return out
 
@@ -100,7 +100,7 @@ def _by_cluster(problem: Problem, found: Pass, shift: Tensor, cluster: Tensor) -
     return [out * count / (count - 1) for out in total]
 
 
-def _root(matrix: Tensor, *, inverse: bool = False) -> Tensor:
+def root(matrix: Float[Tensor, "genes size size"], *, inverse: bool = False) -> Float[Tensor, "genes size size"]:
     """The symmetric square root, or its inverse on the matrix's range."""
     values, vectors = torch.linalg.eigh(matrix)
     floor = 1e-10 * values.amax(-1, keepdim=True).clamp_min(1e-300)

@@ -1,9 +1,10 @@
 """Covariances between conditions that the prior of mash mixes: canonical, temporal and learned from the strongest genes."""
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 
 from hierarchy.mash.data import MashData
 from hierarchy.mash.mixture import Prior, autoselect_grid, fit_weights, log_likelihood_ratios
@@ -12,7 +13,9 @@ from hierarchy.mash.posterior import summarise_posterior
 STRONG_LFSR = 0.05  # a gene below it in some condition, on its own, teaches the data-driven covariances
 LEAST_STRONG = 20  # strong genes below which there is too little to learn from
 N_PATTERNS = 3  # principal components
-MAX_ITERATIONS, ED_TOLERANCE = 1000, 1e-7
+MOST_DAYS_IN_PAIRS = 5
+ROUGH, ROUGH_GENES = 1e-6, 5000  # tolerance of the weights by which strong genes are found, and genes from which they are learned
+MAX_ITERATIONS, ED_TOLERANCE = 1000, 1e-6  # rise of the mean log likelihood at which extreme deconvolution ends, that of mashr
 
 Covariances = dict[str, np.ndarray]
 
@@ -48,6 +51,16 @@ def temporal(n_days: int) -> Covariances:
     return out if n_days > 2 else {"random_walk": out["random_walk"]}
 
 
+def pairs(n_days: int) -> Covariances:
+    """Covariances of independent effects on two of the days, for effects that come and go by day; none beyond five days, where they are too many.
+
+    >>> list(pairs(3))
+    ['pair_0_1', 'pair_0_2', 'pair_1_2']
+    """
+    both = itertools.combinations(range(n_days), 2) if 2 < n_days <= MOST_DAYS_IN_PAIRS else ()
+    return {f"pair_{i}_{j}": np.diag(np.isin(np.arange(n_days), (i, j)).astype(np.float64)) for i, j in both}
+
+
 def between_contrasts(over_days: Mapping[str, Float[np.ndarray, "days days"]], n_contrasts: int) -> Covariances:
     """Covariances over days spread to several contrasts (contrast by contrast): in each contrast alone, and equal in all.
 
@@ -65,8 +78,8 @@ def between_contrasts(over_days: Mapping[str, Float[np.ndarray, "days days"]], n
     return {f"{name}_{place}": np.kron(block, U) for name, U in over_days.items() for place, block in blocks.items()}
 
 
-def strong_genes(data: MashData) -> Bool[np.ndarray, " genes"]:
-    """The genes whose lfsr is below 0.05 in some condition when each condition is looked at alone (ash with normal mixtures, Stephens 2017)."""
+def strong_genes(data: MashData) -> Int[np.ndarray, " strong"]:
+    """The genes without missing estimates whose lfsr is below 0.05 in some condition when each is looked at alone (ash with normal mixtures, Stephens 2017)."""
     strong = np.zeros(len(data.betahat), bool)
     for d in range(data.betahat.shape[1]):
         own = data.observed[:, d]
@@ -83,20 +96,14 @@ def strong_genes(data: MashData) -> Bool[np.ndarray, " genes"]:
         )
         prior = Prior.of({"effect": np.eye(1)}, autoselect_grid(b, s, alone.observed))
         ratios = log_likelihood_ratios(alone, prior)
-        weights, _ = fit_weights(ratios)
+        weights, _ = fit_weights(ratios[:: max(1, len(ratios) // ROUGH_GENES)], tolerance=ROUGH)
         strong[np.flatnonzero(own)[summarise_posterior(alone, prior, ratios, weights).lfsr[:, 0] < STRONG_LFSR]] = True
-    return strong
+    return np.flatnonzero(strong & data.observed.all(1))
 
 
-def data_driven(data: MashData) -> Covariances:
-    """Covariances learned from the strong genes: their principal components and the matrix of those, refined by extreme deconvolution.
-
-    Empty where fewer than 20 genes are strong.
-    """
-    rows = np.flatnonzero(strong_genes(data) & data.observed.all(1))
+def data_driven(data: MashData, rows: Int[np.ndarray, " strong"]) -> Covariances:
+    """Covariances learned from the strong genes: their principal components and the matrix of those, refined by extreme deconvolution."""
     n = data.betahat.shape[1]
-    if rows.size < LEAST_STRONG or n < 2:
-        return {}
     own = data.betahat[rows]
     _, singular, directions = np.linalg.svd(own, full_matrices=False)
     k = min(N_PATTERNS, n)

@@ -1,5 +1,6 @@
 """What mash is given: estimates of each gene in several conditions, with the covariance of their errors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,11 +43,16 @@ class MashData:
         """The genes with an estimate in at least one condition."""
         return np.asarray(self.observed.any(1))
 
+    def of(self, genes: slice) -> "MashData":
+        """A slice of the genes."""
+        return MashData(**{name: getattr(self, name)[genes] for name in self.__slots__})
+
 
 def mash_data(
     betahat: Shaped[np.ndarray, "..."],
     se: Shaped[np.ndarray, "..."],
     V: Shaped[np.ndarray, "..."] | None = None,
+    names: Shaped[np.ndarray, " genes"] | None = None,
 ) -> MashData:
     """Check the estimates and invert the covariances of their errors, C = diag(se) V diag(se).
 
@@ -58,6 +64,8 @@ def mash_data(
         Their standard errors; NaN where missing.
     V
         Correlation of the errors, one for all genes or one for each; the identity by default.
+    names
+        Names of the genes, for messages; by default their rows.
 
     Raises
     ------
@@ -69,10 +77,11 @@ def mash_data(
     if betahat.ndim != 2 or betahat.shape != se.shape or not betahat.size:
         raise InputError(f"betahat has shape {betahat.shape} and se {se.shape}; both must be genes × conditions.", "betahat", "se")
     observed = ~np.isnan(betahat) & ~np.isnan(se)
-    _check_values(betahat, se, observed)
+    named = [f"row {g}" for g in range(len(betahat))] if names is None else [f"row {g} ({name})" for g, name in enumerate(names)]
+    _check_values(betahat, se, observed, named)
     betahat, se = np.where(observed, betahat, 0.0), np.where(observed, se, 1.0)
-    correlation = _checked_correlation(V, betahat.shape, observed)
-    precision, log_det = _invert(correlation, observed)
+    correlation = _checked_correlation(V, betahat.shape, observed, named)
+    precision, log_det = _invert(correlation, observed, named)
     precision = precision / (se[:, :, None] * se[:, None, :])
     log_det = log_det + 2 * np.log(se).sum(1)
     score = np.einsum("gij,gj->gi", precision, betahat)
@@ -112,18 +121,18 @@ def null_correlation(betahat: Float[np.ndarray, "genes conditions"], se: Float[n
     return np.atleast_2d(np.corrcoef(quiet, rowvar=False))
 
 
-def _check_values(betahat: np.ndarray, se: np.ndarray, observed: np.ndarray) -> None:
+def _check_values(betahat: np.ndarray, se: np.ndarray, observed: np.ndarray, named: Sequence[str]) -> None:
     for name, bad, must in (
         ("se", observed & ~((se > 0) & np.isfinite(se)), "positive and finite"),
         ("betahat", observed & ~np.isfinite(betahat), "finite"),
     ):
         if bad.any():
             values = {"se": se, "betahat": betahat}[name]
-            places = [f"row {g}, column {d}: {values[g, d]:g}" for g, d in np.argwhere(bad)[:5]]
+            places = [f"{named[g]}, column {d}: {values[g, d]:g}" for g, d in np.argwhere(bad)[:5]]
             raise InputError(f"{name} must be {must}, or NaN where missing; {int(bad.sum())} entries are not ({'; '.join(places)}).", name)
 
 
-def _checked_correlation(given: Shaped[np.ndarray, "..."] | None, shape: tuple[int, ...], observed: np.ndarray) -> np.ndarray:
+def _checked_correlation(given: Shaped[np.ndarray, "..."] | None, shape: tuple[int, ...], observed: np.ndarray, named: Sequence[str]) -> np.ndarray:
     """V as (1 or genes, conditions, conditions), finite where it is needed."""
     n_genes, n = shape
     if given is None:
@@ -140,11 +149,11 @@ def _checked_correlation(given: Shaped[np.ndarray, "..."] | None, shape: tuple[i
     wrong = np.asarray(~np.isfinite(V).all((1, 2)) | uneven | not_one)
     rows = np.flatnonzero(wrong)
     if rows.size:
-        raise InputError(f"V must be symmetric with ones on the diagonal; it is not for the genes in rows {first_few(rows)}.", "V")
+        raise InputError(f"V must be symmetric with ones on the diagonal; it is not for {first_few(named[int(i)] for i in rows)}.", "V")
     return V
 
 
-def _invert(correlation: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _invert(correlation: np.ndarray, observed: np.ndarray, named: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """The inverse of each gene's correlation on its observed conditions, padded with zeros, and its log determinant; one factorisation a pattern of
     missing conditions where V is common."""
     n_genes, n = observed.shape
@@ -160,7 +169,7 @@ def _invert(correlation: np.ndarray, observed: np.ndarray) -> tuple[np.ndarray, 
         singular = values[:, 0] <= 1e-10
         if singular.any():
             rows = at[singular] if len(part) > 1 else at[:1]
-            raise InputError(f"V is not positive definite for the genes in rows {first_few(rows)} (smallest eigenvalue {values[:, 0].min():.2g}).", "V")
+            raise InputError(f"V is not positive definite for {first_few(named[int(i)] for i in rows)} (smallest eigenvalue {values[:, 0].min():.2g}).", "V")
         inverse[at[:, None, None], own[:, None], own] = np.linalg.inv(part)
         log_det[at] = np.log(values).sum(1)
     return inverse, log_det

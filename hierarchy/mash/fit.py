@@ -8,10 +8,12 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from data_prep.errors import InputError, positive, warn, whole_number
-from hierarchy.mash.covariances import between_contrasts, canonical, data_driven, temporal
+from hierarchy.mash.covariances import LEAST_STRONG, between_contrasts, canonical, data_driven, pairs, strong_genes, temporal
 from hierarchy.mash.data import MashData, mash_data
 from hierarchy.mash.mixture import Prior, autoselect_grid, component_names, fit_weights, log_likelihood_ratios
 from hierarchy.mash.posterior import Posterior, component_probabilities, draw, summarise_posterior
+
+LEAST_GENES = 20  # genes with estimates below which only canonical covariances are used
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -66,10 +68,18 @@ class MashFit:
     @cached_property
     def posterior(self) -> Posterior:
         """Means, SDs and sign probabilities; a gene without any estimate has lfsr 1."""
-        found = summarise_posterior(self.data, self.prior, self.ratios, self.weights)
-        lost = ~self.data.informative
-        found.zero_prob[lost], found.negative_prob[lost], found.mean[lost], found.sd[lost] = 1.0, 0.0, np.nan, np.nan
-        return found
+        return summarise_posterior(self.data, self.prior, self.ratios, self.weights)
+
+    def posterior_of(
+        self,
+        betahat: Float[np.ndarray, "units conditions"],
+        se: Float[np.ndarray, "units conditions"],
+        V: Float[np.ndarray, "units conditions conditions"] | None = None,
+    ) -> Posterior:
+        """The posterior of other estimates of the same conditions, under the prior that was learned from these genes."""
+        data = mash_data(betahat, se, V)
+        prior, weights = self.prior.used(self.weights)
+        return summarise_posterior(data, prior, log_likelihood_ratios(data, prior), weights)
 
     @property
     def mean(self) -> Float[np.ndarray, "genes conditions"]:
@@ -97,10 +107,10 @@ class MashFit:
         k = len(self.prior.names)
         return {"null": float(self.weights[0])} | {name: float(self.weights[1 + j :: k].sum()) for j, name in enumerate(self.prior.names)}
 
-    def sample(self, n: int, seed: int) -> Float[np.ndarray, "draws genes conditions"]:
-        """`n` draws of every gene's effects from its posterior."""
-        probability, _ = component_probabilities(self.ratios, self.weights)
-        return draw(self.data, self.prior, probability, n=n, rng=np.random.default_rng(seed))
+    def sample(self, n: int, seed: int, *, genes: slice = slice(None)) -> Float[np.ndarray, "draws genes conditions"]:
+        """`n` draws of every gene's effects from its posterior, or of a slice of the genes."""
+        probability, _ = component_probabilities(self.ratios[genes], self.weights)
+        return draw(self.data.of(genes), self.prior, probability, n=n, rng=np.random.default_rng(seed))
 
 
 def fit_mash(
@@ -113,6 +123,7 @@ def fit_mash(
     grid: Shaped[np.ndarray, "..."] | None = None,
     weights: Shaped[np.ndarray, "..."] | None = None,
     n_contrasts: int = 1,
+    names: Shaped[np.ndarray, " genes"] | None = None,
 ) -> MashFit:
     """Multivariate adaptive shrinkage (Urbut, Wang, Carbonetto and Stephens 2019, doi:10.1038/s41588-018-0268-8).
 
@@ -129,8 +140,8 @@ def fit_mash(
     V
         Correlation of the errors between conditions: one matrix (conditions, conditions), or one for each gene; independent errors by default.
     covariances
-        "auto": canonical, temporal and data-driven covariances; "mashr": canonical and data-driven; "canonical"; or a mapping of name → covariance, which are
-        used as they are given.
+        "auto": canonical, temporal (with pairs of days) and data-driven covariances; "mashr": canonical and data-driven; "canonical"; or a mapping of
+        name → covariance, which are used as they are given.
     null_weight
         Dirichlet penalty on the null; 10 prefers the null where the data do not decide, 1 is none.
     grid
@@ -139,6 +150,8 @@ def fit_mash(
         Weights of the components in place of fitted ones: the null, then scale by scale, within a scale the covariances in their order.
     n_contrasts
         Number of contrasts in the columns.
+    names
+        Names of the genes, for messages.
 
     Returns
     -------
@@ -164,7 +177,7 @@ def fit_mash(
     >>> int((fitted.lfsr[:20] < 0.05).any(1).sum()), int((fitted.lfsr[20:] < 0.05).any(1).sum())
     (12, 0)
     """
-    data = mash_data(betahat, se, V)
+    data = mash_data(betahat, se, V, names)
     if not data.observed.any():
         raise InputError("betahat has no estimate: every entry is missing.", "betahat")
     n = data.betahat.shape[1]
@@ -191,14 +204,20 @@ def _matrices(data: MashData, covariances: str | Mapping[str, Float[np.ndarray, 
     found = canonical(n)
     if n == 1:
         return {"effect": found["identity"]}
-    if covariances == "auto":
-        found |= between_contrasts(temporal(n // n_contrasts), n_contrasts) if n > n_contrasts else {}
     if covariances == "canonical":
         return found
-    learned = data_driven(data)
-    if not learned:
-        warn("too few genes have a clear effect to learn covariances from: the canonical ones are used alone.", "covariances")
-    return found | learned
+    if (n_genes := int(data.informative.sum())) < LEAST_GENES:
+        warn(f"{n_genes} genes are too few to learn covariances from (at least {LEAST_GENES}): the canonical ones are used alone.", "covariances")
+        return found
+    if covariances == "auto":
+        found |= between_contrasts(temporal(n // n_contrasts) | pairs(n // n_contrasts), n_contrasts) if n > n_contrasts else {}
+    rows = strong_genes(data)
+    if rows.size < LEAST_STRONG:
+        warn(
+            f"{rows.size} genes have a clear effect, too few to learn covariances from (at least {LEAST_STRONG}): no data-driven ones are used.", "covariances"
+        )
+        return found
+    return found | data_driven(data, rows)
 
 
 def _checked_covariance(name: str, U: np.ndarray, n: int) -> np.ndarray:

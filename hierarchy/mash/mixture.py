@@ -8,7 +8,9 @@ null is, in the eigenvalues λ of F' C⁻¹ F and z = Q' F' C⁻¹ b̂ (Q its ei
 so one small eigenproblem for each gene and U serves all scales (Woodbury identity), and a rank-one U needs none.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +24,13 @@ TOLERANCE = 1e-9  # duality gap of the weights, relative to the number of genes
 MAX_ROUNDS = 200
 NEWTON_STEPS = 5
 QR_ROWS = 512
-EM_STEPS = 12  # before the support is cut to what they leave
+EM_STEPS, EM_GENES = 12, 4000  # before the support is cut to what they leave, and the genes that they use
+LEAST_SHARE = 0.01  # of the weight of one gene
+SLOW = 0.5  # share of the duality gap that a round may leave; from then on rounds use exact factorisations
+ROUND_OFF = 1e-12  # of the objective
 LEAST_LOG = -200.0  # of a component's likelihood over the gene's best: a smaller one never matters
-BLOCK = 4096  # genes whose eigenproblems are held at once
+LEAST_WEIGHT = 1e-10  # of a component that is left out of the posterior, as mashr leaves it out
+BLOCK = 2048  # genes whose eigenproblems are held at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -55,6 +61,14 @@ class Prior:
         """The null, then grid scale by grid scale, within a scale the covariances in their order."""
         return 1 + len(self.names) * len(self.grid)
 
+    def used(self, weights: Float[np.ndarray, " components"]) -> tuple["Prior", Float[np.ndarray, " components"]]:
+        """The scales and covariances with weight, and the weights of the components that they make."""
+        table = weights[1:].reshape(len(self.grid), len(self.names))
+        scales, own = np.flatnonzero((table > LEAST_WEIGHT).any(1)), np.flatnonzero((table > LEAST_WEIGHT).any(0))
+        prior = Prior(names=tuple(self.names[i] for i in own), factors=tuple(self.factors[i] for i in own), grid=self.grid[scales])
+        kept = np.append(weights[0], table[np.ix_(scales, own)])
+        return prior, kept / kept.sum()
+
 
 def factor(U: Float[np.ndarray, "conditions conditions"]) -> Float[np.ndarray, "conditions rank"]:
     """F with F F' = U, with as many columns as U has positive eigenvalues; rows of conditions without variance are exactly zero."""
@@ -80,14 +94,22 @@ def log_likelihood_ratios(data: MashData, prior: Prior) -> Float[np.ndarray, "ge
     n, k = len(data.betahat), len(prior.names)
     out = np.zeros((n, prior.n_components))
     squared = np.square(prior.grid)
-    for first in range(0, n, BLOCK):
-        rows = slice(first, first + BLOCK)
+
+    def fill(rows: slice) -> None:
         for j, F in enumerate(prior.factors):
             values, z, _ = pencil(F, data.precision[rows], data.score[rows])
             grown = 1.0 + values[:, None, :] * squared[:, None]
-            ratio = 0.5 * (np.square(z)[:, None, :] * squared[:, None] / grown - np.log(grown)).sum(2)
-            out[rows, 1 + j :: k] = ratio
+            out[rows, 1 + j :: k] = 0.5 * (np.square(z)[:, None, :] * squared[:, None] / grown - np.log(grown)).sum(2)
+
+    in_blocks(fill, n)
     return out
+
+
+def in_blocks(work: Callable[[slice], None], n: int) -> None:
+    """Do the work for blocks of genes, in as many threads as there are cores; a block writes its own rows only."""
+    blocks = [slice(first, first + BLOCK) for first in range(0, n, BLOCK)]
+    with ThreadPoolExecutor(min(len(blocks), os.cpu_count() or 1)) as threads:
+        list(threads.map(work, blocks))
 
 
 def fit_weights(
@@ -116,19 +138,25 @@ def fit_weights(
     likelihood = np.exp(np.maximum(ratios - ratios.max(1, keepdims=True), LEAST_LOG))
     pseudo = null_weight - 1.0
     total = len(likelihood) + pseudo
-    pi = _expectation_maximisation(likelihood, pseudo)
-    support = np.flatnonzero((pi > 0.1 / total) | (np.arange(pi.size) == 0))
+    some = likelihood[:: max(1, len(likelihood) // EM_GENES)]
+    pi = _expectation_maximisation(some, pseudo * len(some) / len(likelihood))
+    pi[pi < 0.5 / total] = 0.0
+    pi[0] = max(pi[0], 1 / total)
+    lost = likelihood @ pi < LEAST_SHARE / total  # genes whose components have all been cut
+    pi[likelihood[lost].argmax(1)] += 1 / total
+    support = np.flatnonzero(pi)
     pi = pi[support] / pi[support].sum()
-    gap = np.inf
+    gap, value, exact = np.inf, -np.inf, False
     for _ in range(MAX_ROUNDS):
-        support, pi = _newton(likelihood, support, pi, pseudo)
+        support, pi = _newton(likelihood, support, pi, pseudo, exact)
         gradient = (1.0 / (likelihood[:, support] @ pi)) @ likelihood
         if pseudo:
             at_null = pi[support == 0]
             gradient[0] += pseudo / float(at_null[0])
-        gap = float(gradient.max() - total)
-        if gap <= tolerance * total:
+        before, gap, reached, value = gap, float(gradient.max() - total), value, _objective(likelihood[:, support], pi, support == 0, pseudo)
+        if gap <= tolerance * total or (exact and value - reached <= ROUND_OFF * abs(value)):
             break
+        exact = exact or gap > SLOW * before
         joining = _peaks(gradient, total, support)
         support, pi = np.append(support, joining), np.append(pi, np.zeros(joining.size))
     weights = np.zeros(likelihood.shape[1])
@@ -152,34 +180,42 @@ def _peaks(gradient: np.ndarray, total: float, support: np.ndarray) -> np.ndarra
     return outside[np.argsort(-gradient[outside], kind="stable")[:8]]
 
 
-def _newton(likelihood: np.ndarray, support: np.ndarray, pi: np.ndarray, pseudo: float) -> tuple[np.ndarray, np.ndarray]:
+def _newton(likelihood: np.ndarray, support: np.ndarray, pi: np.ndarray, pseudo: float, exact: bool) -> tuple[np.ndarray, np.ndarray]:
     """Newton steps on the support until they no longer raise the objective; components that reach zero leave it, the penalised null excepted."""
     own = likelihood[:, support]
     is_null = support == 0
     value = _objective(own, pi, is_null, pseudo)
     for _ in range(NEWTON_STEPS):
-        aim = _quadratic(own / (own @ pi)[:, None], is_null, float(pi[is_null].sum()), pseudo)
+        aim = _quadratic(own / (own @ pi)[:, None], is_null, float(pi[is_null].sum()), pseudo, exact)
         new, reached = _line_search(own, pi, aim, is_null, pseudo, value)
         if not reached > value:
+            if exact and _objective(own, aim, is_null, pseudo) >= value - ROUND_OFF * abs(value):
+                pi = aim  # nearer to the optimum than sums of logarithms can show
             break
         pi, value = new, reached
     keep = (pi > 1e-14) | (is_null & (pseudo > 0))
     return support[keep], pi[keep] / pi[keep].sum()
 
 
-def _quadratic(scaled: np.ndarray, is_null: np.ndarray, null: float, pseudo: float) -> np.ndarray:
+def _quadratic(scaled: np.ndarray, is_null: np.ndarray, null: float, pseudo: float, exact: bool) -> np.ndarray:
     """The maximum over π ≥ 0, Σπ = 1, of the quadratic approximation of the objective: the non-negative least squares ‖S π − 2‖, S_gk = L_gk/(Lπ)_g.
 
-    The penalty is a gene of weight `pseudo` that only the null explains. A QR factorisation keeps the precision that normal equations would lose, as
-    neighbouring scales are nearly collinear.
+    The penalty is a gene of weight `pseudo` that only the null explains. The triangle is that of the normal equations, or, where `exact`, of a QR
+    factorisation, which keeps the precision that normal equations lose, as neighbouring scales are nearly collinear.
     """
     rows = np.column_stack([scaled, np.full(len(scaled), 2.0)])
     if pseudo:
         rows = np.vstack([rows, pseudo**0.5 * np.append(is_null / null, 2.0)])
-    triangle = _triangle(rows)
+    triangle = _triangle(rows) if exact else _rough_triangle(rows)
     heavy = 10 * np.abs(triangle).max()
     found = nnls(np.vstack([triangle[:, :-1], np.full(scaled.shape[1], heavy)]), np.append(triangle[:, -1], heavy))[0]
     return found / found.sum()
+
+
+def _rough_triangle(rows: np.ndarray) -> np.ndarray:
+    """A with A'A = rows' rows, without the directions that are lost to round-off in the product."""
+    values, vectors = np.linalg.eigh(rows.T @ rows)
+    return np.sqrt(values.clip(0))[:, None] * vectors.T
 
 
 def _triangle(rows: np.ndarray) -> np.ndarray:

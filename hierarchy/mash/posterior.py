@@ -7,9 +7,7 @@ from jaxtyping import Float
 from scipy.special import ndtr
 
 from hierarchy.mash.data import MashData
-from hierarchy.mash.mixture import BLOCK, Prior, pencil
-
-LEAST_WEIGHT = 1e-10  # of a component that is left out of the posterior, as mashr leaves it out
+from hierarchy.mash.mixture import LEAST_WEIGHT, Prior, in_blocks, pencil
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,6 +22,8 @@ class Posterior:
         Posterior SD.
     negative_prob
         Posterior probability of an effect below zero.
+    positive_prob
+        Posterior probability of an effect above zero.
     zero_prob
         Posterior probability of no effect.
     """
@@ -31,13 +31,13 @@ class Posterior:
     mean: Float[np.ndarray, "genes conditions"]
     sd: Float[np.ndarray, "genes conditions"]
     negative_prob: Float[np.ndarray, "genes conditions"]
+    positive_prob: Float[np.ndarray, "genes conditions"]
     zero_prob: Float[np.ndarray, "genes conditions"]
 
     @property
     def lfsr(self) -> Float[np.ndarray, "genes conditions"]:
         """Local false sign rate: the probability that the more probable sign is wrong, no effect counted as wrong (Stephens 2017, equation 13)."""
-        positive = 1 - self.negative_prob - self.zero_prob
-        return np.where(self.negative_prob > positive, 1 - self.negative_prob, self.negative_prob + self.zero_prob).clip(0, 1)
+        return (np.minimum(self.negative_prob, self.positive_prob) + self.zero_prob).clip(0, 1)
 
 
 def component_probabilities(
@@ -53,7 +53,7 @@ def component_probabilities(
 
 
 def summarise_posterior(data: MashData, prior: Prior, ratios: Float[np.ndarray, "genes components"], weights: Float[np.ndarray, " components"]) -> Posterior:
-    """Means, SDs and sign probabilities.
+    """Means, SDs and sign probabilities; a unit without any estimate has no mean and lfsr 1.
 
     Given a component, b is Gaussian with mean F Q (w² z/(1 + w² λ)) and covariance F Q diag(w²/(1 + w² λ)) Q'F'; in the notation of `hierarchy.mash.mixture`.
 
@@ -69,32 +69,37 @@ def summarise_posterior(data: MashData, prior: Prior, ratios: Float[np.ndarray, 
         Weights of the components.
     """
     shape = data.betahat.shape
-    mean, square, negative, zero = (np.zeros(shape) for _ in range(4))
+    mean, square, negative, positive, zero = (np.zeros(shape) for _ in range(5))
     used = np.where(weights > LEAST_WEIGHT, weights, 0.0)
     probability, _ = component_probabilities(ratios, used / used.sum())
     zero += probability[:, :1]
     k = len(prior.names)
-    for first in range(0, len(mean), BLOCK):
-        rows = slice(first, first + BLOCK)
+
+    def fill(rows: slice) -> None:
         for j, F in enumerate(prior.factors):
             scales = np.flatnonzero(used[1 + j :: k])
             if scales.size == 0:
                 continue
-            values, z, directions = pencil(F, data.precision[rows], data.score[rows])
+            values, along, directions = pencil(F, data.precision[rows], data.score[rows])
             fixed = np.square(F).sum(1) == 0  # conditions in which this covariance has no effect
             for s in scales:
                 shrink = prior.grid[s] ** 2 / (1 + prior.grid[s] ** 2 * values)
-                m = np.einsum("gdr,gr->gd", directions, shrink * z)
+                m = np.einsum("gdr,gr->gd", directions, shrink * along)
                 v = np.einsum("gdr,gr->gd", np.square(directions), shrink)
                 p = probability[rows, 1 + s * k + j, None]
                 mean[rows] += p * m
                 square[rows] += p * (v + np.square(m))
                 with np.errstate(divide="ignore", invalid="ignore"):
-                    below = np.where(fixed, 0.0, ndtr(-m / np.sqrt(v)))
-                negative[rows] += p * below
+                    z = m / np.sqrt(v)
+                negative[rows] += p * np.where(fixed, 0.0, ndtr(-z))
+                positive[rows] += p * np.where(fixed, 0.0, ndtr(z))
                 zero[rows] += p * fixed
+
+    in_blocks(fill, len(mean))
     sd = np.sqrt((square - np.square(mean)).clip(0))
-    return Posterior(mean=mean, sd=sd, negative_prob=negative, zero_prob=zero)
+    lost = ~data.informative
+    mean[lost], sd[lost], negative[lost], positive[lost], zero[lost] = np.nan, np.nan, 0.0, 0.0, 1.0
+    return Posterior(mean=mean, sd=sd, negative_prob=negative, positive_prob=positive, zero_prob=zero)
 
 
 def draw(

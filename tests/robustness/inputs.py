@@ -34,7 +34,7 @@ class ValidInputs:
         simulated.truth.to_csv(files / "truth.csv", index=False)
         simulated.guide_map.to_csv(files / "map.csv", index=False)
         valid_inputs = cls(simulated.adata, usage, files)
-        for name in ("fit-hierarchy", "run-crt", "diagnose-null", "score-daywise", "simulate-screen"):
+        for name in ("fit-hierarchy", "run-crt", "diagnose-null", "call-hits", "score-daywise", "simulate-screen"):
             done = command(name, *valid_inputs.arguments(name), "--out", files / name)
             assert done.code == 0, done.err
         return valid_inputs
@@ -46,6 +46,7 @@ class ValidInputs:
             "fit-hierarchy": [self.files / "fates.h5ad", "--no-report"],
             "run-crt": [usage, *FEW, "--no-report"],
             "diagnose-null": [usage, *GROUPS, "--no-report"],
+            "call-hits": [self.files / "fit-hierarchy", "--no-report"],
             "score-daywise": [self.files / "fit-hierarchy" / "gene_daywise_for_mash.csv", self.files / "truth.csv"],
             "simulate-screen": ["--cells", 20],
         }

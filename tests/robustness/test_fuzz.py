@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_prep.errors import InputError
+from fatescreen.options.call_hits import HitOptions
 from fatescreen.options.config import read_config
 from fatescreen.options.diagnose_null import DiagnoseOptions
 from fatescreen.options.fit_hierarchy import FitOptions
@@ -42,6 +43,7 @@ MODELS = {
     "fit-hierarchy": FitOptions,
     "run-crt": RunCRTOptions,
     "diagnose-null": DiagnoseOptions,
+    "call-hits": HitOptions,
     "score-daywise": ScoreOptions,
     "simulate-screen": SimulateOptions,
 }

@@ -11,9 +11,9 @@ from fatescreen.figures import Estimate, forest_plot
 from fatescreen.report.blocks import Block, Cell, Choice, Column, Figure, Figures, Heading, Heat, More, Prose, Section, Table, Volcano
 from fatescreen.report.inline_svg import panel
 from fatescreen.report.numbers import signed
+from fatescreen.report.sections.limits import FOREST_GENES, FOREST_GUIDES, FOREST_ROWS, HEAT_GENES, OPEN_FORESTS
 from hierarchy.effects import ContrastEffects, DaywiseEffects
 
-HEAT_GENES, FOREST_GENES, OPEN_FORESTS, FOREST_GUIDES, FOREST_ROWS = 40, 12, 6, 8, 60
 Z95 = 1.96
 
 

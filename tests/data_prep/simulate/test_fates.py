@@ -68,6 +68,23 @@ def test_daylocal_effects():
     assert not simulate_fate_screen(ScreenDesign(**SMALL, frac_active=0.0), seed=0).theta.any()
 
 
+@pytest.mark.parametrize(("kind", "n_days"), [("constant", 1), ("constant", 4), ("early", 2), ("early", 4), ("late", 4), ("transient", 3), ("transient", 5)])
+def test_effects_of_one_pattern(kind, n_days):
+    """A fifth of the genes, with one size on the days of the pattern and nothing on the others; every set of days that the pattern allows occurs."""
+    design = ScreenDesign(n_cells=10, n_genes=1000, guides_per_gene=1, n_days=n_days, effects=kind, frac_active=0.2)
+    theta = simulate_fate_screen(design, seed=0).theta
+    active = theta[theta.any((1, 2))]
+    assert len(active) == 200 and np.array_equal(active[:, 0], active[:, 1])
+    on = active[:, 0] != 0
+    size = np.abs(active[:, 0]).max(1)
+    assert np.array_equal(np.abs(active[:, 0]), on * size[:, None]) and size.min() >= 0.2 and size.max() <= 1.0
+    rising, falling = (np.diff(on.astype(int)) == 1).sum(1), (np.diff(on.astype(int)) == -1).sum(1)
+    steps = {"constant": (0, 0), "early": (0, 1), "late": (1, 0), "transient": (1, 1)}[kind]
+    assert (rising == steps[0]).all() and (falling == steps[1]).all()
+    allowed = {"constant": 1, "early": n_days - 1, "late": n_days - 1, "transient": (n_days - 1) * (n_days - 2) // 2}[kind]
+    assert len(np.unique(on, axis=0)) == allowed
+
+
 def test_model_effects_have_the_stated_scales():
     design = ScreenDesign(n_cells=10, n_genes=4000, guides_per_gene=1, n_days=3, effects="model", frac_null=0.25, tau=0.4, sigma_time=0.1)
     theta = simulate_fate_screen(design, seed=0).theta
@@ -124,7 +141,9 @@ def test_the_hash_seed_does_not():
         ({"moi": 0}, "moi is 0"),
         ({"moi": float("nan")}, "moi is nan"),
         ({"concentration": -1.0}, "concentration -1.0; they must be positive"),
-        ({"effects": "none"}, "choose 'daylocal' or 'model'"),
+        ({"effects": "none"}, "choose 'daylocal', 'constant', 'early', 'late', 'transient', 'model'"),
+        ({"effects": "late", "n_days": 1}, "effects are 'late', which takes at least 2 days; n_days is 1"),
+        ({"effects": "transient", "n_days": 2}, "takes at least 3 days"),
         ({"frac_active": 1.5}, "frac_active is 1.5; it must be from 0 to 1"),
         ({"sigma_guide": -0.1}, "sigma_guide is -0.1; it must be at least 0"),
         ({"day_weights": (1.0,)}, "1 entries for 4 days"),

@@ -227,14 +227,24 @@ def test_bad_input(change, words):
 def test_a_singular_correlation_names_its_gene():
     V = np.repeat(np.eye(3)[None], 20, 0)
     V[7] = 1.0
-    with pytest.raises(InputError, match="rows 7"):
+    with pytest.raises(InputError, match=r"for row 7 \(smallest"):
         mash_data(np.zeros((20, 3)), np.ones((20, 3)), V)
+    with pytest.raises(InputError, match=r"for row 7 \(GENE7\) \(smallest"):
+        fit_mash(np.zeros((20, 3)), np.ones((20, 3)), V=V, names=np.array([f"GENE{i}" for i in range(20)], dtype=object))
 
 
 def test_too_few_strong_genes_are_reported():
     rng = np.random.default_rng(1)
-    with pytest.warns(ScreenWarning, match="canonical"):
-        fit_mash(rng.normal(size=(50, 3)), np.ones((50, 3)))
+    with pytest.warns(ScreenWarning, match=r"0 genes have a clear effect, too few to learn covariances from \(at least 20\)"):
+        fitted = fit_mash(rng.normal(size=(50, 3)), np.ones((50, 3)))
+    assert "random_walk" in fitted.prior.names and not any(name.startswith("ed_") for name in fitted.prior.names)
+
+
+def test_with_few_genes_only_canonical_covariances_are_used():
+    rng = np.random.default_rng(1)
+    with pytest.warns(ScreenWarning, match=r"19 genes are too few to learn covariances from \(at least 20\): the canonical ones are used alone"):
+        fitted = fit_mash(rng.normal(size=(19, 3)), np.ones((19, 3)))
+    assert set(fitted.prior.names) == set(canonical(3))
 
 
 def test_likelihood_ratios_without_underflow():
