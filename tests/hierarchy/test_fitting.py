@@ -98,6 +98,7 @@ def test_reaching_the_step_limit_is_a_warning(small):
     assert outcome.status == "step_limit" and not outcome.failed and outcome.arguments == ("max_steps",)
 
 
+@pytest.mark.slow
 def test_mean_field_errors_grow_with_the_day_and_gene_block_errors_do_not():
     data, _ = make(n_cells=4000, n_genes=20, guides_per_gene=4, n_days=4)
     ratio = {
@@ -107,6 +108,7 @@ def test_mean_field_errors_grow_with_the_day_and_gene_block_errors_do_not():
     assert 0.85 < ratio["gene_block"] < 1.25 < ratio["mean_field"]
 
 
+@pytest.mark.slow
 def test_minibatch_mean_field_agrees_with_full_batch():
     data, _ = make(n_cells=2000, n_genes=8)
     settings = {"posterior": "mean_field", "likelihood_weight": 10.0, "max_steps": 1500}
