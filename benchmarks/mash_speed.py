@@ -58,7 +58,10 @@ def main(repeats):
         child.start()
         seconds, memory, components, gap = here.recv()
         child.join()
-        print(f"| {row[0]} | {row[1]} | {'each gene' if row[2] else 'common'} | {components} | {seconds[0]:.2f} | {seconds[1]:.2f} | {memory:.2f} | {gap:.1e} |", flush=True)
+        print(
+            f"| {row[0]} | {row[1]} | {'each gene' if row[2] else 'common'} | {components} | {seconds[0]:.2f} | {seconds[1]:.2f} | {memory:.2f} | {gap:.1e} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
