@@ -165,6 +165,17 @@ def test_weights_are_optimal_by_slow_em():
     np.testing.assert_allclose(weights, pi, atol=1e-3)
 
 
+def test_a_gene_whose_components_are_cut_from_the_start_gets_them_back():
+    """Ten genes that only components of small weight explain, each many times better than the others."""
+    rng = np.random.default_rng(3)
+    ratios = np.zeros((400, 301))
+    ratios[:, 1:] = rng.normal(-12, 1, (400, 300))
+    for gene in range(10):
+        ratios[gene, 1 + 30 * gene : 31 + 30 * gene] = rng.normal(400, 0.1, 30)
+    weights, gap = fit_weights(ratios)
+    assert gap < 1e-5 and all(weights[1 + 30 * gene : 31 + 30 * gene].sum() == pytest.approx(1 / 409, rel=0.1) for gene in range(10))
+
+
 def test_temporal_covariances_raise_the_likelihood_of_late_effects():
     rng = np.random.default_rng(11)
     late = np.where(np.arange(400)[:, None] < 80, rng.normal(0, 1, (400, 1)), 0) * np.array([0, 0, 1, 1])
