@@ -32,7 +32,11 @@ def main(folder: Path, out: Path) -> None:
         lines = text_lines(found)
         print(
             f"\n{name}\n",
-            *(line for line in lines if line.startswith(("curve", "real_raw", "real_skew", "ntc_raw", "ntc_skew", "ntc_oracle", "no cause", "inconclusive", "verdict"))),
+            *(
+                line
+                for line in lines
+                if line.startswith(("curve", "real_raw", "real_skew", "ntc_raw", "ntc_skew", "ntc_oracle", "no cause", "inconclusive", "verdict"))
+            ),
             sep="\n",
         )
     rng = np.random.default_rng(0)
