@@ -4,7 +4,6 @@ from crt.hits.centred import centred_effects as centred_effects
 from crt.hits.guides import GuideTests as GuideTests
 from crt.hits.guides import guide_tests as guide_tests
 from crt.inputs import CRTInputs as CRTInputs
-from crt.inputs import prepare_crt_inputs as prepare_crt_inputs
 from crt.null.diagnostics import NullDiagnostics as NullDiagnostics
 from crt.null.diagnostics import diagnose_null as diagnose_null
 from crt.null.ensemble import compute_ntc_group_null_pvals_parallel as compute_ntc_group_null_pvals_parallel
@@ -17,6 +16,7 @@ from crt.null.groups import make_ntc_groups_matched_by_freq as make_ntc_groups_m
 from crt.null.verdict import Finding as Finding
 from crt.null.verdict import Thresholds as Thresholds
 from crt.null.verdict import Verdict as Verdict
+from crt.prepare import prepare_crt_inputs as prepare_crt_inputs
 from crt.propensity import LogisticSettings as LogisticSettings
 from crt.results import CRTResult as CRTResult
 from crt.results import store_results_in_adata as store_results_in_adata

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from jaxtyping import Float, Shaped
 
 from data_prep.errors import InputError, first_few, warn
+from data_prep.formula import formula_variables
 from data_prep.read.cell_names import same_cells
 from data_prep.read.container import View
 from data_prep.read.guide_map import GuideMap
@@ -57,10 +58,29 @@ def usage_of(view: View, given: str | Path | pd.DataFrame | None, key: str, cell
     return values, tuple(f"program_{k}" for k in range(n_programs)), where
 
 
-def covariates_of(view: View, columns: Sequence[str] | None, key: str) -> tuple[pd.DataFrame | Shaped[np.ndarray, "cells covariates"], str]:
-    """These columns of `obs` as a table, else `obsm[key]`, and a description of the source for messages. A table is a copy."""
+def covariates_of(
+    view: View, columns: Sequence[str] | None, key: str, formula: str | None
+) -> tuple[pd.DataFrame | Shaped[np.ndarray, "cells covariates"], str]:
+    """The names in the formula, or these columns of `obs`, as a table; else `obsm[key]`; and a description of the source for messages. A table is a copy.
+
+    Parameters
+    ----------
+    view
+        The open screen.
+    columns
+        Columns of `obs`, or None.
+    key
+        Key of the stored covariates, in `obsm` or `layers`.
+    formula
+        Formula of the design, or None. Its names are columns of the stored table or of `obs`.
+    """
+    if columns is not None and formula is not None:
+        raise InputError("covariates and a formula are given. Give one of the two; the formula names its covariates.", "formula", "covariates")
+    if formula is not None:
+        return _named(view, formula_variables(formula), key)
     if columns is None:
-        found = view.need(slot_of(view, key), key, "Name the covariates with covar_key, or columns of obs with covariates.", "covar_key", "covariates")
+        suggestion = "Name the covariates with covar_key, or columns of obs with covariates or a formula."
+        found = view.need(slot_of(view, key), key, suggestion, "covar_key", "covariates", "formula")
         return found.copy() if isinstance(found, pd.DataFrame) and not view.on_disk else found, f"obsm[{key!r}]"
     listed = [columns] if isinstance(columns, str) else list(columns)
     if not listed or (repeated := [name for name in listed if listed.count(name) > 1]):
@@ -68,6 +88,21 @@ def covariates_of(view: View, columns: Sequence[str] | None, key: str) -> tuple[
         raise InputError(f"{problem}. Name columns of obs, each once.", "covariates")
     series = {name: view.need("obs", name, "Name columns of obs with covariates.", "covariates") for name in listed}
     return pd.DataFrame(series), "obs"
+
+
+def _named(view: View, names: Sequence[str], key: str) -> tuple[pd.DataFrame, str]:
+    """The covariates of a formula: columns of the stored table, or else of `obs`."""
+    slot, cells = slot_of(view, key), view.names("obs")
+    stored = view.need(slot, key, "") if view.find(slot, key) is not None else None
+    suggestion, where = "The formula names it.", "obs"
+    if isinstance(stored, pd.DataFrame):
+        where = f"obsm[{key!r}] and obs"
+        same_cells(stored.index, cells, where=f"obsm[{key!r}]")
+        suggestion += f" obsm[{key!r}] has: {first_few(stored.columns, 20)}."
+    else:
+        stored = pd.DataFrame()
+    found = {name: stored[name] if name in stored else view.need("obs", name, suggestion, "formula") for name in names}
+    return pd.DataFrame({name: values.array for name, values in found.items()}, index=pd.Index(cells)), where
 
 
 def guide_map_of(view: View, given: GuideMap | pd.DataFrame | str | Path | None, key: str, ntc_labels: Sequence[str]) -> tuple[GuideMap, str]:

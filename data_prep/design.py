@@ -1,10 +1,11 @@
 """Covariates → design matrix: encoded and scaled, without linearly dependent columns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Shaped
+from jaxtyping import Float64, Int, Shaped
 
 from data_prep.errors import InputError, first_few, first_rows, warn
 from data_prep.read.cell_names import same_cells, same_number
@@ -59,9 +60,9 @@ def encode_covariates(covariates: pd.DataFrame | Shaped[np.ndarray, "..."], cell
         if array.ndim != 2 or array.dtype.kind not in "biuf":
             raise InputError(f"{where} must be a DataFrame or a numeric cells × covariates array; it has shape {array.shape} and type {array.dtype}.")
         same_number(len(array), cells, where=where)
-        columns = [_scaled(array[:, j].astype(np.float64), cells, f"{where}[:, {j}]") for j in range(array.shape[1])]
+        columns = [scaled(array[:, j].astype(np.float64), cells, f"{where}[:, {j}]") for j in range(array.shape[1])]
         names = [f"covariate_{j}" for j in range(array.shape[1])]
-    return _full_rank(columns, names, cells.size, where)
+    return full_rank(columns, names, cells.size, where)
 
 
 def _encode_frame(frame: pd.DataFrame, cells: np.ndarray, where: str) -> tuple[list[np.ndarray], list[str]]:
@@ -69,22 +70,11 @@ def _encode_frame(frame: pd.DataFrame, cells: np.ndarray, where: str) -> tuple[l
     names: list[str] = []
     for name in frame.columns:
         values, place = frame[name], f"{where}[{str(name)!r}]"
-        missing = values.isna().to_numpy()
-        if missing.any():
-            raise InputError(f"{place} is missing or NaN in {first_rows(missing, cells)}. Fill it, or drop those cells.")
-        numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-        if numeric and (bad := np.isinf(values.to_numpy(dtype=np.float64))).any():  # before a column of few values becomes labels
-            raise InputError(f"{place} is NaN or infinite in {first_rows(bad, cells)}. Fill it, or drop those cells.")
-        if numeric and values.nunique() > FEW_VALUES:
-            columns.append(_scaled(values.to_numpy(dtype=np.float64), cells, place))
+        if is_numeric(values, cells, place) and values.nunique() > FEW_VALUES:
+            columns.append(scaled(values.to_numpy(dtype=np.float64), cells, place))
             names.append(str(name))
             continue
-        if not numeric and not isinstance(values.dtype, pd.CategoricalDtype) and not pd.api.types.is_bool_dtype(values):
-            if not values.map(lambda v: isinstance(v, (str, bool, int, np.integer))).all():
-                raise InputError(f"{place} is {values.dtype} with values that are neither numbers nor labels. Store numbers, strings or a categorical.")
-        codes, levels = pd.factorize(values.astype(object) if numeric else values.astype(str), sort=True)
-        if len(levels) > max(50, cells.size // 10):
-            raise InputError(f"{place} has {len(levels):,} different labels for {cells.size:,} cells. Is it a cell name? Drop it, or store numbers as numbers.")
+        codes, levels = labels_of(values, cells, place)
         if len(levels) == 1:
             columns.append(np.zeros(cells.size))
             names.append(str(name))
@@ -94,7 +84,33 @@ def _encode_frame(frame: pd.DataFrame, cells: np.ndarray, where: str) -> tuple[l
     return columns, names
 
 
-def _scaled(values: np.ndarray, cells: np.ndarray, where: str) -> np.ndarray:
+def is_numeric(values: pd.Series, cells: Shaped[np.ndarray, " cells"], where: str) -> bool:
+    """Whether a covariate is a number; an error if values are missing, infinite, or neither numbers nor labels."""
+    missing = values.isna().to_numpy()
+    if missing.any():
+        raise InputError(f"{where} is missing or NaN in {first_rows(missing, cells)}. Fill it, or drop those cells.")
+    is_bool = pd.api.types.is_bool_dtype(values)
+    if pd.api.types.is_numeric_dtype(values) and not is_bool:
+        if (bad := np.isinf(values.to_numpy(dtype=np.float64))).any():
+            raise InputError(f"{where} is NaN or infinite in {first_rows(bad, cells)}. Fill it, or drop those cells.")
+        return True
+    if not isinstance(values.dtype, pd.CategoricalDtype) and not is_bool:
+        if not values.map(lambda v: isinstance(v, (str, bool, int, np.integer))).all():
+            raise InputError(f"{where} is {values.dtype} with values that are neither numbers nor labels. Store numbers, strings or a categorical.")
+    return False
+
+
+def labels_of(values: pd.Series, cells: Shaped[np.ndarray, " cells"], where: str) -> tuple[Int[np.ndarray, " cells"], Shaped[np.ndarray, " levels"]]:
+    """The level of each cell, and the levels in order, of a covariate of labels; an error if there are too many."""
+    numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    codes, levels = pd.factorize(values.astype(object) if numeric else values.astype(str), sort=True)
+    if len(levels) > max(50, cells.size // 10):
+        raise InputError(f"{where} has {len(levels):,} different labels for {cells.size:,} cells. Is it a cell name? Drop it, or store numbers as numbers.")
+    return codes, np.asarray(levels, dtype=object)
+
+
+def scaled(values: Float64[np.ndarray, " cells"], cells: Shaped[np.ndarray, " cells"], where: str) -> Float64[np.ndarray, " cells"]:
+    """Values less their mean, over their SD; zeros if they are constant. NaN and infinite values are errors."""
     bad = ~np.isfinite(values)
     if bad.any():
         raise InputError(f"{where} is NaN or infinite in {first_rows(bad, cells)}. Fill it, or drop those cells.")
@@ -104,9 +120,22 @@ def _scaled(values: np.ndarray, cells: np.ndarray, where: str) -> np.ndarray:
     return (values - values.mean()) / sd
 
 
-def _full_rank(columns: list[np.ndarray], names: list[str], n: int, where: str) -> Design:
-    """Keep the columns that are not linear combinations of the intercept and earlier columns.
+def full_rank(columns: Sequence[Float64[np.ndarray, " cells"]], names: Sequence[str], n: int, where: str) -> Design:
+    """The design of the columns that are not linear combinations of the intercept and earlier columns; a warning names the others.
 
+    Parameters
+    ----------
+    columns
+        Columns without the intercept.
+    names
+        Their names.
+    n
+        Number of cells.
+    where
+        Name of the covariates in the warning.
+
+    Notes
+    -----
     Gram–Schmidt orthogonalisation with one repetition ("twice is enough"): Giraud, Langou and Rozložník 2005, Computers & Mathematics with Applications 50.
     """
     kept, kept_names = [np.ones(n)], ["intercept"]

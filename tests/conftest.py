@@ -25,7 +25,8 @@ import anndata as ad
 import jaxtyping
 import pytest
 
-from crt.inputs import CRTInputs, prepare_crt_inputs
+from crt.inputs import CRTInputs
+from crt.prepare import prepare_crt_inputs
 from data_prep.simulate.fates import ScreenDesign, SimulatedScreen, simulate_fate_screen
 from data_prep.simulate.usage import make_sceptre_style_synth
 

@@ -18,10 +18,10 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
     """Read or simulate a screen, diagnose its null, and write the tables and the report."""
     import numpy as np
 
-    from crt.inputs import prepare_crt_inputs
     from crt.null.diagnostics import diagnose_null
     from crt.null.ensemble import compute_ntc_group_null_pvals_parallel
     from crt.null.groups import make_ntc_groups_ensemble
+    from crt.prepare import prepare_crt_inputs
     from crt.run import checked_genes
     from crt.settings import settings_of
     from fatescreen.report.null_report import null_report

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def run_crt(options: RunCRTOptions, console: Console) -> None:
     """Read, test, and write the tables and the report."""
-    from crt.inputs import prepare_crt_inputs
+    from crt.prepare import prepare_crt_inputs
     from crt.run import run_all_genes_union_crt
     from fatescreen.report.crt_report import crt_report
 

@@ -6,7 +6,7 @@ import pytest
 import scipy.sparse as sp
 
 from crt.burden import BURDEN_KEY, add_burden_covariate
-from crt.inputs import prepare_crt_inputs
+from crt.prepare import prepare_crt_inputs
 from data_prep.errors import InputError, ScreenWarning
 
 

@@ -213,7 +213,7 @@ def test_batch_and_burden_columns(inputs, screen):
 
 
 def test_an_array_of_covariates_has_no_batch(screen_copy):
-    from crt.inputs import prepare_crt_inputs
+    from crt.prepare import prepare_crt_inputs
 
     screen_copy.obsm["covar"] = screen_copy.obsm["covar"].drop(columns="batch").to_numpy()
     inputs = prepare_crt_inputs(screen_copy)

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crt.inputs import prepare_crt_inputs
+from crt.prepare import prepare_crt_inputs
 from data_prep.errors import InputError
 from data_prep.outcomes import SmallestPositive, check_usage, clr_usage
 from data_prep.read import rows
