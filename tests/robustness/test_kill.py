@@ -19,7 +19,7 @@ MOMENTS = 20
 def jobs(tmp_path_factory):
     """A command line of each command that resumes, with work for about a second."""
     folder = tmp_path_factory.mktemp("jobs")
-    simulate_fate_screen(ScreenDesign(n_cells=800, n_genes=8, guides_per_gene=3, n_days=3), seed=2).adata.write_h5ad(folder / "fates.h5ad")
+    simulate_fate_screen(ScreenDesign(n_cells=300, n_genes=4, guides_per_gene=3, n_days=2), seed=2).adata.write_h5ad(folder / "fates.h5ad")
     make_sceptre_style_synth(N=2000, K=6, n_target_genes=40, guides_per_gene=2, moi_mean=3.0, seed=2).write_h5ad(folder / "usage.h5ad")
     return {
         "fit-hierarchy": ("fit-hierarchy", folder / "fates.h5ad", "--max-steps", 60),
@@ -41,7 +41,7 @@ def undisturbed(jobs, fork_server, tmp_path_factory):
     return found
 
 
-FEW = {"fit-hierarchy": (0, 9, 18, 20), "run-crt": (1, 8, 19, 20)}
+FEW = {"fit-hierarchy": (0, 9, 20), "run-crt": (1, 8, 20)}
 TRIALS = [pytest.param(name, i, marks=() if i in FEW[name] else pytest.mark.slow, id=f"{name} at {i} of {MOMENTS}") for name in FEW for i in range(MOMENTS + 1)]
 
 

@@ -19,7 +19,7 @@ def run(script, *args):
 @pytest.fixture(scope="module")
 def simulated(tmp_path_factory):
     out = tmp_path_factory.mktemp("screen")
-    done = run("simulate_screen", "--out", out, "--cells", 1500, "--genes", 10, "--guides-per-gene", "1-4", "--days", 3)
+    done = run("simulate_screen", "--out", out, "--cells", 500, "--genes", 5, "--guides-per-gene", "1-4", "--days", 3)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -34,19 +34,19 @@ def test_simulate_fit_and_score(simulated, tmp_path):
     want |= {"fit.png", "scales.csv", "check_composition.csv", "check_top_genes.csv", "check_family_by_gene.csv"}
     want |= {"qc_delta_mean_by_gene.csv", "qc_theta_beta_offset_by_gene.csv", "run.json", "posterior.nc", "report.html"}
     assert {p.name for p in (tmp_path / "a").iterdir()} == want
-    second = command("fit-hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "b", "--cache", tmp_path / "tensors.pt")
-    third = command("fit-hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "c", "--cache", tmp_path / "tensors.pt")
+    second = command("fit-hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "b", "--cache", tmp_path / "tensors.pt", "--no-report")
+    third = command("fit-hierarchy", simulated / "screen.h5ad", "--out", tmp_path / "c", "--cache", tmp_path / "tensors.pt", "--no-report")
     tables = [(tmp_path / d / "gene_daywise_for_mash.csv").read_bytes() for d in "abc"]
     assert second.code == third.code == 0 and tables[0] == tables[1] == tables[2]
     record = json.loads((tmp_path / "a" / "run.json").read_text())
     assert set(record["likelihood_weights"]) == {"d0", "d1", "d2"} and set(record["likelihood_weights"]["d0"]) == {"rep1", "rep2"}
-    assert record["settings"]["seed"] == 0 and record["options"]["ref_fate"] == "EC" and record["input"]["cells"] == 1500
+    assert record["settings"]["seed"] == 0 and record["options"]["ref_fate"] == "EC" and record["input"]["cells"] == 500
     scored = run("score_daywise", tmp_path / "a" / "gene_daywise_for_mash.csv", simulated / "truth.csv", "--out", tmp_path / "s")
     assert scored.returncode == 0 and list(pd.read_csv(tmp_path / "s" / "scores.csv")["day"]) == ["d0", "d1", "d2", "all"]
 
 
 def test_columns_numbered_unlike_their_days_are_a_warning(tmp_path):
-    screen = simulate_fate_screen(ScreenDesign(n_cells=600, n_genes=4), seed=1).adata
+    screen = simulate_fate_screen(ScreenDesign(n_cells=400, n_genes=3), seed=1).adata
     screen.obs["day"] = screen.obs["day"].astype(str).map({"d0": "d0", "d1": "d1", "d2": "d3", "d3": "d07"})
     screen.write_h5ad(tmp_path / "screen.h5ad")
     done = command("fit-hierarchy", tmp_path / "screen.h5ad", "--out", tmp_path / "o")
@@ -54,7 +54,7 @@ def test_columns_numbered_unlike_their_days_are_a_warning(tmp_path):
 
 
 def test_a_mean_field_fit_that_ends_before_its_first_window(simulated, tmp_path):
-    done = command("fit-hierarchy", simulated / "screen.h5ad", "--out", tmp_path, "--posterior", "mean_field", "--max-steps", 20, "--draws", 20)
+    done = command("fit-hierarchy", simulated / "screen.h5ad", "--out", tmp_path, "--posterior", "mean_field", "--max-steps", 20, "--draws", 20, "--no-report")
     assert done.code == 0 and "did not converge in 20 steps" in done.err
     assert json.loads((tmp_path / "run.json").read_text())["elbo"]["trace"] == []
 
