@@ -3,6 +3,9 @@ from crt.engine import UnitResult as UnitResult
 from crt.hits.centred import centred_effects as centred_effects
 from crt.hits.guides import GuideTests as GuideTests
 from crt.hits.guides import guide_tests as guide_tests
+from crt.hits.positive_controls import power_check as power_check
+from crt.hits.power import detectable_effects as detectable_effects
+from crt.hits.power import power_curve as power_curve
 from crt.inputs import CRTInputs as CRTInputs
 from crt.null.diagnostics import NullDiagnostics as NullDiagnostics
 from crt.null.diagnostics import diagnose_null as diagnose_null
@@ -13,6 +16,7 @@ from crt.null.groups import NTCGroupInputs as NTCGroupInputs
 from crt.null.groups import build_ntc_group_inputs as build_ntc_group_inputs
 from crt.null.groups import make_ntc_groups_ensemble as make_ntc_groups_ensemble
 from crt.null.groups import make_ntc_groups_matched_by_freq as make_ntc_groups_matched_by_freq
+from crt.null.ntc_pvalues import ntc_pvalues as ntc_pvalues
 from crt.null.verdict import Finding as Finding
 from crt.null.verdict import Thresholds as Thresholds
 from crt.null.verdict import Verdict as Verdict

@@ -4,6 +4,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64
+from scipy.special import ndtri_exp
 from scipy.stats import false_discovery_control, rankdata
 
 from crt.kernels import statistics as _kernels
@@ -97,3 +98,12 @@ def adjust(p: Float64[np.ndarray, "*tests"], *, method: Literal["bh", "by"] = "b
     if ok.any():
         out[ok] = false_discovery_control(p[ok], method=method)
     return out
+
+
+def signed_z(log10_p: Float64[np.ndarray, "*tests"], effect: Float64[np.ndarray, "*tests"], *, side: Side = "both") -> Float64[np.ndarray, "*tests"]:
+    """The standard normal values with these p-values, with the sign of the effect in two-sided tests; exact where p is below the range of float64."""
+    check_side(side)
+    log_p = log10_p * np.log(10)
+    if side == "both":
+        return -np.sign(effect) * ndtri_exp(log_p - np.log(2))
+    return ndtri_exp(log_p) * (1.0 if side == "left" else -1.0)

@@ -19,6 +19,7 @@ from crt.null.rates import independent_tests, rate_interval
 from crt.null.subsets import control_subsets
 from crt.null.units import MeasuredUnit, UnitProbe
 from crt.null.verdict import NullTests, Thresholds, Verdict, judge
+from crt.pvalues import signed_z
 from crt.resume import settings_record
 from crt.run import warn_of_few_values
 from crt.sampling.streams import unit_seed
@@ -45,6 +46,8 @@ class NullDiagnostics:
         p-values of the NTC groups by that method, (ensemble, group) × programs.
     ntc_skew
         Skew-normal p-values of the NTC groups, (ensemble, group) × programs; NaN without resamples.
+    ntc_z
+        z scores of the NTC groups: standard normal values with their p-values and the signs of their effects, (ensemble, group) × programs.
     oracle_raw
         p-values of the NTC groups by that method with a constant propensity, the treated share, (ensemble, group) × programs.
     checks
@@ -69,6 +72,7 @@ class NullDiagnostics:
     real_skew: pd.DataFrame
     ntc_raw: pd.DataFrame
     ntc_skew: pd.DataFrame
+    ntc_z: pd.DataFrame
     oracle_raw: pd.DataFrame
     checks: pd.DataFrame
     summary: Mapping[str, Any]
@@ -233,11 +237,17 @@ def _diagnosis(tests: _Tests, inputs: CRTInputs, settings: UnitSettings, thresho
         real_skew=real_skew,
         ntc_raw=raw,
         ntc_skew=skew,
+        ntc_z=_z_scores([u.result for u in tests.ntc], raw, settings),
         oracle_raw=oracle_raw,
         checks=skew_checks(tests.ntc, inputs, settings.seed, plan.n_checks),
         summary=record | summarise(units, curves, groups) | {"verdict": _verdict_record(verdict)},
         verdict=verdict,
     )
+
+
+def _z_scores(groups: Sequence[UnitResult], like: pd.DataFrame, settings: UnitSettings) -> pd.DataFrame:
+    log10_p, effect = np.array([u.log10_p for u in groups]), np.array([u.beta - u.null_mean for u in groups])
+    return pd.DataFrame(signed_z(log10_p, effect, side=settings.side), like.index, like.columns)
 
 
 def _null_tests(units: pd.DataFrame, curves: Mapping[str, pd.DataFrame], ensemble: Sequence[Groups], inputs: CRTInputs, settings: UnitSettings) -> NullTests:

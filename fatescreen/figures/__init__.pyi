@@ -9,6 +9,7 @@ from fatescreen.figures.histograms import count_histogram as count_histogram
 from fatescreen.figures.histograms import p_histogram as p_histogram
 from fatescreen.figures.null import null_qq_plot as null_qq_plot
 from fatescreen.figures.null import propensity_qq_plot as propensity_qq_plot
+from fatescreen.figures.power import p_strip_plot as p_strip_plot
 from fatescreen.figures.qq import qq_plot as qq_plot
 from fatescreen.figures.qq import qq_plot_ntc_pvals as qq_plot_ntc_pvals
 from fatescreen.figures.residuals import normal_qq_plot as normal_qq_plot

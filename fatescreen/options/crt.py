@@ -25,6 +25,9 @@ class CRTOptions(ScreenOptions):
     usage_key: str = Field("cnmf_usage", description="key of the program usage, in obsm or layers")
     usage: Path | None = Field(None, description="table of program usage, used instead of --usage-key: cNMF's usages file, or another CSV or TSV")
     covariates: Names | None = Field(None, description="columns of obs to use as covariates, instead of --covar-key")
+    formula: str | None = Field(
+        None, description="formula of the design, such as '~ batch + log(n_umis) * phase', with columns of --covar-key or of obs, instead of --covariates"
+    )
     batch_key: str = Field("batch", description="batch column of the covariate table")
     transform: Literal["clr", "none"] = Field("clr", description="transformation of the outcomes: centred log-ratio (clr) for usage, none for other outcomes")
     targets: Names | None = Field(None, description="genes to test; all genes if not given")
@@ -94,7 +97,7 @@ class CRTOptions(ScreenOptions):
 
     def reading(self) -> dict[str, Any]:
         """Where the parts of the screen are, as arguments of `prepare_crt_inputs`."""
-        same = {"usage", "guides", "guide_map", "covariates", "usage_key", "covar_key", "guide2gene_key", "guide_names_key", "batch_key"}
+        same = {"usage", "guides", "guide_map", "covariates", "formula", "usage_key", "covar_key", "guide2gene_key", "guide_names_key", "batch_key"}
         return self.model_dump(include=same | {"transform", "control_group", "ntc_labels", "multiple_guides", "burden"}) | {
             "guide_assignment_key": self.guide_key
         }

@@ -1,5 +1,6 @@
 """Options of run-crt."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -16,6 +17,10 @@ class RunCRTOptions(CRTOptions):
     adaptive: bool = Field(False, description=f"{RESAMPLES}whether small p-values are computed again with more resamples (4,999, then 24,999)")
     skew_normal: bool = Field(UNITS.skew_normal, description=f"{RESAMPLES}whether skew-normal p-values are computed")
     guides_alone: bool = Field(True, description="whether the guides of each gene are tested one by one, and hits without one guide each")
+    check_calibration: bool = Field(
+        False, description="whether NTC groups are tested with the same settings, for QQ plots, a verdict, and p-values relative to them (p_ntc)"
+    )
+    positive_controls: Path | None = Field(None, description="CSV of known effects, target and program, whose p-values and ranks are reported")
     resume: Resume = True
     seed: Seed = UNITS.seed
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from crt.hits.guides import GuideTests
 from crt.inputs import LOW_MOI, CRTInputs
+from crt.null.diagnostics import NullDiagnostics
 from crt.results import CRTResult, strongest_first
 from crt.resume import inputs_digest
 from data_prep.errors import first_few
@@ -16,15 +17,18 @@ from fatescreen.report.numbers import shown, signed
 from fatescreen.report.record import FOOTER, own_settings, settings_section, warnings_of
 from fatescreen.report.render import render
 from fatescreen.report.sections.crt_calibration import calibration_section
+from fatescreen.report.sections.crt_checks import controls_section, ntc_section
 from fatescreen.report.sections.crt_guides import guides_section
 from fatescreen.report.sections.crt_input import input_section
 from fatescreen.report.sections.discoveries import FDR, beta_meaning, results_section
+from fatescreen.report.sections.null import NULL_FILES
 
 STATISTICS = {"mean": "test of the mean", "normal_scores": "test of normal scores", "cauchy": "tests of the mean and of normal scores combined"}
 CRT_FILES = {
     "crt_results.csv": "one row for each test",
     "crt_guides.csv": "tests of the guides one by one",
     "crt_hits.csv": "hits with the agreement of their guides, and centred effects",
+    "crt_positive_controls.csv": "positive controls with their p-values and ranks",
     "pvals.csv": "p-values, targets × programs",
     "betas.csv": "coefficients, targets × programs",
     "run.json": "settings, versions, seed, undefined tests, and one record for each target",
@@ -33,7 +37,15 @@ CRT_FILES = {
 
 
 @page_style()
-def crt_report(*, inputs: CRTInputs, result: CRTResult, record: Mapping[str, Any], guides: GuideTests | None = None) -> str:
+def crt_report(
+    *,
+    inputs: CRTInputs,
+    result: CRTResult,
+    record: Mapping[str, Any],
+    guides: GuideTests | None = None,
+    calibration: NullDiagnostics | None = None,
+    controls: pd.DataFrame | None = None,
+) -> str:
     """The report on a run of conditional randomization tests, as HTML text that needs no other file.
 
     Parameters
@@ -46,6 +58,10 @@ def crt_report(*, inputs: CRTInputs, result: CRTResult, record: Mapping[str, Any
         Record of the run with `command`, `options`, `versions` and `warnings`; `files`, if given, are the names of the files in the folder of the page.
     guides
         Result of `guide_tests`, for a section on the guides of hits.
+    calibration
+        Result of `diagnose_null` with the same settings, for a section on NTC groups.
+    controls
+        Result of `power_check`, for a section on positive controls.
 
     Returns
     -------
@@ -71,7 +87,9 @@ def crt_report(*, inputs: CRTInputs, result: CRTResult, record: Mapping[str, Any
             results_section(result, record),
             *([guides_section(guides)] if guides is not None else []),
             calibration_section(result),
-            settings_section(record, fingerprint=inputs_digest(inputs), files=CRT_FILES, also=own_settings(result.settings, record)),
+            *([ntc_section(result, calibration)] if calibration is not None else []),
+            *([controls_section(result, controls, calibration)] if controls is not None else []),
+            settings_section(record, fingerprint=inputs_digest(inputs), files=CRT_FILES | NULL_FILES, also=own_settings(result.settings, record)),
         ],
         footer=FOOTER,
     )
