@@ -103,7 +103,7 @@ def adjust(p: Float64[np.ndarray, "*tests"], *, method: Literal["bh", "by"] = "b
 def signed_z(log10_p: Float64[np.ndarray, "*tests"], effect: Float64[np.ndarray, "*tests"], *, side: Side = "both") -> Float64[np.ndarray, "*tests"]:
     """The standard normal values with these p-values, with the sign of the effect in two-sided tests; exact where p is below the range of float64."""
     check_side(side)
-    log_p = log10_p * np.log(10)
+    log_p = np.minimum(log10_p * np.log(10), -1e-16)  # a p-value that rounds to 1 has a finite z
     if side == "both":
         return -np.sign(effect) * ndtri_exp(log_p - np.log(2))
     return ndtri_exp(log_p) * (1.0 if side == "left" else -1.0)

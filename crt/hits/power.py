@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int
 from scipy.interpolate import RegularGridInterpolator
-from scipy.special import ndtri
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from crt.hits.guides import FDR
 from crt.inputs import CRTInputs
@@ -23,11 +22,12 @@ from crt.settings import SIDES, Side, Statistic, check_side
 from data_prep.errors import InputError
 
 POWER = 0.8
-QUANTILES = 400  # of the residuals of a program
+QUANTILES = 200  # of the residuals of a program
 MOST_CELLS = 20_000
 SHARES = np.array([0.0, 0.05, 0.15, 0.3, 0.5, 0.7, 0.9])  # of treated cells at which m and v are computed
 SHIFTS = np.concatenate([[0.0], np.geomspace(0.01, 10.0, 30)])  # in SDs of the residuals
-NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
+NODES = np.linspace(-6.0, 6.0, 161)  # of integrals over a standard normal variable
+WEIGHTS = np.exp(-(NODES**2) / 2) / np.exp(-(NODES**2) / 2).sum()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,7 +58,7 @@ class ShiftResponse:
         return cls(
             sd=np.where(np.isfinite(scores.scale), scores.scale, np.nan),
             correlation=np.array([np.corrcoef(x, _scores(_rank(x, x), len(x)))[0, 1] if x[0] < x[-1] else np.nan for x in some.T]),
-            response=np.array([[[_response(x, shift, share) for shift in grid()] for share in SHARES] for x in some.T]),
+            response=np.array([np.stack([_response(x, shift) for shift in grid()], axis=1) for x in some.T]),
         )
 
     def power(
@@ -67,7 +67,7 @@ class ShiftResponse:
         se: Float64[np.ndarray, " tests"],
         share: Float64[np.ndarray, " tests"],
         program: Int[np.ndarray, " tests"],
-        test: "Test",
+        test: "PlannedTest",
     ) -> Float64[np.ndarray, " tests"]:
         """Probability that a test finds an effect.
 
@@ -96,11 +96,11 @@ class ShiftResponse:
                 return test.tail(of_scores, sd)
             rho = self.correlation[program][:, None]
             z = of_scores[:, None] + sd[:, None] * NODES
-            return (test.tail_given(of_mean[:, None] + rho * NODES, np.sqrt(np.maximum(1 - rho**2, 1e-6)), z) * WEIGHTS).sum(1) / WEIGHTS.sum()
+            return test.tail_given(of_mean[:, None] + rho * NODES, np.sqrt(np.maximum(1 - rho**2, 0.0025)), z) @ WEIGHTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Test:
+class PlannedTest:
     """A test at a threshold: a discovery is p ≤ threshold.
 
     Attributes
@@ -130,13 +130,13 @@ class Test:
         return self._beyond(mean, sd, np.arctan2(1.0, needed) / np.pi)
 
     def _p(self, z: np.ndarray) -> np.ndarray:
-        return 2 * norm.sf(np.abs(z)) if self.side == "both" else norm.sf(z * SIDES[self.side])
+        return 2 * ndtr(-np.abs(z)) if self.side == "both" else ndtr(-z * SIDES[self.side])
 
     def _beyond(self, mean: np.ndarray, sd: np.ndarray | float, p: np.ndarray) -> np.ndarray:
         if self.side == "both":
-            edge = norm.isf(p / 2)
-            return norm.sf((edge - mean) / sd) + norm.cdf((-edge - mean) / sd)
-        return norm.sf((norm.isf(p) - mean * SIDES[self.side]) / sd)
+            edge = -ndtri(p / 2)
+            return ndtr((mean - edge) / sd) + ndtr((-mean - edge) / sd)
+        return ndtr((mean * SIDES[self.side] + ndtri(p)) / sd)
 
 
 def grid() -> Float64[np.ndarray, " shifts"]:
@@ -153,13 +153,14 @@ def _scores(rank: np.ndarray, n: int) -> np.ndarray:
     return ndtri(np.clip(rank, 0.5 / n, 1 - 0.5 / n))
 
 
-def _response(sample: np.ndarray, shift: float, share: float) -> tuple[float, float]:
-    """m and v: treated minus control mean of the normal scores, and the variance of those of treated cells."""
+def _response(sample: np.ndarray, shift: float) -> np.ndarray:
+    """m and v by share of treated cells, (shares, 2): treated minus control mean of the normal scores, and the variance of those of treated cells."""
     x = np.quantile(sample, (np.arange(QUANTILES) + 0.5) / QUANTILES)
-    own = _rank(sample, x)
-    treated = _scores((1 - share) * _rank(sample, x + shift) + share * own, len(sample))
-    control = _scores((1 - share) * own + share * _rank(sample, x - shift), len(sample))
-    return float(treated.mean() - control.mean()), float(treated.var())
+    own, up, down = _rank(sample, x), _rank(sample, x + shift), _rank(sample, x - shift)
+    share = SHARES[:, None]
+    treated = _scores((1 - share) * up + share * own, len(sample))
+    control = _scores((1 - share) * own + share * down, len(sample))
+    return np.stack([treated.mean(1) - control.mean(1), treated.var(1)], axis=1)
 
 
 def discovery_threshold(result: CRTResult, *, fdr: float = FDR) -> float:
@@ -204,8 +205,8 @@ def detectable_effects(inputs: CRTInputs, result: CRTResult, *, fdr: float = FDR
     smallest = 0.0 if settings["method"] == "saddlepoint" or settings["calibrated"] else 1 / (float(result.treated_df["n_resamples"].max()) + 1)
     if not smallest <= threshold:
         return np.full(len(se), np.nan)
-    test = Test(statistic=settings["statistic"], threshold=threshold, side=settings["side"])
-    start = se * (norm.isf(threshold / (2 if test.side == "both" else 1)) + norm.ppf(POWER))
+    test = PlannedTest(statistic=settings["statistic"], threshold=threshold, side=settings["side"])
+    start = se * (ndtri(POWER) - ndtri(threshold / (2 if test.side == "both" else 1)))
     if test.statistic == "mean":
         return start
     share = (table["n_treated"] / (table["n_treated"] + table["n_control"])).to_numpy(float)
@@ -213,20 +214,20 @@ def detectable_effects(inputs: CRTInputs, result: CRTResult, *, fdr: float = FDR
     return _solve(ShiftResponse.of(inputs), start, se, share, program, test)
 
 
-def _solve(response: ShiftResponse, start: np.ndarray, se: np.ndarray, share: np.ndarray, program: np.ndarray, test: Test) -> np.ndarray:
+def _solve(response: ShiftResponse, start: np.ndarray, se: np.ndarray, share: np.ndarray, program: np.ndarray, test: PlannedTest) -> np.ndarray:
     """The effects with power 0.8, by interpolation between those of a grid of standard errors and shares for each program."""
     ok = np.isfinite(start) & np.isfinite(response.sd[program])
     out = np.full(start.size, np.nan)
     if not ok.any():
         return out
     relative = np.log(se[ok] / response.sd[program[ok]])
-    ses, shares = (np.unique(np.linspace(x.min(), x.max() + 1e-9, 9)) for x in (relative, share[ok]))
+    ses, shares = (np.unique(np.linspace(x.min(), x.max() + 1e-9, 5)) for x in (relative, share[ok]))
     K = len(response.sd)
     k, e, s = (a.ravel() for a in np.meshgrid(np.arange(K), ses, shares, indexing="ij"))
     at, ratio = np.exp(e) * response.sd[k], float((start[ok] / se[ok])[0])
     low, high = np.zeros(k.size), np.full(k.size, 6.0)  # multiples of the effect for the mean
     signs = (1.0, -1.0) if test.side == "both" else (float(SIDES[test.side]),)
-    for _ in range(18):
+    for _ in range(14):
         middle = (low + high) / 2
         power = np.mean([response.power(sign * middle * ratio * at, at, s, k, test) for sign in signs], axis=0)
         low, high = np.where(power < POWER, middle, low), np.where(power < POWER, high, middle)
@@ -298,5 +299,5 @@ def power_curve(
     response = ShiftResponse.of(inputs)
     k, n, effect = (a.ravel() for a in np.meshgrid(np.arange(len(response.sd)), np.asarray(n_treated), np.asarray(effects, float), indexing="ij"))
     se = response.sd[k] * np.sqrt(1 / n + 1 / controls)
-    power = response.power(effect, se, n / (n + controls), k, Test(statistic=statistic, threshold=threshold, side=side))
+    power = response.power(effect, se, n / (n + controls), k, PlannedTest(statistic=statistic, threshold=threshold, side=side))
     return pd.DataFrame({"program": np.array(inputs.program_names, dtype=object)[k], "n_treated": n, "effect": effect, "power": power})

@@ -86,7 +86,9 @@ def fit_ntc_null(z: Float64[np.ndarray, "groups programs"], *, n_groups: float, 
     noise = scale2 / n_groups
     between = max(0.0, float(np.mean(mean**2 - noise)))  # variance of the true locations
     kept = between / (between + noise)
-    return NTCNull(location=kept * mean, location_se=np.sqrt(kept * noise), scale=np.sqrt(scale2), df=np.full(len(scale2), min(prior + d, max(n_tests, d))))
+    return NTCNull(
+        location=kept * mean, location_se=np.sqrt(kept * noise), scale=np.sqrt(scale2), df=np.full(len(scale2), float(min(prior + d, max(n_tests, d))))
+    )
 
 
 def _moderated(variance: Float64[np.ndarray, " programs"], d: float) -> tuple[float, float]:
