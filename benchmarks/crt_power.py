@@ -21,6 +21,7 @@ from scipy.stats import false_discovery_control, mannwhitneyu, ttest_ind
 
 from crt import (
     CRTInputs,
+    centred_effects,
     crt_pvals_for_ntc_groups_ensemble,
     crt_pvals_for_ntc_groups_ensemble_skew,
     make_ntc_groups_ensemble,
@@ -94,6 +95,25 @@ def simulated(screens: int) -> None:
     crt_common.table("All kinds together", header, [[name, *line(np.sum(counts, axis=0))] for name, counts in total.items()])
 
 
+def spread(screens: int) -> None:
+    """Print, for each kind of screen, how many discoveries remain where the effect is tested against the gene's median effect (`p_centred`)."""
+    rows, options = [], METHODS["saddlepoint, Cauchy"]
+    for kind, make in KINDS.items():
+        counts = np.zeros(4, int)
+        for seed in range(screens):
+            drawn = make(seed)
+            truth = np.array(drawn.effect) != 0
+            result = run_all_genes_union_crt(drawn.inputs, **options)
+            centred = centred_effects(drawn.inputs, result, **options)
+            hit = (result.table["p_adj"] < FDR).to_numpy().reshape(truth.shape)
+            kept = hit & (centred["p_centred"] <= result.table["p"][result.table["p_adj"] < FDR].max()).to_numpy().reshape(truth.shape)
+            indirect = ~truth & truth.any(1)[:, None]
+            counts += (hit & truth).sum(), (kept & truth).sum(), (hit & indirect).sum(), (kept & indirect).sum()
+        rows.append([kind, *map(int, counts)])
+    rows.append(["all", *(int(c) for c in np.sum([row[1:] for row in rows], axis=0))])
+    crt_common.table("Spread of the CLR", ["screens", "true", "of them with small p_centred", "indirect", "of them with small p_centred"], rows)
+
+
 def line(counts) -> list[str]:
     """The cells of a row: true, missed, indirect, false and the false share."""
     true, shared, indirect, false, effects, findable = (int(c) for c in counts)
@@ -148,4 +168,5 @@ def real(folder: Path) -> None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     simulated(int((sys.argv[1:] + ["4"])[0]))
+    spread(int((sys.argv[1:] + ["4"])[0]))
     real(Path(os.environ.get("FATESCREEN_SHARED") or Path(__file__).resolve().parents[2] / "shared"))

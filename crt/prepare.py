@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from crt.inputs import BURDEN, LOW_MOI, ControlGroup, CRTInputs, MultipleGuides, make_inputs, standardised_burden
 from crt.layout import empty_rows
 from crt.read import covariates_of, guide_map_of, in_order, storable, usage_of
-from data_prep.design import encode_covariates
+from data_prep.design import Design, encode_covariates
 from data_prep.errors import InputError, warn
 from data_prep.formula import encode_formula
 from data_prep.outcomes import all_rows, check_outcome, check_usage, clr_usage
@@ -128,10 +128,7 @@ def prepare_crt_inputs(
             raise InputError(f"{where}: no cell carries a guide; all of its {carriers.shape[1]:,} columns are zero.", "guide_assignment_key")
         ordered = in_order(mapping, guide_names, where, map_where)
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=usage_where)
-        if formula is not None and isinstance(table, pd.DataFrame):
-            design = encode_formula(formula, table, cells, where=covar_where)
-        else:
-            design = encode_covariates(table, cells, where=covar_where)
+        design = _design(table, formula, cells, covar_where)
         covar_names = (*design.names, BURDEN) if burden == "others" else design.names
         rows = empty_rows(cells.size, len(covar_names), values.shape[1])
         rows[:, : len(design.names)] = design.matrix
@@ -149,11 +146,22 @@ def prepare_crt_inputs(
         n_guides = _guide_counts(carriers, ordered.is_ntc, where)
         rows[:, len(covar_names) - 1] = standardised_burden(n_guides, n_guides)
     inputs = make_inputs(rows, guides=carriers, guide_map=ordered, program_names=programs, covar_names=covar_names, cells=cells, control_group=control_group)
-    raw = table if isinstance(table, pd.DataFrame) else None
-    batch = raw[batch_key].copy() if raw is not None and batch_key in raw.columns else None
-    inputs = replace(inputs, n_several=n_cells - cells.size, n_guides=n_guides, covar_df_raw=raw, batch_raw=batch)
+    inputs = _with_raw(replace(inputs, n_several=n_cells - cells.size, n_guides=n_guides), table, batch_key)
     _warn_of_low_moi(inputs)
     return inputs
+
+
+def _design(table: pd.DataFrame | np.ndarray, formula: str | None, cells: np.ndarray, where: str) -> Design:
+    if formula is not None and isinstance(table, pd.DataFrame):
+        return encode_formula(formula, table, cells, where=where)
+    return encode_covariates(table, cells, where=where)
+
+
+def _with_raw(inputs: CRTInputs, table: pd.DataFrame | np.ndarray, batch_key: str) -> CRTInputs:
+    """The inputs with the covariate table and its batch column, where there are such."""
+    if not isinstance(table, pd.DataFrame):
+        return inputs
+    return replace(inputs, covar_df_raw=table, batch_raw=table[batch_key].copy() if batch_key in table.columns else None)
 
 
 def _some_rows(rows: np.ndarray, keep: np.ndarray) -> np.ndarray:

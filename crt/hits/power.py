@@ -7,6 +7,7 @@ N(m(δ) σ/se, v(δ)), v being the variance of the scores of treated cells. The 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import pandas as pd
@@ -117,6 +118,14 @@ class PlannedTest:
     threshold: float
     side: Side = "both"
 
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        check_side(self.side)
+        if not 0 < self.threshold < 1:
+            raise InputError(f"threshold is {self.threshold!r}; it must be between 0 and 1.", "threshold")
+        if self.statistic not in get_args(Statistic):
+            raise InputError(f"statistic is {self.statistic!r}; choose {', '.join(map(repr, get_args(Statistic)))}.", "statistic")
+
     def tail(self, mean: Float64[np.ndarray, "*tests"], sd: Float64[np.ndarray, "*tests"] | float) -> Float64[np.ndarray, "*tests"]:
         """P(p ≤ threshold) of a z score with this mean and SD."""
         return self._beyond(mean, sd, np.asarray(self.threshold))
@@ -197,7 +206,7 @@ def detectable_effects(inputs: CRTInputs, result: CRTResult, *, fdr: float = FDR
     >>> from crt import detectable_effects, make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
     >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1))
     >>> detectable_effects(inputs, run_all_genes_union_crt(inputs, method="saddlepoint"))[:4].round(2)
-    array([0.52, 0.5 , 0.48, 0.51])
+    array([0.62, 0.6 , 0.63, 0.65])
     """
     table, settings = result.table, result.settings
     threshold = discovery_threshold(result, fdr=fdr)
@@ -282,22 +291,18 @@ def power_curve(
     >>> inputs = prepare_crt_inputs(make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1))
     >>> power_curve(inputs, n_treated=[25, 100], effects=[0.5, 1.0]).groupby(["n_treated", "effect"])["power"].median().round(2)
     n_treated  effect
-    25         0.5       0.02
-               1.0       0.38
-    100        0.5       0.34
+    25         0.5       0.08
+               1.0       0.35
+    100        0.5       0.71
                1.0       0.99
     Name: power, dtype: float64
     """
-    check_side(side)
+    test = PlannedTest(statistic=statistic, threshold=threshold, side=side)
     controls = n_control or (inputs.all_cells if inputs.control_group == "complement" else inputs.ntc_cells).size
     if min(*n_treated, controls) < 2:
         raise InputError(f"n_treated and n_control must be at least 2; they are {list(n_treated)} and {controls}.", "n_treated", "n_control")
-    if not 0 < threshold < 1:
-        raise InputError(f"threshold is {threshold!r}; it must be between 0 and 1.", "threshold")
-    if statistic not in ("mean", "normal_scores", "cauchy"):
-        raise InputError(f"statistic is {statistic!r}; choose 'mean', 'normal_scores' or 'cauchy'.", "statistic")
     response = ShiftResponse.of(inputs)
     k, n, effect = (a.ravel() for a in np.meshgrid(np.arange(len(response.sd)), np.asarray(n_treated), np.asarray(effects, float), indexing="ij"))
     se = response.sd[k] * np.sqrt(1 / n + 1 / controls)
-    power = response.power(effect, se, n / (n + controls), k, PlannedTest(statistic=statistic, threshold=threshold, side=side))
+    power = response.power(effect, se, n / (n + controls), k, test)
     return pd.DataFrame({"program": np.array(inputs.program_names, dtype=object)[k], "n_treated": n, "effect": effect, "power": power})

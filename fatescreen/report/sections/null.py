@@ -78,7 +78,7 @@ def _calibrated(figures: Mapping[str, float]) -> Notice:
             f"Rate of p ≤ 0.05 among the tests of NTC groups: {figures['raw_rate_0.05']:.3g}{constant}. With this number of groups the minimum detectable rate "
             f"is {figures['detectable_rate_0.05']:.2g}; a smaller excess can remain undetected."
         )
-    return Notice(tone="good", title="Calibrated: no cause of miscalibration was found.", text=[*text, "Next step: run-crt with the same settings."])
+    return Notice(tone="good", title="Calibrated: no cause of miscalibration was found.", text=text)
 
 
 def _cause(finding: Finding) -> Notice:

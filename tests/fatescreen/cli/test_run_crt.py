@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crt import prepare_crt_inputs, run_all_genes_union_crt
+from crt import UnitSettings, detectable_effects, diagnose_null, make_sceptre_style_synth, ntc_pvalues, prepare_crt_inputs, run_all_genes_union_crt
 from data_prep.errors import ScreenWarning
 from tests import ROOT
 from tests.commands import command as here
@@ -49,6 +49,7 @@ def test_a_run(file, inputs, tmp_path):
         "method",
         "statistic",
         "n_control",
+        "mde80",
         "beta_centred",
         "p_centred",
     ]
@@ -83,6 +84,38 @@ def test_the_saddlepoint_from_the_command(file, inputs, tmp_path):
     assert again.code == 0, again.err
 
 
+def test_discovery_calibration_and_power_in_one_run(tmp_path):
+    adata = make_sceptre_style_synth(
+        N=1500, K=4, n_target_genes=12, guides_per_gene=2, ntc_frac_guides=0.7, frac_causal_genes=0.2, n_effect_programs=1, effect_size=1.5, seed=1
+    )
+    adata.write_h5ad(tmp_path / "screen.h5ad")
+    truth = adata.uns["true_effects"]
+    pd.DataFrame({"target": truth["gene"], "program": truth["program"]}).to_csv(tmp_path / "known.csv", index=False)
+    checks = ("--check-calibration", "--positive-controls", tmp_path / "known.csv", "--formula", "~ batch * log_depth")
+    done = here("run-crt", tmp_path / "screen.h5ad", "--out", tmp_path / "out", *checks)
+    assert done.code == 0, done.err
+    table, known = pd.read_csv(tmp_path / "out" / "crt_results.csv"), pd.read_csv(tmp_path / "out" / "crt_positive_controls.csv")
+    inputs = prepare_crt_inputs(adata, formula="~ batch * log_depth")
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["design"] == list(inputs.covar_names) and len(inputs.covar_names) == 4
+    python = run_all_genes_union_crt(inputs, method="saddlepoint", statistic="cauchy", min_treated=7, min_control=7)
+    found = diagnose_null(inputs, UnitSettings(method="saddlepoint", statistic="cauchy", min_treated=7, min_control=7))
+    np.testing.assert_allclose(table["p_ntc"], ntc_pvalues(python, found)["p_ntc"], rtol=1e-8)
+    np.testing.assert_allclose(table["mde80"], detectable_effects(inputs, python), rtol=1e-8)
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "out" / "pvals_ntc_raw.csv", index_col=[0, 1]), found.ntc_raw, rtol=1e-8)
+    assert known["found"].all() and sorted(zip(known["target"], known["program"], strict=True)) == sorted(zip(truth["gene"], truth["program"], strict=True))
+    assert "positive controls: 2 of 2 are discoveries" in done.out + done.err and "verdict: " in done.out + done.err
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "2 of 2 positive controls are discoveries" in page and "p-values relative to NTC groups" in page and "by q_ntc" in page
+
+
+def test_few_ntc_groups_are_reported(file, tmp_path):
+    done = here("run-crt", file, "--out", tmp_path, "--check-calibration", "--unit", "guide", "--targets", "GENE1")
+    assert done.code == 0, done.err
+    reason = "4 independent NTC groups of 1 guide are too few for p-values relative to them; 20 are needed."
+    assert json.loads((tmp_path / "run.json").read_text())["p_ntc"] == reason and reason in (tmp_path / "report.html").read_text()
+    assert "p_ntc" not in pd.read_csv(tmp_path / "crt_results.csv")
+
+
 def test_stratified_options(file, tmp_path):
     options = ("--resampling-method", "stratified_perm", "--n-bins", 5, "--no-stratify-by-batch", "--burden-key", "log_depth", "--n-burden-bins", 3)
     done = command(file, "--out", tmp_path, *MEANS, "--n-resamples", 19, "--side", "left", "--propensity-mode", "oracle_const", *options)
@@ -104,6 +137,10 @@ def test_stratified_options(file, tmp_path):
         (("--method", "saddlepoint", "--adaptive", "--skew-normal"), "--adaptive, --skew-normal contradicts --method saddlepoint"),
         (("--statistic", "normal_scores"), "'normal-scores'"),
         (("--propensity-penalty", -1), "--propensity-penalty"),
+        (("--formula", "~ batch + depth"), "obs['depth'] is missing; obs has: none. The formula names it. obsm['covar'] has: batch, log_depth"),
+        (("--formula", "batch ~ depth"), "several parts, such as a left-hand side"),
+        (("--formula", "~ batch", "--covariates", "batch"), "covariates and a formula are given. Give one of the two"),
+        (("--positive-controls", "none.csv"), "none.csv is not a file"),
     ],
 )
 def test_one_clear_message(file, tmp_path, options, message):
