@@ -31,7 +31,7 @@ def formula_variables(formula: str) -> list[str]:
 def encode_formula(formula: str, covariates: pd.DataFrame, cells: Shaped[np.ndarray, " cells"], *, where: str) -> Design:
     """The design matrix of a formula, of full column rank.
 
-    Labels become 0/1 columns without the first level. Numbers are numbers, however few values they have, unless they are written as C(name). Columns with values
+    Labels become 0/1 columns without the first level. Numbers are numbers, however few values they have, unless written as C(name). Columns with values
     other than 0 and 1 are z-scored, which changes no test. Constant columns and linear combinations of earlier columns are left out with a warning.
 
     Parameters

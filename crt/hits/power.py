@@ -183,7 +183,7 @@ def discovery_threshold(result: CRTResult, *, fdr: float = FDR) -> float:
 
 
 def detectable_effects(inputs: CRTInputs, result: CRTResult, *, fdr: float = FDR) -> Float64[np.ndarray, " tests"]:
-    """The smallest effect, |β|, that each test of a run would have found with probability 0.8.
+    """The smallest effect, the absolute value of β, that each test of a run would have found with probability 0.8.
 
     Parameters
     ----------
