@@ -30,7 +30,7 @@ CONTROL_COLUMNS = (
 def ntc_section(result: CRTResult, found: NullDiagnostics) -> Section:
     """Verdict, QQ plots and rates of NTC groups, and the discoveries relative to them."""
     curves = curves_section(found, None).blocks
-    relative = [Heading(text="p-values relative to NTC groups"), Prose(text=[_relative(result, found)])]
+    relative: list[Block] = [Heading(text="p-values relative to NTC groups"), Prose(text=[_relative(result, found)])]
     return Section(id="ntc", title="Negative controls", blocks=[*verdict_blocks(found), *curves, *relative])
 
 
