@@ -134,6 +134,10 @@ class Coordinates:
         """Prior precision 1/s² of each coordinate, (K, F*), from log scales (F*, D + 1)."""
         return (-2 * (log_scale + self.time_scale.log()).T[group.scale_of]).exp()
 
+    def joint_precision(self, group: GeneGroup, spread: Float[Tensor, "scales nonref nonref"]) -> Float[Tensor, "coords nonref nonref"]:
+        """Prior precision of each coordinate over fates, (K, F*, F*), from covariances (D + 1, F*, F*) in place of scales."""
+        return torch.linalg.inv(spread * self.time_scale.square().view(-1, 1, 1))[group.scale_of]
+
     def join(self, parts: Sequence[Float[Tensor, "..."]], nuisance: Float[Tensor, "nuisance nonref *more"]) -> Float[Tensor, "rows nonref *more"]:
         """The inverse of `GeneGroup.split` over all groups, with the nuisance rows last."""
         return torch.cat([p.reshape(-1, *nuisance.shape[1:]) for p in parts] + [nuisance])
@@ -220,6 +224,11 @@ def _column_map(groups: Sequence[GeneGroup], n_gene_rows: int, n_beta: int, m: i
     index = torch.stack([torch.cat([*rows, n_beta + own]), torch.cat([*cols, n_gene_rows + own])])
     value = torch.cat([*values, torch.ones(m, dtype=torch.float64, device=device)])
     return torch.sparse_coo_tensor(index, value, (n_beta + m, n_gene_rows + m)).coalesce()
+
+
+def equal_contrasts(n_nonref: int) -> Float[Tensor, "nonref nonref"]:
+    """Covariance of effects against the reference where every contrast of two fates has variance 1: (I + 11')/2."""
+    return (torch.eye(n_nonref, dtype=torch.float64) + 1) / 2
 
 
 def gene_information(

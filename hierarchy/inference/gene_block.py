@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -14,19 +13,19 @@ from pyro.nn import PyroModule, PyroParam
 from scipy.stats import norm, qmc
 from torch import Tensor
 
-from hierarchy.coordinates import Coordinates
+from hierarchy.coordinates import Coordinates, GeneMatrices
 from hierarchy.inference.base import Draws, Moments, Outcome, ScalePoints, check_draws
 from hierarchy.inference.checkpoint import Checkpoint
 from hierarchy.inference.curvature import pass_over_cells
-from hierarchy.inference.estimates import Estimator
+from hierarchy.inference.estimates import Centre, Estimator
 from hierarchy.inference.gene_likelihood import GeneLikelihood, gene_posteriors, linear_terms
 from hierarchy.inference.importance import effective_fractions
-from hierarchy.inference.linear import NotDefinite, cholesky, psd_factor
+from hierarchy.inference.linear import NotDefinite, cholesky, prior_blocks, psd_factor
 from hierarchy.inference.marginals import marginal_covariances
 from hierarchy.inference.natural import NaturalState, run_natural, start
 from hierarchy.inference.progress import progress_bar
 from hierarchy.inference.sandwich import score_variances
-from hierarchy.inference.scales import Gaussian, half_normal_scales, log_prior, scale_posterior
+from hierarchy.inference.scales import Gaussian, effect_covariances, half_normal_scales, log_prior, scale_posterior
 from hierarchy.inference.weights import mean_weight
 from hierarchy.model import HierarchyModel
 from hierarchy.problem import Problem
@@ -96,31 +95,34 @@ def posterior_at(problem: Problem, state: NaturalState, model: HierarchyModel) -
     model
         The Pyro model at the last weight.
     """
-    coords, seed = problem.coords, problem.settings.seed
-    found = pass_over_cells(problem.design, coords, state.mean, state.covariance, lambda _: state.weight)
-    prior = problem.prior(state.log_scale)
-    generator = torch.Generator(device=problem.data.device).manual_seed(seed)
-    marginals = marginal_covariances(problem, found, prior, generator=generator)
+    coords, settings, own = problem.coords, problem.settings, state.mean
+    found = pass_over_cells(problem.design, coords, own, state.covariance, lambda _: state.weight)
+    centre = Centre.of(problem, state, found)
+    there = pass_over_cells(problem.design, coords, centre.mean, centre.covariance, lambda _: state.weight)
+    prior = problem.joint_prior(centre.spread)
+    marginals = marginal_covariances(problem, there, prior, generator=torch.Generator(device=problem.data.device).manual_seed(settings.seed))
     info = []
     for group, cov in zip(coords.groups, marginals.blocks, strict=True):
-        factor = psd_factor(torch.cholesky_inverse(cholesky(cov, group.genes)) - torch.diag_embed(group.split(prior).flatten(1)))
+        factor = psd_factor(torch.cholesky_inverse(cholesky(cov, group.genes)) - prior_blocks(group, prior))
         info.append(factor @ factor.transpose(1, 2))
-    likelihood = GeneLikelihood(info=info, linear=linear_terms(coords, info, found, state.mean))
-    estimator = Estimator(coords=coords, likelihood=likelihood, score=info, log_scale=state.log_scale, carried=problem.design.guide_cells > 0)
-    if problem.settings.se == "sandwich":
-        estimator = replace(estimator, score=score_variances(problem, found, info))
-        likelihood = _robust(estimator, prior)
-    scales = scale_posterior(coords, state.log_scale, half_normal_scales(coords, problem.priors), likelihood)
-    nuisance = Gaussian(mean=state.mean[coords.nuisance], covariance=marginals.nuisance)
-    posterior = GeneBlock(model, coords, likelihood=likelihood, scales=scales, nuisance=nuisance, n_nodes=problem.settings.n_scale_nodes)
-    return posterior, replace(estimator, log_scale=scales.mean)
+    half_normal = half_normal_scales(coords, problem.priors)
+    of_data = GeneLikelihood(info=info, linear=linear_terms(coords, info, there, centre.mean))
+    spread = effect_covariances(coords, centre.spread, half_normal, of_data)
+    score = score_variances(problem, there, info) if settings.se == "sandwich" else info
+    carried = problem.design.guide_cells > 0
+    estimator = Estimator(coords=coords, centre=centre, likelihood=of_data, score=score, deviations=torch.linalg.inv(spread[-1]), carried=carried)
+    likelihood = GeneLikelihood(info=info, linear=linear_terms(coords, info, found, own))  # about the mean under the model's priors
+    if settings.se == "sandwich":
+        likelihood = _robust(coords, likelihood, score, problem.prior(state.log_scale))
+    scales = scale_posterior(coords, state.log_scale, half_normal, likelihood)
+    nuisance = Gaussian(mean=own[coords.nuisance], covariance=marginals.nuisance)
+    return GeneBlock(model, coords, likelihood=likelihood, scales=scales, nuisance=nuisance, n_nodes=settings.n_scale_nodes), estimator
 
 
-def _robust(estimator: Estimator, prior: Tensor) -> GeneLikelihood:
+def _robust(coords: Coordinates, likelihood: GeneLikelihood, scores: GeneMatrices, prior: Tensor) -> GeneLikelihood:
     """The likelihood that gives each gene the covariance Σ (P + J) Σ, with Σ = (P + H)⁻¹, and leaves its mean as it is."""
     info, linear = [], []
-    of_model, groups = estimator.likelihood, estimator.coords.groups
-    for group, h, r, score in zip(groups, of_model.info, of_model.linear, estimator.score, strict=True):
+    for group, h, r, score in zip(coords.groups, likelihood.info, likelihood.linear, scores, strict=True):
         own = torch.diag_embed(group.split(prior).flatten(1))
         cov = torch.cholesky_inverse(cholesky(h + own, group.genes))
         precision = torch.cholesky_inverse(cholesky(cov @ (own + score) @ cov, group.genes))

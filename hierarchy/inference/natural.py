@@ -135,7 +135,7 @@ def natural_step(problem: Problem, state: NaturalState) -> NaturalState:
     likelihood = GeneLikelihood.at_pass(coords, found, state.mean)
     log_scale, climbed = _scale_step(problem, state, likelihood)
     covariance = gene_posteriors(coords, log_scale, likelihood).covariance
-    step = _mean_step(problem, state, found, problem.prior(log_scale))
+    step = mean_step(problem, state.mean, found, torch.diag_embed(problem.prior(log_scale)))
     in_sd = [(group.split(step).flatten(1).square() / cov.diagonal(dim1=-2, dim2=-1)).flatten() for group, cov in zip(coords.groups, covariance, strict=True)]
     moved = torch.cat(in_sd).mean().sqrt()
     change = torch.stack([moved / STEP_TOLERANCE, climbed / SCALE_TOLERANCE, (found.weight / state.weight - 1).abs().max() / WEIGHT_TOLERANCE])
@@ -165,10 +165,24 @@ def _scale_step(problem: Problem, state: NaturalState, likelihood: GeneLikelihoo
     return log_scale, climbed
 
 
-def _mean_step(problem: Problem, state: NaturalState, found: Pass, prior: Tensor) -> Tensor:
-    """Change of the means (rows, F*)."""
+def mean_step(
+    problem: Problem, mean: Float[Tensor, "rows nonref"], found: Pass, prior: Float[Tensor, "rows nonref nonref"]
+) -> Float[Tensor, "rows nonref"]:
+    """The change of the coordinates' means (rows, F*) in one step.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    mean
+        The means, (rows, F*).
+    found
+        A pass over the cells at the means.
+    prior
+        Prior precision over non-reference fates of each row, (rows, F*, F*).
+    """
     coords, design = problem.coords, problem.design
-    gradient = found.gradient - prior * state.mean
+    gradient = found.gradient - (prior @ mean.unsqueeze(-1)).squeeze(-1)
     precision = Precision(design=design, coords=coords, curvature=found.curvature, prior=prior)
     preconditioner = centred_preconditioner(design, coords, found, prior)
     step = conjugate_gradient(precision, gradient.unsqueeze(-1), preconditioner, SOLVE_ITERATIONS).squeeze(-1)

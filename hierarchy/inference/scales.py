@@ -5,14 +5,16 @@ logarithm. It is maximised by Fisher scoring, as in restricted maximum likelihoo
 a Gaussian at its mode (Rue, Martino and Chopin 2009); `GeneBlock.scale_nodes` corrects that Gaussian by importance weights.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hierarchy.coordinates import Coordinates
+from hierarchy.coordinates import Coordinates, equal_contrasts
 from hierarchy.inference.gene_likelihood import GeneLikelihood, GenePosteriors, gene_posteriors
+from hierarchy.inference.linear import cholesky
 from hierarchy.settings import Priors
 
 MAX_STEPS, LONGEST_STEP = 20, 0.7  # of Fisher scoring to the mode; the longest step in log s
@@ -100,6 +102,50 @@ def climb(
         score, information = score_and_information(coords, log_scale, half_normal, gene_posteriors(coords, log_scale, likelihood))
         log_scale = (log_scale + (score / (information + 1)).clamp(-LONGEST_STEP, LONGEST_STEP)).clamp(LOWEST, HIGHEST)
     return log_scale
+
+
+def effect_covariances(
+    coords: Coordinates, start: Float[Tensor, "scales nonref nonref"], half_normal: Float[Tensor, "nonref scales"], likelihood: GeneLikelihood
+) -> Float[Tensor, "scales nonref nonref"]:
+    """Covariances Ψ of effects over non-reference fates, in place of the squares of τ, σ_time and σ_guide: their mode, whichever fate is the reference.
+
+    With Ψ = LL' and x = Ly, E Σ (yy' − I) over coordinates is the score of Ψ → L(I + E)L' and Σ κ ⊗ κ its Fisher information, with κ = I − Var(y); for one
+    non-reference fate this is `climb`. The half-normal prior is that of a fate's scale, for every contrast of two fates.
+
+    Parameters
+    ----------
+    coords
+        The coordinates.
+    start
+        Where to start.
+    half_normal
+        Scales of the priors, (F*, D + 1).
+    likelihood
+        The genes' likelihoods.
+    """
+    f, equal = coords.n_nonref, equal_contrasts(coords.n_nonref).to(start)
+    bound = torch.linalg.inv(equal) / half_normal[0].square().view(-1, 1, 1)
+    one = torch.eye(f, dtype=start.dtype, device=start.device)
+    spread = start
+    for _ in range(MAX_STEPS // 2):
+        root = torch.linalg.cholesky(spread)
+        score = one - root.transpose(1, 2) @ bound @ root
+        known = torch.eye(f * f, dtype=start.dtype, device=start.device).repeat(len(spread), 1, 1)
+        for group, h, r in zip(coords.groups, likelihood.info, likelihood.linear, strict=True):
+            k = group.n_coords
+            cov = torch.cholesky_inverse(cholesky(h + torch.block_diag(*coords.joint_precision(group, spread)), group.genes))
+            mean = (cov @ r.unsqueeze(-1)).reshape(-1, k, f, 1)
+            whiten = torch.linalg.inv(root)[group.scale_of] / coords.time_scale[group.scale_of].view(-1, 1, 1)
+            own = whiten @ cov.reshape(-1, k, f, k, f).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2) @ whiten.transpose(1, 2)
+            mean = whiten @ mean
+            score = score.index_add(0, group.scale_of, (own + mean @ mean.transpose(2, 3) - one).sum(0))
+            kappa = one - own
+            known = known.index_add(0, group.scale_of, torch.einsum("lkia,lkjb->kijab", kappa, kappa).reshape(k, f * f, f * f))
+        change = torch.linalg.solve(known, score.flatten(1).unsqueeze(-1)).reshape(-1, f, f)
+        values, vectors = torch.linalg.eigh((change + change.transpose(1, 2)) / 2)
+        grown = (vectors * values.clamp(-2 * LONGEST_STEP, 2 * LONGEST_STEP).exp().unsqueeze(1)) @ vectors.transpose(1, 2)
+        spread = root @ grown @ root.transpose(1, 2) + math.exp(2 * LOWEST) * equal
+    return spread
 
 
 def scale_posterior(
