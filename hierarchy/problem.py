@@ -31,7 +31,7 @@ class Problem:
     settings
         Settings of the fit.
     time_scale
-        Multipliers of the steps between days, (D − 1,); None for all 1.
+        Multipliers of the steps between days, (D − 1,), which then share σ_time; None for a σ_time of each step.
     """
 
     data: FateData
@@ -62,7 +62,7 @@ class Problem:
         settings
             Settings of the fit.
         time_scale
-            Multipliers of the steps between days, (D − 1,); None for all 1.
+            Multipliers of the steps between days, (D − 1,), which then share σ_time; None for a σ_time of each step.
         dtype
             Type of the cells' designs; sums over cells are kept in float64 in any case.
         """

@@ -42,7 +42,7 @@ class Centre:
     covariance
         Covariances of each group's genes given all else.
     spread
-        Covariances of effects over non-reference fates, in place of the squares of the scales, (D + 1, F*, F*).
+        Covariances of effects over non-reference fates, in place of the squares of the scales, (scales, F*, F*).
     """
 
     mean: Float[Tensor, "rows nonref"]

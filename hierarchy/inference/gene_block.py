@@ -151,7 +151,7 @@ class GeneBlock(PyroModule):
     likelihood
         Each gene's information H and linear term r.
     scales
-        Mean (F*, D + 1) and covariance of log s.
+        Mean (F*, scales) and covariance of log s.
     nuisance
         Mean (M, F*) and covariance of the nuisance columns.
     n_nodes
@@ -194,37 +194,37 @@ class GeneBlock(PyroModule):
         """Sample the model's latent sites."""
         coords, data, dtype = self.coords, self.model.data, self.model.design.prob.dtype
         f, d = coords.n_nonref, coords.n_days
-        log_scale = pyro.sample("_log_scale", dist.MultivariateNormal(self.log_scale_loc, scale_tril=self.log_scale_tril), infer=_HIDDEN).reshape(f, d + 1)
+        log_scale = pyro.sample("_log_scale", dist.MultivariateNormal(self.log_scale_loc, scale_tril=self.log_scale_tril), infer=_HIDDEN).reshape(f, -1)
         nuisance = pyro.sample("_nuisance", dist.MultivariateNormal(self.nuisance_loc, scale_tril=self.nuisance_tril), infer=_HIDDEN).reshape(-1, f).T
         standard_mean = log_scale.new_zeros(f, data.n_genes)
         if self.model.center_guides:  # the mean of u over a gene's guides, which does not enter the likelihood
             standard_mean = pyro.sample("_mean_u", dist.Normal(standard_mean, 1.0).to_event(2), infer=_HIDDEN)
         z, eps, u = self._standardised(log_scale, standard_mean)
-        scale_jacobian = log_scale + coords.time_scale.log()
+        walk_scale = coords.walk_scale(log_scale).log()
         per_guide = torch.ones_like(data.n_guides_per_gene, dtype=torch.float64)  # deviations for each guide of a gene: n − 1 of n where centred
         if self.model.center_guides:
             per_guide -= 1 / data.n_guides_per_gene.double()
         with pyro.plate("fates", f, dim=-2):
             _point("tau", log_scale[:, :1].exp(), -log_scale[:, :1], 0, dtype)
-            _point("sigma_guide", log_scale[:, d:].exp(), -log_scale[:, d:], 0, dtype)
+            _point("sigma_guide", log_scale[:, -1:].exp(), -log_scale[:, -1:], 0, dtype)
             _point("gamma", nuisance[:, -1:], torch.zeros_like(nuisance[:, -1:]), 0, dtype)
             _point("alpha", nuisance[:, None, :d], torch.zeros_like(nuisance[:, :1]), 1, dtype)
             _point("b", nuisance[:, None, d:-1], torch.zeros_like(nuisance[:, :1]), 1, dtype)
             if d > 1:
-                steps = log_scale[:, None, 1:d]
+                steps = log_scale[:, None, 1:-1]
                 _point("sigma_time", steps.exp(), -steps.sum(-1), 1, dtype)
             with pyro.plate("genes", data.n_genes, dim=-1):
-                _point("z", z, scale_jacobian[:, :1].expand_as(z), 0, dtype)
+                _point("z", z, walk_scale[:, :1].expand_as(z), 0, dtype)
                 if d > 1:
-                    _point("eps", eps, scale_jacobian[:, 1:d].sum(-1, keepdim=True).expand_as(z), 1, dtype)
+                    _point("eps", eps, walk_scale[:, 1:].sum(-1, keepdim=True).expand_as(z), 1, dtype)
             with pyro.plate("guides", data.n_guides, dim=-1):
-                _point("u", u, log_scale[:, d:] * per_guide[data.guide_to_gene], 0, dtype)
+                _point("u", u, log_scale[:, -1:] * per_guide[data.guide_to_gene], 0, dtype)
 
     def _standardised(self, log_scale: Tensor, mean_u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sample every gene's coordinates; return z (F*, L), ε (F*, L, D − 1) and u (F*, G)."""
         coords, data = self.coords, self.model.data
         f, d = coords.n_nonref, coords.n_days
-        scale = (log_scale + coords.time_scale.log()).exp()
+        of_walk, of_guide = coords.walk_scale(log_scale), log_scale[:, -1].exp()
         walk, u = log_scale.new_zeros(data.n_genes, d, f), log_scale.new_zeros(data.n_guides, f)
         likelihood = self.likelihood
         for i, (group, h, r) in enumerate(zip(coords.groups, likelihood.info, likelihood.linear, strict=True)):
@@ -232,15 +232,15 @@ class GeneBlock(PyroModule):
             mean = torch.linalg.solve(q, r.unsqueeze(-1)).squeeze(-1)
             x = pyro.sample(f"_genes_{i}", dist.MultivariateNormal(mean, precision_matrix=q).to_event(1), infer=_HIDDEN)
             x = x.reshape(len(group.genes), group.n_coords, f)
-            walk = walk.index_add(0, group.genes, x[:, :d] / scale[:, :d].T)
+            walk = walk.index_add(0, group.genes, x[:, :d] / of_walk.T)
             n = group.guides.shape[1]
-            own = torch.einsum("gj,ljf->lgf", group.basis, x[:, d:] / scale[:, d]) + mean_u[:, group.genes].T.unsqueeze(1) / n**0.5
+            own = torch.einsum("gj,ljf->lgf", group.basis, x[:, d:] / of_guide) + mean_u[:, group.genes].T.unsqueeze(1) / n**0.5
             u = u.index_add(0, group.guides.flatten(), own.flatten(0, 1))
         return walk[:, 0].T, walk[:, 1:].permute(2, 0, 1), u.T
 
     @torch.no_grad()
     def scale_nodes(self, n: int, *, seed: int) -> tuple[Float[Tensor, "nodes nonref scales"], Float[Tensor, " nodes"]]:
-        """`n` points of log s, (n, F*, D + 1), and their weights, which sum to 1.
+        """`n` points of log s, (n, F*, scales), and their weights, which sum to 1.
 
         The points are quasi-random, from a scrambled Sobol' sequence (Owen 1998) mapped to q(log s). With the importance ratio ρ of the scales'
         marginal posterior to q, the weights are proportional to min(ρ, √n · mean of ρ): truncated importance weights (Ionides 2008).

@@ -45,7 +45,7 @@ class NaturalState:
     mean
         Posterior means of the coordinates, (rows, F*).
     log_scale
-        Logarithms of the scales, (F*, D + 1).
+        Logarithms of the scales, (F*, scales).
     weight
         The likelihood weights w by day and replicate, (D, R).
     covariance
@@ -109,7 +109,7 @@ def start(problem: Problem) -> NaturalState:
     day = design.nuisance[:, : coords.n_days]
     average = ((day.T @ design.prob).double() / day.sum(0).double().unsqueeze(1)).clamp_min(1e-6)
     mean[coords.nuisance][: coords.n_days] = (average[:, 1:] / average[:, :1]).log()
-    log_scale = torch.full((coords.n_nonref, coords.n_days + 1), -1.2, dtype=torch.float64, device=mean.device)
+    log_scale = torch.full((coords.n_nonref, coords.n_scales), -1.2, dtype=torch.float64, device=mean.device)
     fixed = problem.settings.likelihood_weight  # where it is no number, each pass over the cells has its own
     weight = torch.full_like(design.group_cells, fixed if isinstance(fixed, float) else 1.0)
     return NaturalState(mean=mean, log_scale=log_scale, weight=weight)
@@ -157,7 +157,7 @@ def natural_step(problem: Problem, state: NaturalState) -> NaturalState:
 
 
 def _scale_step(problem: Problem, state: NaturalState, likelihood: GeneLikelihood) -> tuple[Tensor, Tensor]:
-    """The next log scales (F*, D + 1), and the largest change before damping."""
+    """The next log scales (F*, scales), and the largest change before damping."""
     log_scale = climb(problem.coords, state.log_scale, half_normal_scales(problem.coords, problem.priors), likelihood, 2)
     climbed = (log_scale - state.log_scale).abs().max()
     if state.step >= UNDAMPED_STEPS:  # with about as many coordinates as cells, scales and means can oscillate
@@ -165,9 +165,7 @@ def _scale_step(problem: Problem, state: NaturalState, likelihood: GeneLikelihoo
     return log_scale, climbed
 
 
-def mean_step(
-    problem: Problem, mean: Float[Tensor, "rows nonref"], found: Pass, prior: Float[Tensor, "rows nonref nonref"]
-) -> Float[Tensor, "rows nonref"]:
+def mean_step(problem: Problem, mean: Float[Tensor, "rows nonref"], found: Pass, prior: Float[Tensor, "rows nonref nonref"]) -> Float[Tensor, "rows nonref"]:
     """The change of the coordinates' means (rows, F*) in one step.
 
     Parameters

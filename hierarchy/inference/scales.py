@@ -39,8 +39,8 @@ class Gaussian:
 
 
 def half_normal_scales(coords: Coordinates, priors: Priors) -> Float[Tensor, "nonref scales"]:
-    """The half-normal scale of the prior of each scale, (F*, D + 1)."""
-    own = [priors.tau] + [priors.time] * (coords.n_days - 1) + [priors.guide]
+    """The half-normal scale of the prior of each scale, (F*, scales)."""
+    own = [priors.tau] + [priors.time] * (coords.n_scales - 2) + [priors.guide]
     return torch.tensor(own, dtype=torch.float64, device=coords.packed.device).expand(coords.n_nonref, -1)
 
 
@@ -62,9 +62,9 @@ def score_and_information(
     coords
         The coordinates.
     log_scale
-        Where to evaluate, (F*, D + 1).
+        Where to evaluate, (F*, scales).
     half_normal
-        Scales of the priors, (F*, D + 1).
+        Scales of the priors, (F*, scales).
     genes
         The genes' posteriors at `log_scale`.
     """
@@ -90,9 +90,9 @@ def climb(
     coords
         The coordinates.
     log_scale
-        Where to start, (F*, D + 1).
+        Where to start, (F*, scales).
     half_normal
-        Scales of the priors, (F*, D + 1).
+        Scales of the priors, (F*, scales).
     likelihood
         The genes' likelihoods.
     n_steps
@@ -119,7 +119,7 @@ def effect_covariances(
     start
         Where to start.
     half_normal
-        Scales of the priors, (F*, D + 1).
+        Scales of the priors, (F*, scales).
     likelihood
         The genes' likelihoods.
     """
@@ -135,7 +135,7 @@ def effect_covariances(
             k = group.n_coords
             cov = torch.cholesky_inverse(cholesky(h + torch.block_diag(*coords.joint_precision(group, spread)), group.genes))
             mean = (cov @ r.unsqueeze(-1)).reshape(-1, k, f, 1)
-            whiten = torch.linalg.inv(root)[group.scale_of] / coords.time_scale[group.scale_of].view(-1, 1, 1)
+            whiten = torch.linalg.inv(root)[group.scale_of] / group.multiplier.view(-1, 1, 1)
             own = whiten @ cov.reshape(-1, k, f, k, f).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2) @ whiten.transpose(1, 2)
             mean = whiten @ mean
             score = score.index_add(0, group.scale_of, (own + mean @ mean.transpose(2, 3) - one).sum(0))
@@ -158,9 +158,9 @@ def scale_posterior(
     coords
         The coordinates.
     start
-        Where the search for the mode starts, (F*, D + 1).
+        Where the search for the mode starts, (F*, scales).
     half_normal
-        Scales of the priors, (F*, D + 1).
+        Scales of the priors, (F*, scales).
     likelihood
         The genes' likelihoods.
     """
