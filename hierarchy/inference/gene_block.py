@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from pyro.distributions import constraints
 from pyro.nn import PyroModule, PyroParam
-from scipy.stats import norm, qmc
+from scipy.stats import qmc
 from torch import Tensor
 
 from hierarchy.coordinates import Coordinates, GeneMatrices
@@ -25,7 +25,7 @@ from hierarchy.inference.marginals import marginal_covariances
 from hierarchy.inference.natural import NaturalState, run_natural, start
 from hierarchy.inference.progress import progress_bar
 from hierarchy.inference.sandwich import score_variances
-from hierarchy.inference.scales import Gaussian, effect_covariances, half_normal_scales, log_prior, scale_posterior
+from hierarchy.inference.scales import KNOTS, AxisDensities, Gaussian, effect_covariances, half_normal_scales, log_prior, scale_posterior
 from hierarchy.inference.weights import mean_weight
 from hierarchy.model import HierarchyModel
 from hierarchy.problem import Problem
@@ -171,6 +171,7 @@ class GeneBlock(PyroModule):
     def __init__(self, model: HierarchyModel, coords: Coordinates, *, likelihood: GeneLikelihood, scales: Gaussian, nuisance: Gaussian, n_nodes: int = 128):
         super().__init__(name=f"gene_block_{next(_INSTANCE)}")
         self.model, self.coords, self.n_nodes = model, coords, n_nodes
+        self._points: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}  # the latest
         self.log_scale_loc: Any
         self.log_scale_tril: Any
         self.nuisance_loc: Any
@@ -239,32 +240,42 @@ class GeneBlock(PyroModule):
         return walk[:, 0].T, walk[:, 1:].permute(2, 0, 1), u.T
 
     @torch.no_grad()
-    def scale_nodes(self, n: int, *, seed: int) -> tuple[Float[Tensor, "nodes nonref scales"], Float[Tensor, " nodes"]]:
-        """`n` points of log s, (n, F*, scales), and their weights, which sum to 1.
-
-        The points are quasi-random, from a scrambled Sobol' sequence (Owen 1998) mapped to q(log s). With the importance ratio ρ of the scales'
-        marginal posterior to q, the weights are proportional to min(ρ, √n · mean of ρ): truncated importance weights (Ionides 2008).
-        """
-        coords, mean, tril = self.coords, self.log_scale_loc, self.log_scale_tril
-        if n == 1:
-            return mean.detach().reshape(1, coords.n_nonref, -1), mean.new_ones(1)
-        uniform = qmc.Sobol(mean.numel(), seed=seed).random_base2(max(1, (n - 1).bit_length()))[:n]
-        normal = torch.from_numpy(norm.ppf(uniform.clip(1e-12, 1 - 1e-12))).to(mean)
-        normal = normal - normal.mean(0)
-        nodes = (mean + normal @ tril.T).reshape(n, coords.n_nonref, -1)
-        half_normal, likelihood = half_normal_scales(coords, self.model.priors), self.likelihood
-        evidence = torch.stack([gene_posteriors(coords, node, likelihood).evidence for node in nodes])
-        log_weight = evidence + log_prior(nodes, half_normal) + 0.5 * normal.square().sum(1)
-        log_weight = torch.minimum(log_weight, log_weight.logsumexp(0) - 0.5 * torch.log(log_weight.new_tensor(float(n))))
-        return nodes, torch.softmax(log_weight, 0)
-
     def integration_points(self, least: int, *, seed: int) -> tuple[Float[Tensor, "nodes nonref scales"], Float[Tensor, " nodes"]]:
-        """Points of log s and their weights, as `scale_nodes`: at least `least`, and as many more as an effective number 1/Σ weight² of 100 takes."""
+        """Points of log s, (nodes, F*, scales), and their weights: at least `least`, and as many more as an effective number 1/Σ weight² of 100 takes.
+
+        The points are quasi-random, from a scrambled Sobol' sequence (Owen 1998) mapped to `AxisDensities` on the axes of q(log s). With the importance ratio ρ
+        of the scales' marginal posterior, the weights are proportional to min(ρ, √n · mean of ρ): truncated importance weights (Ionides 2008). One point is the
+        mode.
+        """
+        key = (least, seed, *(parameter._version for parameter in self.parameters()))  # changed in place by training
+        if key not in self._points:
+            self._points = {key: self._integration_points(least, seed)}
+        return self._points[key]
+
+    def _integration_points(self, least: int, seed: int) -> tuple[Tensor, Tensor]:
+        mean, tril, likelihood = self.log_scale_loc, self.log_scale_tril, self.likelihood
+        if least == 1:
+            return mean.detach().reshape(1, self.coords.n_nonref, -1), mean.new_ones(1)
+        half_normal = half_normal_scales(self.coords, self.model.priors)
+
+        def along(at: Tensor) -> tuple[Tensor, Tensor]:
+            nodes = (mean + at @ tril.T).reshape(len(at), self.coords.n_nonref, -1)
+            evidence = torch.stack([gene_posteriors(self.coords, node, likelihood).evidence for node in nodes])
+            return nodes, evidence + log_prior(nodes, half_normal)
+
+        axes, knots = torch.eye(mean.numel()).to(mean), mean.new_tensor(KNOTS)
+        on_axes = along((knots.view(1, -1, 1) * axes.unsqueeze(1)).flatten(0, 1))[1]
+        proposal = AxisDensities.of(on_axes.reshape(len(axes), -1).cpu().numpy())
         n = least
         while True:
-            nodes, weights = self.scale_nodes(n, seed=seed)
+            uniform = qmc.Sobol(len(axes), seed=seed).random_base2(max(1, (n - 1).bit_length()))[:n]
+            points, log_density = (torch.from_numpy(found).to(mean) for found in proposal.points(uniform))
+            nodes, log_posterior = along(points)
+            log_weight = log_posterior - log_density
+            log_weight = torch.minimum(log_weight, log_weight.logsumexp(0) - 0.5 * math.log(n))
+            weights = torch.softmax(log_weight, 0)
             effective = float(1 / weights.square().sum())
-            if effective >= ENOUGH or n >= MOST_NODES or least == 1:
+            if effective >= ENOUGH or n >= MOST_NODES:
                 return nodes, weights
             n = min(MOST_NODES, math.ceil(1.2 * n * ENOUGH / effective))
 

@@ -2,14 +2,17 @@
 
 The log posterior of log s is Σ_ℓ log Z_ℓ(s) + log prior + Σ log s, with the evidence Z_ℓ of gene ℓ from `gene_posteriors` and the Jacobian of the
 logarithm. It is maximised by Fisher scoring, as in restricted maximum likelihood for variance components (Harville 1977), and approximated by
-a Gaussian at its mode (Rue, Martino and Chopin 2009); `GeneBlock.scale_nodes` corrects that Gaussian by importance weights.
+a Gaussian at its mode (Rue, Martino and Chopin 2009). A scale near 0 has a long tail to the left, so points are drawn along the Gaussian's axes from densities
+that follow the posterior on each axis (`AxisDensities`), and `GeneBlock.integration_points` corrects them by importance weights.
 """
 
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from hierarchy.coordinates import Coordinates, equal_contrasts
@@ -19,6 +22,9 @@ from hierarchy.settings import Priors
 
 MAX_STEPS, LONGEST_STEP = 20, 0.7  # of Fisher scoring to the mode; the longest step in log s
 LOWEST, HIGHEST = -9.0, 5.0  # of log s
+KNOTS = (-4.0, -1.5, 0.0, 1.5, 3.0)  # where the posterior is evaluated on each axis of the Gaussian, in SDs
+RANGE, CELLS = (-12.0, 8.0), 2000  # of the densities on the axes, in SDs, and the number of cells in which they are constant
+LEAST_SLOPE = 0.3  # of the log densities beyond the knots
 WIDTH = 0.05  # of the central differences for the Hessian, in log s
 
 
@@ -36,6 +42,42 @@ class Gaussian:
 
     mean: Float[Tensor, "rows columns"]
     covariance: Float[Tensor, "rows*columns rows*columns"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AxisDensities:
+    """Independent densities on axes, constant in cells between -12 and 8.
+
+    Attributes
+    ----------
+    mass
+        Probability of each cell, (axes, cells).
+    """
+
+    mass: Float[np.ndarray, "axes cells"]
+
+    @classmethod
+    def of(cls, log_density: Float[np.ndarray, "axes knots"]) -> "AxisDensities":
+        """From log densities at `KNOTS`: monotone cubic interpolation (Fritsch and Carlson 1980), and tails that are linear in the logarithm."""
+        edges = np.linspace(*RANGE, CELLS + 1)
+        middle = (edges[1:] + edges[:-1]) / 2
+        slope = np.diff(log_density, axis=1) / np.diff(KNOTS)
+        inside = PchipInterpolator(KNOTS, log_density, axis=1)(middle.clip(KNOTS[0], KNOTS[-1]))
+        left = slope[:, :1].clip(LEAST_SLOPE) * np.minimum(middle - KNOTS[0], 0)
+        right = slope[:, -1:].clip(None, -LEAST_SLOPE) * np.maximum(middle - KNOTS[-1], 0)
+        mass = np.exp(inside + left + right - log_density.max(1, keepdims=True))
+        return cls(mass=mass / mass.sum(1, keepdims=True))
+
+    def points(self, uniform: Float[np.ndarray, "points axes"]) -> tuple[Float[np.ndarray, "points axes"], Float[np.ndarray, " points"]]:
+        """The quantiles of uniform numbers on each axis, and the log density of each point."""
+        width = (RANGE[1] - RANGE[0]) / CELLS
+        found, log_density = np.empty_like(uniform), np.zeros(len(uniform))
+        for axis, mass in enumerate(self.mass):
+            before = np.concatenate([[0.0], np.cumsum(mass)[:-1]])
+            cell = np.searchsorted(before, uniform[:, axis], side="right") - 1
+            found[:, axis] = RANGE[0] + width * (cell + ((uniform[:, axis] - before[cell]) / mass[cell]).clip(0, 1))
+            log_density += np.log(mass[cell] / width)
+        return found, log_density
 
 
 def half_normal_scales(coords: Coordinates, priors: Priors) -> Float[Tensor, "nonref scales"]:
