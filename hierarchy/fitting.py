@@ -80,8 +80,7 @@ def fit(
     settings
         Settings of the fit; by default those of `FitSettings`.
     time_scale
-        Positive multipliers of the random walk's steps, (D − 1,), which then share one σ_time for each fate: the square roots of the intervals between days,
-        for example. By default each step has its own σ_time.
+        Positive multipliers of the random walk's steps, (D − 1,), such as the square roots of the gaps between days. All steps then share one σ_time.
     checkpoint
         File for the state of the fit. A stopped fit resumes from it and gives the same results. The caller deletes it.
     progress

@@ -158,7 +158,8 @@ def _without(group: GeneGroup, j: int) -> tuple[GeneGroup, Tensor]:
     centred = group.basis.shape[1] == n - 1
     basis = (torch.from_numpy(helmert(n - 1).T) if centred else torch.eye(n - 1, dtype=torch.float64)).to(group.to_beta)
     to_own = torch.block_diag(torch.eye(d, dtype=basis.dtype, device=basis.device), group.basis[keep].T @ basis)
-    return replace(group, guides=group.guides[:, keep], to_beta=group.to_beta[keep] @ to_own), to_own
+    to_beta = group.to_beta[keep] @ to_own
+    return replace(group, guides=group.guides[:, keep], to_beta=to_beta, scale_of=group.scale_of[:-1], multiplier=group.multiplier[:-1]), to_own
 
 
 def _centred(fit: Fit, estimator: Estimator, group: GeneGroup, found: Pass, by_pair: Tensor) -> Tensor:
