@@ -11,6 +11,7 @@ import torch
 
 from data_prep import ScreenDesign, ScreenKeys, build_fate_data, read_screen, simulate_fate_screen
 from hierarchy import Fit, FitSettings, check_ntc, fit
+from hierarchy.self_check import NtcCheck
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,15 @@ class Trial:
     estimate: np.ndarray
     se: np.ndarray
     delta_true: np.ndarray
-    ntc_sd: float
+    ntc: NtcCheck | None
+
+    @property
+    def ntc_sd(self):
+        return float("nan") if self.ntc is None else self.ntc.table["sd"].iloc[-1]
+
+    @property
+    def ntc_warns(self):
+        return float("nan") if self.ntc is None else bool(len(self.ntc.wrong))
 
     @property
     def z(self):
@@ -82,7 +91,7 @@ def trial(design=None, seed=0, change=None, cluster=None, **settings):
         estimates.theta.cpu().numpy(),
         se.cpu().numpy(),
         screen.delta,
-        float("nan") if ntc is None else ntc.table["sd"].iloc[-1],
+        ntc,
     )
 
 

@@ -69,7 +69,7 @@ def laplace(n_seeds=3):
     print("| seed | w | σ_guide | RMS (mean − Laplace) / SE | median SE / Laplace | SE / Laplace, 5–95 % |\n|---|---|---|---|---|---|")
     for seed in range(n_seeds):
         t = trial(ScreenDesign(n_cells=8000, n_genes=40, n_ntc_guides=12), seed=seed)
-        scales = t.fitted.posterior.scale_nodes(1, seed=0)[0][0].exp().numpy()
+        scales = t.fitted.posterior.integration_points(1, seed=0)[0][0].exp().numpy()
         mean, sd = DenseLaplace(t.fitted.model.data, scales, t.fitted.weight, Priors(), n_newton=8).theta()
         low, high = np.quantile(t.sd / sd, [0.05, 0.95])
         away = np.sqrt((((t.mean - mean) / sd) ** 2).mean())

@@ -3,7 +3,7 @@
 A gene's coordinates for one non-reference fate are x = (ξ, v). The first D are the effect on the first day and the steps between days,
 ξ_0 = θ_0 and ξ_d = θ_d − θ_{d−1}; the others are the deviations δ = C v in an orthonormal basis C of the mean-zero vectors over the gene's
 guides. In these coordinates the prior is independent: ξ_0 ~ N(0, τ²), ξ_d ~ N(0, (σ_time,d · time_scale_d)²), v ~ N(0, σ_guide²).
-All non-reference fates share the map from coordinates to guide effects β.
+With `time_scale` there is one σ_time for all steps. All non-reference fates share the map from coordinates to guide effects β.
 """
 
 from collections.abc import Sequence
@@ -43,6 +43,10 @@ class GeneGroup:
         Positions of the pair's guides among their gene's, int64 (pairs, 2).
     pair_day
         Day of each pair, int64 (pairs,).
+    scale_of
+        Index of each coordinate's scale, int64 (K,): first τ, then σ_time of each step or the one of all steps, last σ_guide.
+    multiplier
+        Number by which each coordinate's scale is multiplied, float64 (K,): the user's for steps between days, else 1.
     """
 
     genes: Int[Tensor, " genes"]
@@ -53,6 +57,8 @@ class GeneGroup:
     pair_gene: Int[Tensor, " pairs"]
     pair_guides: Int[Tensor, "pairs 2"]
     pair_day: Int[Tensor, " pairs"]
+    scale_of: Int[Tensor, " coords"]
+    multiplier: Float[Tensor, " coords"]
 
     @property
     def n_coords(self) -> int:
@@ -73,11 +79,6 @@ class GeneGroup:
     def basis(self) -> Float[Tensor, "per_gene contrasts"]:
         """The basis C of the deviations, (n, K − D)."""
         return self.to_beta[:, 0, self.n_days :]
-
-    @property
-    def scale_of(self) -> Int[Tensor, " coords"]:
-        """Index of each coordinate's scale, (K,): 0 for τ, d for σ_time of step d, D for σ_guide."""
-        return torch.arange(self.n_coords, device=self.to_beta.device).clamp_max(self.n_days)
 
     def split(self, x: Float[Tensor, "rows nonref *more"]) -> Float[Tensor, "genes coords nonref *more"]:
         """The group's part of coordinates (rows, F*, …), as (L_n, K, F*, …)."""
@@ -106,8 +107,8 @@ class Coordinates:
         The transpose of `to_columns` as CSR.
     packed
         Position of entry (f, g) of a symmetric F* × F* matrix among its P = F*(F* + 1)/2 packed entries, int64 (F*, F*).
-    time_scale
-        Multipliers of the scales, float64 (D + 1,): those of σ_time are the user's, the others are 1.
+    n_scales
+        Number of scales of a non-reference fate: D + 1, or 3 where all steps between days share σ_time.
     """
 
     groups: tuple[GeneGroup, ...]
@@ -118,7 +119,7 @@ class Coordinates:
     to_columns: Float[Tensor, "columns rows"]
     from_columns: Float[Tensor, "rows columns"]
     packed: Int[Tensor, "nonref nonref"]
-    time_scale: Float[Tensor, " scales"]
+    n_scales: int
 
     @property
     def nuisance(self) -> slice:
@@ -131,8 +132,17 @@ class Coordinates:
         return torch.triu_indices(self.n_nonref, self.n_nonref, device=self.packed.device)
 
     def prior_precision(self, group: GeneGroup, log_scale: Float[Tensor, "nonref scales"]) -> Float[Tensor, "coords nonref"]:
-        """Prior precision 1/s² of each coordinate, (K, F*), from log scales (F*, D + 1)."""
-        return (-2 * (log_scale + self.time_scale.log()).T[group.scale_of]).exp()
+        """Prior precision 1/s² of each coordinate, (K, F*), from log scales (F*, scales)."""
+        return (-2 * (log_scale.T[group.scale_of] + group.multiplier.log().unsqueeze(1))).exp()
+
+    def walk_scale(self, log_scale: Float[Tensor, "nonref scales"]) -> Float[Tensor, "nonref days"]:
+        """SDs of the effect on the first day and of the steps between days, (F*, D)."""
+        group = self.groups[0]
+        return (log_scale.exp()[:, group.scale_of] * group.multiplier)[:, : self.n_days]
+
+    def joint_precision(self, group: GeneGroup, spread: Float[Tensor, "scales nonref nonref"]) -> Float[Tensor, "coords nonref nonref"]:
+        """Prior precision of each coordinate over fates, (K, F*, F*), from covariances (scales, F*, F*) in place of scales."""
+        return torch.linalg.inv(spread)[group.scale_of] / group.multiplier.square().view(-1, 1, 1)
 
     def join(self, parts: Sequence[Float[Tensor, "..."]], nuisance: Float[Tensor, "nuisance nonref *more"]) -> Float[Tensor, "rows nonref *more"]:
         """The inverse of `GeneGroup.split` over all groups, with the nuisance rows last."""
@@ -151,7 +161,7 @@ def coordinates(data: FateData, design: CellDesign, *, center_guides: bool = Tru
     center_guides
         Whether the guides' deviations average to zero within each gene.
     time_scale
-        Multipliers of the steps between days, (D − 1,); None for all 1.
+        Multipliers of the steps between days, (D − 1,), which then share σ_time; None for a σ_time of each step.
     """
     device, n_days = data.device, data.n_days
     position = torch.empty_like(data.guide_to_gene)  # of a guide among its gene's
@@ -159,7 +169,7 @@ def coordinates(data: FateData, design: CellDesign, *, center_guides: bool = Tru
     groups: list[GeneGroup] = []
     first = 0
     for n in torch.unique(data.n_guides_per_gene).tolist():
-        group = _gene_group(data, design, position, n, first, center_guides)
+        group = _gene_group(data, design, position, n, first, center_guides, time_scale)
         groups.append(group)
         first = group.rows.stop
     m, n_nonref = design.n_nuisance, data.n_free
@@ -168,9 +178,6 @@ def coordinates(data: FateData, design: CellDesign, *, center_guides: bool = Tru
     upper = torch.triu_indices(n_nonref, n_nonref)
     packed[upper[0], upper[1]] = torch.arange(upper.shape[1])
     packed[upper[1], upper[0]] = torch.arange(upper.shape[1])
-    multipliers = torch.ones(n_days + 1, dtype=torch.float64, device=device)
-    if time_scale is not None:
-        multipliers[1:n_days] = time_scale.to(multipliers)
     return Coordinates(
         groups=tuple(groups),
         n_rows=first + m,
@@ -180,11 +187,11 @@ def coordinates(data: FateData, design: CellDesign, *, center_guides: bool = Tru
         to_columns=to_columns.to_sparse_csr(),
         from_columns=to_columns.T.coalesce().to_sparse_csr(),
         packed=packed.to(device),
-        time_scale=multipliers,
+        n_scales=n_days + 1 if time_scale is None else 2 + (n_days > 1),
     )
 
 
-def _gene_group(data: FateData, design: CellDesign, position: Tensor, n: int, first: int, center_guides: bool) -> GeneGroup:
+def _gene_group(data: FateData, design: CellDesign, position: Tensor, n: int, first: int, center_guides: bool, time_scale: Tensor | None) -> GeneGroup:
     """The genes with `n` guides, whose coordinates begin in row `first`; `position` is that of a guide among its gene's."""
     device, n_days = data.device, data.n_days
     genes = torch.where(data.n_guides_per_gene == n)[0]
@@ -192,6 +199,11 @@ def _gene_group(data: FateData, design: CellDesign, position: Tensor, n: int, fi
     to_beta = torch.zeros(n, n_days, n_days + basis.shape[1], dtype=torch.float64)
     to_beta[:, :, :n_days] = torch.ones(n_days, n_days).tril()
     to_beta[:, :, n_days:] = basis.unsqueeze(1)
+    scale_of = torch.arange(to_beta.shape[2]).clamp_max(n_days)
+    multiplier = torch.ones(to_beta.shape[2], dtype=torch.float64)
+    if time_scale is not None:
+        scale_of = scale_of.clamp_max(1) + (scale_of == n_days) * (n_days > 1)
+        multiplier[1:n_days] = time_scale.to(multiplier)
     pair_gene = data.guide_to_gene[design.pair_guides[:, 0]]
     pairs = torch.where(data.n_guides_per_gene[pair_gene] == n)[0]
     return GeneGroup(
@@ -203,6 +215,8 @@ def _gene_group(data: FateData, design: CellDesign, position: Tensor, n: int, fi
         pair_gene=torch.searchsorted(genes, pair_gene[pairs]),
         pair_guides=position[design.pair_guides[pairs]],
         pair_day=design.pair_day[pairs],
+        scale_of=scale_of.to(device),
+        multiplier=multiplier.to(device),
     )
 
 
@@ -220,6 +234,11 @@ def _column_map(groups: Sequence[GeneGroup], n_gene_rows: int, n_beta: int, m: i
     index = torch.stack([torch.cat([*rows, n_beta + own]), torch.cat([*cols, n_gene_rows + own])])
     value = torch.cat([*values, torch.ones(m, dtype=torch.float64, device=device)])
     return torch.sparse_coo_tensor(index, value, (n_beta + m, n_gene_rows + m)).coalesce()
+
+
+def equal_contrasts(n_nonref: int) -> Float[Tensor, "nonref nonref"]:
+    """Covariance of effects against the reference where every contrast of two fates has variance 1: (I + 11')/2."""
+    return (torch.eye(n_nonref, dtype=torch.float64) + 1) / 2
 
 
 def gene_information(

@@ -80,7 +80,7 @@ def fit(
     settings
         Settings of the fit; by default those of `FitSettings`.
     time_scale
-        Positive multipliers of the random walk's steps, (D − 1,), for unequal intervals between days; by default all 1.
+        Positive multipliers of the random walk's steps, (D − 1,), such as the square roots of the gaps between days. All steps then share one σ_time.
     checkpoint
         File for the state of the fit. A stopped fit resumes from it and gives the same results. The caller deletes it.
     progress

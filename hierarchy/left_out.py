@@ -20,9 +20,8 @@ from torch import Tensor
 
 from hierarchy.coordinates import GeneGroup, gene_information
 from hierarchy.effects import DaywiseEffects, summarise
-from hierarchy.inference.curvature import Pass, pass_over_cells
+from hierarchy.inference.curvature import Pass
 from hierarchy.inference.estimates import Estimator, gene_estimates, guide_estimates
-from hierarchy.inference.gene_likelihood import gene_posteriors
 from hierarchy.inference.linear import centred_information
 from hierarchy.inference.sandwich import root
 from hierarchy.mash.hits import HitEstimates, contrast_covariance
@@ -99,15 +98,15 @@ def summarise_guides(fit: Fit, effects: DaywiseEffects, contrasts: Sequence[str]
         estimator = fit.estimator
         assert estimator is not None  # there is one where there is a posterior
         named = [effects.of_genes(contrast) for contrast in contrasts]
-        weights = torch.tensor(np.stack([effects.contrast_weights(contrast) for contrast in contrasts]), device=estimator.log_scale.device)
+        weights = torch.tensor(np.stack([effects.contrast_weights(contrast) for contrast in contrasts]), device=estimator.deviations.device)
         shape = (len(weights), len(estimator.carried), estimator.coords.n_days)
         means = [weights.new_full(shape, torch.nan) for _ in range(2)]
         covariances = [weights.new_full((*shape, shape[-1]), torch.nan) for _ in range(2)]
-        found, centre = _last_pass(fit, estimator)
+        found = estimator.last_pass(fit.model)
         for i, group in enumerate(estimator.coords.groups):
             carried = estimator.carried[group.guides]
             given = estimator.likelihood.info[i], estimator.likelihood.linear[i], estimator.score[i]
-            for part, (mean, cov) in enumerate((guide_estimates(group, *given, carried), _left_out(fit, estimator, i, found, centre))):
+            for part, (mean, cov) in enumerate((guide_estimates(group, *given, carried), _left_out(fit, estimator, i, found))):
                 means[part][:, group.guides] = torch.einsum("lgfd,cf->clgd", mean, weights)
                 covariances[part][:, group.guides] = torch.einsum("lgfdhe,cf,ch->clgde", cov, weights, weights)
     return GuideEstimates(
@@ -119,19 +118,12 @@ def summarise_guides(fit: Fit, effects: DaywiseEffects, contrasts: Sequence[str]
     )
 
 
-def _last_pass(fit: Fit, estimator: Estimator) -> tuple[Pass, Tensor]:
-    """A pass over the cells at the posterior mean of the coordinates, and that mean."""
-    coords = estimator.coords
-    genes = gene_posteriors(coords, estimator.log_scale, estimator.likelihood)
-    centre = coords.join(genes.mean, fit.nuisance_mean().T.to(estimator.log_scale))
-    return pass_over_cells(fit.model.design, coords, centre, genes.covariance, lambda _: fit.weight_table), centre
-
-
-def _left_out(fit: Fit, estimator: Estimator, i: int, found: Pass, centre: Tensor) -> tuple[Tensor, Tensor]:
+def _left_out(fit: Fit, estimator: Estimator, i: int, found: Pass) -> tuple[Tensor, Tensor]:
     """Estimates of θ of the genes of group `i` without each of their guides, (L_n, n, F*, D), and their covariances, (L_n, n, F*, D, F*, D)."""
     design, group = fit.model.design, estimator.coords.groups[i]
     n_genes, n = group.guides.shape
     f, d = estimator.coords.n_nonref, group.n_days
+    centre = estimator.centre.mean
     mean = centre.new_full((n_genes, n, f, d), torch.nan)
     cov = centre.new_full((n_genes, n, f, d, f, d), torch.nan)
     if n == 1:
@@ -153,10 +145,9 @@ def _left_out(fit: Fit, estimator: Estimator, i: int, found: Pass, centre: Tenso
         others, to_own = _without(group, j)
         whole_map = torch.kron(to_own, torch.eye(f, dtype=to_own.dtype, device=to_own.device))
         reduced = [whole_map.T @ matrix @ whole_map for matrix in (own_info, own_score)]
-        prior = estimator.coords.prior_precision(others, estimator.log_scale)
         carried = estimator.carried[others.guides]
-        found_mean, found_cov = gene_estimates(others, reduced[0], linear @ whole_map, reduced[1], prior, carried)
-        mean[:, j], cov[:, j] = found_mean, found_cov.reshape(n_genes, f, d, f, d)
+        found_mean, found_cov = gene_estimates(others, reduced[0], linear @ whole_map, reduced[1], estimator.deviations, carried)
+        mean[:, j], cov[:, j] = found_mean, found_cov
     return mean, cov
 
 
@@ -167,7 +158,8 @@ def _without(group: GeneGroup, j: int) -> tuple[GeneGroup, Tensor]:
     centred = group.basis.shape[1] == n - 1
     basis = (torch.from_numpy(helmert(n - 1).T) if centred else torch.eye(n - 1, dtype=torch.float64)).to(group.to_beta)
     to_own = torch.block_diag(torch.eye(d, dtype=basis.dtype, device=basis.device), group.basis[keep].T @ basis)
-    return replace(group, guides=group.guides[:, keep], to_beta=group.to_beta[keep] @ to_own), to_own
+    to_beta = group.to_beta[keep] @ to_own
+    return replace(group, guides=group.guides[:, keep], to_beta=to_beta, scale_of=group.scale_of[:-1], multiplier=group.multiplier[:-1]), to_own
 
 
 def _centred(fit: Fit, estimator: Estimator, group: GeneGroup, found: Pass, by_pair: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class HierarchyModel:
         η_if = α_fd + b_fr + γ_f k + Σ_{g∈G_i} (θ_ℓ(g)fd + δ_gf),    π_i = softmax(0, η_i)
         log L = w Σ_i Σ_f p_if log π_if
 
-    θ is a random walk over days from τ_f z with steps σ_time,fd ε (times `time_scale`), δ = σ_guide,f (u − mean of u in the gene).
+    θ is a random walk over days from τ_f z with steps σ_time,fd ε, or σ_time,f ε times `time_scale`, δ = σ_guide,f (u − mean of u in the gene).
     Sites: tau, sigma_time, sigma_guide, alpha, b, gamma, z, eps, u; deterministic: theta (F*, L, D), delta (F*, G).
     The cells' log-likelihood has one entry for each cell of the plate; the plate alone scales it under subsampling.
 
@@ -40,7 +40,7 @@ class HierarchyModel:
     center_guides
         Whether δ is centred within each gene.
     time_scale
-        Multipliers of the steps between days, (D − 1,); None for all 1.
+        Multipliers of the steps between days, (D − 1,), which then share one σ_time for each fate; None for a σ_time of each step.
     batch_cells
         Number of cells in a minibatch; None for all.
     check_centering
@@ -78,7 +78,9 @@ class HierarchyModel:
             gamma = pyro.sample("gamma", dist.Normal(zero, s.gamma))
             alpha = pyro.sample("alpha", dist.Normal(zero, s.alpha).expand([data.n_days]).to_event(1))
             b = pyro.sample("b", dist.Normal(zero, s.rep).expand([data.n_reps]).to_event(1))
-            sigma_time = pyro.sample("sigma_time", dist.HalfNormal(s.time * one).expand([n_steps]).to_event(1)) if n_steps else None
+            sigma_time = (
+                pyro.sample("sigma_time", dist.HalfNormal(s.time * one).expand([n_steps if self.time_scale is None else 1]).to_event(1)) if n_steps else None
+            )
             with pyro.plate("genes", data.n_genes, dim=-1):
                 first = tau * pyro.sample("z", dist.Normal(zero, 1.0))
                 if sigma_time is None:

@@ -160,7 +160,8 @@ def _top_genes(fit: Fit, moments: Moments, predicted: np.ndarray, noise: np.ndar
 
 def _scales(fit: Fit) -> pd.DataFrame:
     data = fit.model.data
-    names = ["tau", *(f"sigma_time_{day}" for day in data.days[1:]), "sigma_guide"]
+    steps = [f"sigma_time_{day}" for day in data.days[1:]] if fit.model.time_scale is None else ["sigma_time"] * (data.n_days > 1)
+    names = ["tau", *steps, "sigma_guide"]
     points = fit.scale_points()
     scales, weights = points.scales, points.weights
     mean, low, high = (weights[:, None, None] * scales).sum(0), _quantile(scales, weights, 0.05), _quantile(scales, weights, 0.95)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from data_prep.tensors import FateData
 from hierarchy.cells import CellDesign, cell_design
-from hierarchy.coordinates import Coordinates, coordinates
+from hierarchy.coordinates import Coordinates, coordinates, equal_contrasts
 from hierarchy.inference.weights import Dispersion, common_weight, group_weights
 from hierarchy.model import HierarchyModel
 from hierarchy.settings import FitSettings, Priors
@@ -31,7 +31,7 @@ class Problem:
     settings
         Settings of the fit.
     time_scale
-        Multipliers of the steps between days, (D − 1,); None for all 1.
+        Multipliers of the steps between days, (D − 1,), which then share σ_time; None for a σ_time of each step.
     """
 
     data: FateData
@@ -62,7 +62,7 @@ class Problem:
         settings
             Settings of the fit.
         time_scale
-            Multipliers of the steps between days, (D − 1,); None for all 1.
+            Multipliers of the steps between days, (D − 1,), which then share σ_time; None for a σ_time of each step.
         dtype
             Type of the cells' designs; sums over cells are kept in float64 in any case.
         """
@@ -102,3 +102,11 @@ class Problem:
         """Prior precision 1/s² of every coordinate, (rows, F*)."""
         parts = [self.coords.prior_precision(g, log_scale).expand(g.genes.numel(), -1, -1) for g in self.coords.groups]
         return self.coords.join(parts, self.nuisance_prior)
+
+    def joint_prior(self, spread: Float[Tensor, "scales nonref nonref"]) -> Float[Tensor, "rows nonref nonref"]:
+        """Prior precision over fates of every row, (rows, F*, F*), from the covariances of effects; it is the same whichever fate is the reference.
+
+        The nuisance rows have their prior SD in every contrast of two fates, and not only against the reference.
+        """
+        parts = [self.coords.joint_precision(g, spread).expand(g.genes.numel(), -1, -1, -1) for g in self.coords.groups]
+        return self.coords.join(parts, self.nuisance_prior.unsqueeze(-1) * torch.linalg.inv(equal_contrasts(self.coords.n_nonref).to(spread)))

@@ -14,9 +14,8 @@ from data_prep.errors import first_few, warn
 from data_prep.screen import Screen
 from data_prep.tensors import FateData
 from hierarchy.fitting import fit
-from hierarchy.inference.curvature import Pass, pass_over_cells
+from hierarchy.inference.curvature import Pass
 from hierarchy.inference.gene_block import GeneBlock
-from hierarchy.inference.gene_likelihood import gene_posteriors
 from hierarchy.inference.linear import centred_information, day_means
 from hierarchy.result import Fit
 
@@ -169,18 +168,16 @@ class _Scores:
     @torch.no_grad()
     def of(cls, fit: Fit) -> "_Scores":
         """Of a fit."""
-        posterior, estimator, model = fit.posterior, fit.estimator, fit.model
-        assert isinstance(posterior, GeneBlock) and estimator is not None
-        coords, data = estimator.coords, model.data
-        genes = gene_posteriors(coords, estimator.log_scale, posterior.likelihood)
-        found = pass_over_cells(model.design, coords, posterior.mean_coordinates(), genes.covariance, lambda _: fit.weight_table)
+        estimator, data = fit.estimator, fit.model.data
+        assert estimator is not None
+        found = estimator.last_pass(fit.model)
         cluster = None
         if fit.settings.se == "sandwich":
             code = np.arange(data.n_cells) if data.cluster is None else data.cluster.cpu().numpy()
             cluster = sp.csr_matrix((np.ones(code.size), (code, np.arange(code.size))))
         return cls(
             residual=found.residual.cpu().double().numpy(),
-            curvature=found.curvature[:, coords.packed].cpu().double().numpy(),
+            curvature=found.curvature[:, estimator.coords.packed].cpu().double().numpy(),
             day=np.eye(data.n_days)[data.day.cpu().numpy()],
             share=_share(fit, found),
             cluster=cluster,

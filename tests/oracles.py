@@ -42,7 +42,8 @@ def cell_log_lik(data, sites, weight=1.0, center=True):
 class DenseLaplace:
     """Newton's mode and the full inverse Hessian at given scales and weight.
 
-    `scales` is (F*, D + 1): τ, σ_time for each step, σ_guide. Coordinates for each non-reference fate are ξ and v for each gene (v in an
+    `scales` is (F*, D + 1): τ, σ_time for each step, σ_guide; or covariances over non-reference fates in place of their squares, (D + 1, F*, F*), and then the
+    nuisance columns have their prior SD in every contrast of two fates. Coordinates for each non-reference fate are ξ and v for each gene (v in an
     orthonormal basis of the mean-zero vectors, here from a null space), then the nuisance columns.
     """
 
@@ -68,17 +69,24 @@ class DenseLaplace:
         columns.append(data.guide_burden.numpy().astype(float))
         design = np.stack(columns, 1)
         nuisance = np.r_[[priors.alpha] * n_days, [priors.rep] * data.n_reps, priors.gamma]
-        sd = np.stack([np.r_[scales[k][scale_of], nuisance] for k in range(f)])
-        self.prior = (sd**-2.0).ravel()
+        if np.ndim(scales) == 2:
+            spread = [np.diag(np.square(scales[:, s])) for s in scale_of] + [s**2 * np.eye(f) for s in nuisance]
+        else:
+            spread = [scales[s] for s in scale_of] + [s**2 * (np.eye(f) + 1) / 2 for s in nuisance]
+        size = design.shape[1]
+        self.prior = np.zeros((f * size, f * size))
+        for column, covariance in enumerate(spread):
+            self.prior[column::size, column::size] = np.linalg.inv(covariance)
         p = data.fate_prob.numpy().astype(float)
         x = np.zeros(f * design.shape[1])
         for _ in range(n_newton):
             eta = design @ x.reshape(f, -1).T
             pi = np.exp(log_softmax(eta))[:, 1:]
-            gradient = weight * (design.T @ (p[:, 1:] - pi)).T.ravel() - self.prior * x
-            hessian = np.block(
-                [[(design * ((pi[:, a] * (a == b) - pi[:, a] * pi[:, b]) * weight)[:, None]).T @ design for b in range(f)] for a in range(f)]
-            ) + np.diag(self.prior)
+            gradient = weight * (design.T @ (p[:, 1:] - pi)).T.ravel() - self.prior @ x
+            hessian = (
+                np.block([[(design * ((pi[:, a] * (a == b) - pi[:, a] * pi[:, b]) * weight)[:, None]).T @ design for b in range(f)] for a in range(f)])
+                + self.prior
+            )
             x = x + np.linalg.solve(hessian, gradient)
         self.mode, self.covariance, self.f, self.n_days = x, np.linalg.inv(hessian), f, n_days
 
@@ -98,8 +106,8 @@ class DenseLaplace:
     def likelihood_type(self, gene, n_deviations, guide_precision, carried):
         """Estimates of θ and β of one gene and their covariances, without the prior of θ (and, for β, of δ); NaN where there are no cells.
 
-        The gene's likelihood is the Schur complement of the joint precision without the gene's prior. `guide_precision` is 1/σ_guide² for each fate, and
-        `carried` is whether the gene's guides (in the order of their columns) have cells on a day, (guides, days).
+        The gene's likelihood is the Schur complement of the joint precision without the gene's prior. `guide_precision` is the prior precision of δ over
+        fates, and `carried` is whether the gene's guides (in the order of their columns) have cells on a day, (guides, days).
         """
         f, d, size = self.f, self.n_days, self.mode.size // self.f
         columns = np.r_[self.theta_rows[gene], self.theta_rows[gene][-1] + 1 + np.arange(n_deviations)]
@@ -107,14 +115,14 @@ class DenseLaplace:
         other = np.setdiff1d(np.arange(self.mode.size), own)
         joint = np.linalg.inv(self.covariance)
         linear = joint @ self.mode
-        joint[own, own] -= self.prior[own]
+        joint[np.ix_(own, own)] -= self.prior[np.ix_(own, own)]
         between = joint[np.ix_(own, other)] @ np.linalg.inv(joint[np.ix_(other, other)])
         info, score = joint[np.ix_(own, own)] - between @ joint[np.ix_(other, own)], linear[own] - between @ linear[other]
         effect = np.tril(np.ones((d, d)))
         basis = null_space(np.ones((1, n_deviations + 1))) if n_deviations else np.zeros((1, 0))
         to_theta = np.kron(np.eye(f), np.hstack([effect, np.zeros((d, n_deviations))]))
         to_beta = np.kron(np.eye(f), np.hstack([np.tile(effect, (n_deviations + 1, 1)), np.repeat(basis, d, 0)]))
-        with_guides = info + np.diag(np.concatenate([np.r_[np.zeros(d), np.full(n_deviations, p)] for p in guide_precision]))
+        with_guides = info + np.kron(guide_precision, np.diag(np.r_[np.zeros(d), np.ones(n_deviations)]))
         found = []
         for matrix, to, seen in ((with_guides, to_theta, carried.any(0)), (info, to_beta, carried.ravel())):
             inverse = np.linalg.pinv(matrix, rcond=1e-11)

@@ -27,6 +27,7 @@ FIELDS = {  # arguments whose option has another name; an argument `keys.x` is t
     "n_reps": "reps",
     "n_target_genes": "genes",
     "out_dir": "out",
+    "time_scale": "day_gaps",
 }
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from data_prep.errors import InputError
 from data_prep.read.keys import ScreenKeys
-from fatescreen.options.base import KEYS, Count, Resume, Screen, ScreenOptions, Seed
+from fatescreen.options.base import KEYS, Count, Names, Resume, Screen, ScreenOptions, Seed
 from hierarchy.settings import FitSettings, PosteriorName
 
 _FIT = FitSettings()
@@ -24,6 +24,11 @@ class FitOptions(ScreenOptions):
     contrast_fate: str = Field(
         "MES",
         description="contrasts to export, separated by commas: a fate (against the reference) or two fates as A:B; the first is that of the tables",
+    )
+    day_gaps: Names | None = Field(
+        None,
+        description="gaps between days, separated by commas, or 'labels' for the differences of the numbers in the day labels: effects change by a random walk "
+        "with one variance for each unit of time; if not given, each step between days has its own variance",
     )
     max_guides_per_cell: Count = Field(20, description="maximum number of guides in a cell; cells with more are dropped")
     posterior: PosteriorName = Field(_FIT.posterior, description="posterior family")

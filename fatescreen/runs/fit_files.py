@@ -237,8 +237,8 @@ def _posterior_dataset(fit: Fit, n_draws: int) -> Any:
         "theta": (draws.theta, ["gene", "fate", "day"]),
         "delta": (draws.delta, ["guide", "fate"]),
         "tau": (draws.scales[..., 0], ["fate"]),
-        "sigma_time": (draws.scales[..., 1:d], ["fate", "step"]),
-        "sigma_guide": (draws.scales[..., d], ["fate"]),
+        "sigma_time": (draws.scales[..., 1:-1], ["fate", "step"]),
+        "sigma_guide": (draws.scales[..., -1], ["fate"]),
         "alpha": (draws.nuisance[..., :d], ["fate", "day"]),
         "b": (draws.nuisance[..., d:-1], ["fate", "rep"]),
         "gamma": (draws.nuisance[..., -1], ["fate"]),
@@ -248,7 +248,7 @@ def _posterior_dataset(fit: Fit, n_draws: int) -> Any:
         "guide": list(data.guides),
         "fate": list(data.fates[1:]),
         "day": list(data.days),
-        "step": list(data.days[1:]),
+        "step": list(data.days[1:]) if fit.model.time_scale is None else ["all"],
         "rep": list(data.reps),
     }
     if d == 1:
@@ -282,6 +282,7 @@ def fit_record(fit: Fit, *, contrast_fate: Sequence[str], dropped: Mapping[str, 
     return {
         "settings": dataclasses.asdict(fit.settings),
         "priors": dataclasses.asdict(fit.model.priors),
+        "time_scale": None if fit.model.time_scale is None else fit.model.time_scale.tolist(),
         "device": str(data.device),
         "threads": torch.get_num_threads(),
         "input": {

@@ -76,7 +76,7 @@ class Draws:
     delta
         Guide deviations δ, (S, G, F*).
     scales
-        Scales τ, σ_time of each of the D − 1 steps, and σ_guide, (S, F*, D + 1).
+        Scales τ, σ_time of each of the D − 1 steps (one for all of them with `time_scale`), and σ_guide, (S, F*, scales).
     nuisance
         Intercepts of the days, shifts of the replicates, and the burden slope, (S, F*, D + R + 1).
 
@@ -107,7 +107,7 @@ class ScalePoints:
     Attributes
     ----------
     scales
-        The points, (S, F*, D + 1).
+        The points, (S, F*, scales).
     weights
         Their weights, which sum to 1, (S,).
     """

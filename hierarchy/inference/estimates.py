@@ -6,6 +6,10 @@ The likelihood of a gene's coordinates, all else integrated over, is exp(r'x −
 
 with J the variance of the likelihood's gradient: H, or the observed variance of the sandwich. Estimates of guides have no prior for δ either. Where a gene or a
 guide has no cells on a day there is no estimate: its coordinates are left out.
+
+The model's priors have one scale for each non-reference fate, so they differ from one reference to another. Here the other genes and δ have a covariance
+between fates instead, estimated as the scales are (`effect_covariances`), and the likelihood is expanded at the posterior mean under that prior: estimates are
+the same, but for the number of steps, whichever fate is the reference.
 """
 
 from dataclasses import dataclass
@@ -15,10 +19,49 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from hierarchy.coordinates import Coordinates, GeneGroup, GeneMatrices
+from hierarchy.inference.curvature import Pass, pass_over_cells
 from hierarchy.inference.gene_likelihood import GeneLikelihood
-from hierarchy.inference.linear import cholesky, psd_factor
+from hierarchy.inference.linear import cholesky, factor_blocks, psd_factor
+from hierarchy.inference.natural import NaturalState, mean_step
+from hierarchy.inference.scales import effect_covariances, half_normal_scales
+from hierarchy.model import HierarchyModel
+from hierarchy.problem import Problem
 
 WEAK = 1e-6  # prior precision that keeps a matrix definite where cells carry no information, as on a day with one cell
+CENTRE_STEPS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Centre:
+    """Where the likelihood is expanded: the posterior under priors that are the same whichever fate is the reference.
+
+    Attributes
+    ----------
+    mean
+        Means of the coordinates, (rows, F*).
+    covariance
+        Covariances of each group's genes given all else.
+    spread
+        Covariances of effects over non-reference fates, in place of the squares of the scales, (scales, F*, F*).
+    """
+
+    mean: Float[Tensor, "rows nonref"]
+    covariance: GeneMatrices
+    spread: Float[Tensor, "scales nonref nonref"]
+
+    @classmethod
+    def of(cls, problem: Problem, state: NaturalState, found: Pass) -> "Centre":
+        """From the last state of the natural steps and a pass over the cells at it."""
+        coords, mean = problem.coords, state.mean
+        spread, half_normal = torch.diag_embed((2 * state.log_scale.T).exp()), half_normal_scales(problem.coords, problem.priors)
+        for i in range(CENTRE_STEPS):
+            spread = effect_covariances(coords, spread, half_normal, GeneLikelihood.at_pass(coords, found, mean))
+            prior = problem.joint_prior(spread)
+            mean = mean + mean_step(problem, mean, found, prior)
+            covariance = [torch.cholesky_inverse(factor) for factor in factor_blocks(coords, found.blocks, prior)]
+            if i + 1 < CENTRE_STEPS:
+                found = pass_over_cells(problem.design, coords, mean, covariance, lambda _: state.weight)
+        return cls(mean=mean, covariance=covariance, spread=spread)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,21 +103,28 @@ class Estimator:
     ----------
     coords
         The coordinates.
+    centre
+        Where the likelihood is expanded.
     likelihood
         Each gene's information H and linear term r, all other genes and the nuisance columns integrated over.
     score
         Variance J of the gradient of each gene's likelihood; `likelihood.info` where the model is taken as right.
-    log_scale
-        Logarithms of the scales at their posterior mode, (F*, D + 1).
+    deviations
+        Prior precision of the guides' deviations over non-reference fates, (F*, F*).
     carried
         Whether any cell carries a guide on a day, (G, D).
     """
 
     coords: Coordinates
+    centre: Centre
     likelihood: GeneLikelihood
     score: GeneMatrices
-    log_scale: Float[Tensor, "nonref scales"]
+    deviations: Float[Tensor, "nonref nonref"]
     carried: Bool[Tensor, "guides days"]
+
+    def last_pass(self, model: HierarchyModel) -> Pass:
+        """A pass over the cells at the centre."""
+        return pass_over_cells(model.design, self.coords, self.centre.mean, self.centre.covariance, lambda _: model.weight_table)
 
     @torch.no_grad()
     def estimates(self) -> Estimates:
@@ -82,12 +132,13 @@ class Estimator:
         coords = self.coords
         f, d, n_guides = coords.n_nonref, coords.n_days, len(self.carried)
         n_genes = sum(len(group.genes) for group in coords.groups)
-        theta = self.log_scale.new_full((n_genes, f, d), torch.nan)
-        covariance = self.log_scale.new_full((n_genes, f * d, f * d), torch.nan)
+        theta = self.deviations.new_full((n_genes, f, d), torch.nan)
+        covariance = self.deviations.new_full((n_genes, f * d, f * d), torch.nan)
         beta, beta_covariance = theta.new_full((n_guides, f, d), torch.nan), theta.new_full((n_guides, f, f, d), torch.nan)
         for group, info, linear, score in zip(coords.groups, self.likelihood.info, self.likelihood.linear, self.score, strict=True):
             carried = self.carried[group.guides]
-            theta[group.genes], covariance[group.genes] = gene_estimates(group, info, linear, score, coords.prior_precision(group, self.log_scale), carried)
+            mean, own = gene_estimates(group, info, linear, score, self.deviations, carried)
+            theta[group.genes], covariance[group.genes] = mean, own.flatten(3, 4).flatten(1, 2)
             beta[group.guides], own = guide_estimates(group, info, linear, score, carried)
             beta_covariance[group.guides] = own.diagonal(dim1=3, dim2=5)
         return Estimates(theta=theta, theta_covariance=covariance, beta=beta, beta_covariance=beta_covariance)
@@ -98,9 +149,9 @@ def gene_estimates(
     info: Float[Tensor, "genes size size"],
     linear: Float[Tensor, "genes size"],
     score: Float[Tensor, "genes size size"],
-    prior: Float[Tensor, "coords nonref"],
+    deviations: Float[Tensor, "nonref nonref"],
     carried: Bool[Tensor, "genes per_gene days"],
-) -> tuple[Float[Tensor, "genes nonref days"], Float[Tensor, "genes nonref*days nonref*days"]]:
+) -> tuple[Float[Tensor, "genes nonref days"], Float[Tensor, "genes nonref days nonref days"]]:
     """Estimates of θ of a group's genes and the covariances of their errors, NaN on days without cells.
 
     Parameters
@@ -113,25 +164,21 @@ def gene_estimates(
         Linear term r of each gene.
     score
         Variance J of the gradient of each gene's likelihood.
-    prior
-        Prior precision of each coordinate; that of the deviations is used.
+    deviations
+        Prior precision of the guides' deviations over non-reference fates.
     carried
         Whether any cell carries each of the gene's guides on a day.
     """
-    d, k, f = group.n_days, group.n_coords, prior.shape[1]
+    d, k, f = group.n_days, group.n_coords, len(deviations)
     seen = carried.any(1)
-    to_steps = torch.linalg.inv(torch.ones(d, d, dtype=info.dtype, device=info.device).tril())  # ξ from θ
+    to_theta = info.new_zeros(1, d, k)
+    to_theta[0, :, :d] = info.new_ones(d, d).tril()
     basis = torch.eye(k, dtype=info.dtype, device=info.device).repeat(len(info), 1, 1)
-    basis[:, :d, :d] = to_steps * seen.unsqueeze(1)
+    basis[:, :d, :d] = torch.linalg.inv(to_theta[0, :, :d]) * seen.unsqueeze(1)  # ξ from θ
     used = torch.cat([seen, seen.new_ones(len(seen), k - d)], 1)
-    of_deviations = prior.clone()
-    of_deviations[:d] = 0
-    found, cov = _solve(basis, used, info, linear, score, of_deviations)
-    missing = ~seen.unsqueeze(1).expand(-1, f, -1)
-    theta = found[:, :d].transpose(1, 2).masked_fill(missing, torch.nan)
-    own = cov[:, :d, :, :d].permute(0, 2, 1, 4, 3).flatten(3, 4).flatten(1, 2)
-    missing = missing.flatten(1)
-    return theta, own.masked_fill(missing.unsqueeze(2) | missing.unsqueeze(1), torch.nan)
+    prior = torch.block_diag(info.new_zeros(d * f, d * f), torch.kron(torch.eye(k - d).to(info), deviations.contiguous()))
+    mean, cov = _solve(to_theta, basis, used, (info, linear, score), prior, seen.unsqueeze(1))
+    return mean[:, 0], cov[:, 0]
 
 
 def guide_estimates(
@@ -156,44 +203,42 @@ def guide_estimates(
     carried
         Whether any cell carries each of the gene's guides on a day.
     """
-    k = group.n_coords
-    f = info.shape[1] // k
     t = group.to_beta
     values, vectors = torch.linalg.eigh(torch.einsum("gdk,lgd,gdm->lkm", t, carried.to(t), t))
     used = values > 1e-9  # squared singular values of a matrix of whole numbers and an orthonormal basis: 0, or far from it
-    found, cov = _solve(vectors * used.unsqueeze(1), used, info, linear, score, t.new_zeros(k, f))
-    to_beta = torch.einsum("gdk,lkm->lgdm", t, vectors * used.unsqueeze(1))
-    beta = torch.einsum("lgdm,lmf->lgfd", to_beta, found)
-    half = torch.einsum("lgdm,lmfjh->lgdfjh", to_beta, cov)
-    beta_cov = torch.einsum("lgdfjh,lgej->lgfdhe", half, to_beta)
-    missing = ~carried
-    either = missing[:, :, None, :, None, None] | missing[:, :, None, None, None, :]
-    return beta.masked_fill(missing.unsqueeze(2), torch.nan), beta_cov.masked_fill(either, torch.nan)
+    return _solve(t, vectors * used.unsqueeze(1), used, (info, linear, score), torch.zeros_like(info[0]), carried)
 
 
-def _solve(basis: Tensor, used: Tensor, info: Tensor, linear: Tensor, score: Tensor, prior: Tensor) -> tuple[Tensor, Tensor]:
-    """The estimate of y, (L_n, K, F*), and its covariance, (L_n, K, F*, K, F*), where x = basis · y for each fate; 0 in columns that are not `used`.
+def _solve(to: Tensor, basis: Tensor, used: Tensor, likelihood: tuple[Tensor, Tensor, Tensor], prior: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Estimates of u = to · basis · y for each fate, (L_n, units, F*, D), and their covariances over fates and days; NaN where not `seen`.
 
     Parameters
     ----------
+    to
+        Linear functions of a gene's coordinates x = basis · y, (units, D, K).
     basis
         (L_n, K, K), with columns of zeros where not used.
     used
         Which columns are used, (L_n, K).
-    info
-        Information H about x, (L_n, K·F*, K·F*).
-    linear
-        Linear term r, (L_n, K·F*).
-    score
-        Variance of the gradient, (L_n, K·F*, K·F*).
+    likelihood
+        Information H about x, (L_n, K·F*, K·F*), linear term r, (L_n, K·F*), and variance of the gradient J, as H.
     prior
-        Prior precision of y, (K, F*).
+        Prior precision of y where all columns are used, (K·F*, K·F*).
+    seen
+        Whether a unit has cells on a day, (L_n, units, D).
     """
-    n, k, f = len(basis), *prior.shape
+    info, linear, score = likelihood
+    n, k = used.shape
+    f = info.shape[1] // k
     whole = torch.einsum("lij,fg->lifjg", basis, torch.eye(f, dtype=basis.dtype, device=basis.device)).reshape(n, k * f, k * f)
-    own = torch.diag_embed((prior.unsqueeze(0) * used.unsqueeze(2)).flatten(1))
-    left_out = torch.diag_embed((~used).to(basis).repeat_interleave(f, 1) + WEAK)
-    factor = cholesky(whole.transpose(1, 2) @ info @ whole + own + left_out)
-    found = torch.cholesky_solve(whole.transpose(1, 2) @ linear.unsqueeze(-1), factor)
-    half = torch.cholesky_solve(psd_factor(whole.transpose(1, 2) @ score @ whole + own), factor)
-    return found.reshape(n, k, f), (half @ half.transpose(1, 2)).reshape(n, k, f, k, f)
+    kept = used.to(basis).repeat_interleave(f, 1)
+    own = prior * kept.unsqueeze(1) * kept.unsqueeze(2)
+    factor = cholesky(whole.transpose(1, 2) @ info @ whole + own + torch.diag_embed(1 - kept + WEAK))
+    found = torch.cholesky_solve(whole.transpose(1, 2) @ linear.unsqueeze(-1), factor).reshape(n, k, f)
+    half = torch.cholesky_solve(psd_factor(whole.transpose(1, 2) @ score @ whole + own), factor).reshape(n, k, f, -1)
+    to_units = torch.einsum("udk,lkm->ludm", to, basis)
+    mean, half = torch.einsum("ludm,lmf->lufd", to_units, found), torch.einsum("ludm,lmfs->lufds", to_units, half)
+    missing = ~seen.unsqueeze(2).expand_as(mean)
+    cov = torch.einsum("lufds,luhes->lufdhe", half, half)
+    either = missing[..., None, None] | missing[:, :, None, None]
+    return mean.masked_fill(missing, torch.nan), cov.masked_fill(either, torch.nan)

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -11,22 +10,22 @@ import torch
 from jaxtyping import Float
 from pyro.distributions import constraints
 from pyro.nn import PyroModule, PyroParam
-from scipy.stats import norm, qmc
+from scipy.stats import qmc
 from torch import Tensor
 
-from hierarchy.coordinates import Coordinates
+from hierarchy.coordinates import Coordinates, GeneMatrices
 from hierarchy.inference.base import Draws, Moments, Outcome, ScalePoints, check_draws
 from hierarchy.inference.checkpoint import Checkpoint
 from hierarchy.inference.curvature import pass_over_cells
-from hierarchy.inference.estimates import Estimator
+from hierarchy.inference.estimates import Centre, Estimator
 from hierarchy.inference.gene_likelihood import GeneLikelihood, gene_posteriors, linear_terms
 from hierarchy.inference.importance import effective_fractions
-from hierarchy.inference.linear import NotDefinite, cholesky, psd_factor
+from hierarchy.inference.linear import NotDefinite, cholesky, prior_blocks, psd_factor
 from hierarchy.inference.marginals import marginal_covariances
 from hierarchy.inference.natural import NaturalState, run_natural, start
 from hierarchy.inference.progress import progress_bar
 from hierarchy.inference.sandwich import score_variances
-from hierarchy.inference.scales import Gaussian, half_normal_scales, log_prior, scale_posterior
+from hierarchy.inference.scales import KNOTS, AxisDensities, Gaussian, effect_covariances, half_normal_scales, log_prior, scale_posterior
 from hierarchy.inference.weights import mean_weight
 from hierarchy.model import HierarchyModel
 from hierarchy.problem import Problem
@@ -96,31 +95,34 @@ def posterior_at(problem: Problem, state: NaturalState, model: HierarchyModel) -
     model
         The Pyro model at the last weight.
     """
-    coords, seed = problem.coords, problem.settings.seed
-    found = pass_over_cells(problem.design, coords, state.mean, state.covariance, lambda _: state.weight)
-    prior = problem.prior(state.log_scale)
-    generator = torch.Generator(device=problem.data.device).manual_seed(seed)
-    marginals = marginal_covariances(problem, found, prior, generator=generator)
+    coords, settings, own = problem.coords, problem.settings, state.mean
+    found = pass_over_cells(problem.design, coords, own, state.covariance, lambda _: state.weight)
+    centre = Centre.of(problem, state, found)
+    there = pass_over_cells(problem.design, coords, centre.mean, centre.covariance, lambda _: state.weight)
+    prior = problem.joint_prior(centre.spread)
+    marginals = marginal_covariances(problem, there, prior, generator=torch.Generator(device=problem.data.device).manual_seed(settings.seed))
     info = []
     for group, cov in zip(coords.groups, marginals.blocks, strict=True):
-        factor = psd_factor(torch.cholesky_inverse(cholesky(cov, group.genes)) - torch.diag_embed(group.split(prior).flatten(1)))
+        factor = psd_factor(torch.cholesky_inverse(cholesky(cov, group.genes)) - prior_blocks(group, prior))
         info.append(factor @ factor.transpose(1, 2))
-    likelihood = GeneLikelihood(info=info, linear=linear_terms(coords, info, found, state.mean))
-    estimator = Estimator(coords=coords, likelihood=likelihood, score=info, log_scale=state.log_scale, carried=problem.design.guide_cells > 0)
-    if problem.settings.se == "sandwich":
-        estimator = replace(estimator, score=score_variances(problem, found, info))
-        likelihood = _robust(estimator, prior)
-    scales = scale_posterior(coords, state.log_scale, half_normal_scales(coords, problem.priors), likelihood)
-    nuisance = Gaussian(mean=state.mean[coords.nuisance], covariance=marginals.nuisance)
-    posterior = GeneBlock(model, coords, likelihood=likelihood, scales=scales, nuisance=nuisance, n_nodes=problem.settings.n_scale_nodes)
-    return posterior, replace(estimator, log_scale=scales.mean)
+    half_normal = half_normal_scales(coords, problem.priors)
+    of_data = GeneLikelihood(info=info, linear=linear_terms(coords, info, there, centre.mean))
+    spread = effect_covariances(coords, centre.spread, half_normal, of_data)
+    score = score_variances(problem, there, info) if settings.se == "sandwich" else info
+    carried = problem.design.guide_cells > 0
+    estimator = Estimator(coords=coords, centre=centre, likelihood=of_data, score=score, deviations=torch.linalg.inv(spread[-1]), carried=carried)
+    likelihood = GeneLikelihood(info=info, linear=linear_terms(coords, info, found, own))  # about the mean under the model's priors
+    if settings.se == "sandwich":
+        likelihood = _robust(coords, likelihood, score, problem.prior(state.log_scale))
+    scales = scale_posterior(coords, state.log_scale, half_normal, likelihood)
+    nuisance = Gaussian(mean=own[coords.nuisance], covariance=marginals.nuisance)
+    return GeneBlock(model, coords, likelihood=likelihood, scales=scales, nuisance=nuisance, n_nodes=settings.n_scale_nodes), estimator
 
 
-def _robust(estimator: Estimator, prior: Tensor) -> GeneLikelihood:
+def _robust(coords: Coordinates, likelihood: GeneLikelihood, scores: GeneMatrices, prior: Tensor) -> GeneLikelihood:
     """The likelihood that gives each gene the covariance Σ (P + J) Σ, with Σ = (P + H)⁻¹, and leaves its mean as it is."""
     info, linear = [], []
-    of_model, groups = estimator.likelihood, estimator.coords.groups
-    for group, h, r, score in zip(groups, of_model.info, of_model.linear, estimator.score, strict=True):
+    for group, h, r, score in zip(coords.groups, likelihood.info, likelihood.linear, scores, strict=True):
         own = torch.diag_embed(group.split(prior).flatten(1))
         cov = torch.cholesky_inverse(cholesky(h + own, group.genes))
         precision = torch.cholesky_inverse(cholesky(cov @ (own + score) @ cov, group.genes))
@@ -149,7 +151,7 @@ class GeneBlock(PyroModule):
     likelihood
         Each gene's information H and linear term r.
     scales
-        Mean (F*, D + 1) and covariance of log s.
+        Mean (F*, scales) and covariance of log s.
     nuisance
         Mean (M, F*) and covariance of the nuisance columns.
     n_nodes
@@ -169,6 +171,7 @@ class GeneBlock(PyroModule):
     def __init__(self, model: HierarchyModel, coords: Coordinates, *, likelihood: GeneLikelihood, scales: Gaussian, nuisance: Gaussian, n_nodes: int = 128):
         super().__init__(name=f"gene_block_{next(_INSTANCE)}")
         self.model, self.coords, self.n_nodes = model, coords, n_nodes
+        self._points: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}  # the latest
         self.log_scale_loc: Any
         self.log_scale_tril: Any
         self.nuisance_loc: Any
@@ -192,37 +195,37 @@ class GeneBlock(PyroModule):
         """Sample the model's latent sites."""
         coords, data, dtype = self.coords, self.model.data, self.model.design.prob.dtype
         f, d = coords.n_nonref, coords.n_days
-        log_scale = pyro.sample("_log_scale", dist.MultivariateNormal(self.log_scale_loc, scale_tril=self.log_scale_tril), infer=_HIDDEN).reshape(f, d + 1)
+        log_scale = pyro.sample("_log_scale", dist.MultivariateNormal(self.log_scale_loc, scale_tril=self.log_scale_tril), infer=_HIDDEN).reshape(f, -1)
         nuisance = pyro.sample("_nuisance", dist.MultivariateNormal(self.nuisance_loc, scale_tril=self.nuisance_tril), infer=_HIDDEN).reshape(-1, f).T
         standard_mean = log_scale.new_zeros(f, data.n_genes)
         if self.model.center_guides:  # the mean of u over a gene's guides, which does not enter the likelihood
             standard_mean = pyro.sample("_mean_u", dist.Normal(standard_mean, 1.0).to_event(2), infer=_HIDDEN)
         z, eps, u = self._standardised(log_scale, standard_mean)
-        scale_jacobian = log_scale + coords.time_scale.log()
+        walk_scale = coords.walk_scale(log_scale).log()
         per_guide = torch.ones_like(data.n_guides_per_gene, dtype=torch.float64)  # deviations for each guide of a gene: n − 1 of n where centred
         if self.model.center_guides:
             per_guide -= 1 / data.n_guides_per_gene.double()
         with pyro.plate("fates", f, dim=-2):
             _point("tau", log_scale[:, :1].exp(), -log_scale[:, :1], 0, dtype)
-            _point("sigma_guide", log_scale[:, d:].exp(), -log_scale[:, d:], 0, dtype)
+            _point("sigma_guide", log_scale[:, -1:].exp(), -log_scale[:, -1:], 0, dtype)
             _point("gamma", nuisance[:, -1:], torch.zeros_like(nuisance[:, -1:]), 0, dtype)
             _point("alpha", nuisance[:, None, :d], torch.zeros_like(nuisance[:, :1]), 1, dtype)
             _point("b", nuisance[:, None, d:-1], torch.zeros_like(nuisance[:, :1]), 1, dtype)
             if d > 1:
-                steps = log_scale[:, None, 1:d]
+                steps = log_scale[:, None, 1:-1]
                 _point("sigma_time", steps.exp(), -steps.sum(-1), 1, dtype)
             with pyro.plate("genes", data.n_genes, dim=-1):
-                _point("z", z, scale_jacobian[:, :1].expand_as(z), 0, dtype)
+                _point("z", z, walk_scale[:, :1].expand_as(z), 0, dtype)
                 if d > 1:
-                    _point("eps", eps, scale_jacobian[:, 1:d].sum(-1, keepdim=True).expand_as(z), 1, dtype)
+                    _point("eps", eps, walk_scale[:, 1:].sum(-1, keepdim=True).expand_as(z), 1, dtype)
             with pyro.plate("guides", data.n_guides, dim=-1):
-                _point("u", u, log_scale[:, d:] * per_guide[data.guide_to_gene], 0, dtype)
+                _point("u", u, log_scale[:, -1:] * per_guide[data.guide_to_gene], 0, dtype)
 
     def _standardised(self, log_scale: Tensor, mean_u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Sample every gene's coordinates; return z (F*, L), ε (F*, L, D − 1) and u (F*, G)."""
         coords, data = self.coords, self.model.data
         f, d = coords.n_nonref, coords.n_days
-        scale = (log_scale + coords.time_scale.log()).exp()
+        of_walk, of_guide = coords.walk_scale(log_scale), log_scale[:, -1].exp()
         walk, u = log_scale.new_zeros(data.n_genes, d, f), log_scale.new_zeros(data.n_guides, f)
         likelihood = self.likelihood
         for i, (group, h, r) in enumerate(zip(coords.groups, likelihood.info, likelihood.linear, strict=True)):
@@ -230,39 +233,49 @@ class GeneBlock(PyroModule):
             mean = torch.linalg.solve(q, r.unsqueeze(-1)).squeeze(-1)
             x = pyro.sample(f"_genes_{i}", dist.MultivariateNormal(mean, precision_matrix=q).to_event(1), infer=_HIDDEN)
             x = x.reshape(len(group.genes), group.n_coords, f)
-            walk = walk.index_add(0, group.genes, x[:, :d] / scale[:, :d].T)
+            walk = walk.index_add(0, group.genes, x[:, :d] / of_walk.T)
             n = group.guides.shape[1]
-            own = torch.einsum("gj,ljf->lgf", group.basis, x[:, d:] / scale[:, d]) + mean_u[:, group.genes].T.unsqueeze(1) / n**0.5
+            own = torch.einsum("gj,ljf->lgf", group.basis, x[:, d:] / of_guide) + mean_u[:, group.genes].T.unsqueeze(1) / n**0.5
             u = u.index_add(0, group.guides.flatten(), own.flatten(0, 1))
         return walk[:, 0].T, walk[:, 1:].permute(2, 0, 1), u.T
 
     @torch.no_grad()
-    def scale_nodes(self, n: int, *, seed: int) -> tuple[Float[Tensor, "nodes nonref scales"], Float[Tensor, " nodes"]]:
-        """`n` points of log s, (n, F*, D + 1), and their weights, which sum to 1.
-
-        The points are quasi-random, from a scrambled Sobol' sequence (Owen 1998) mapped to q(log s). With the importance ratio ρ of the scales'
-        marginal posterior to q, the weights are proportional to min(ρ, √n · mean of ρ): truncated importance weights (Ionides 2008).
-        """
-        coords, mean, tril = self.coords, self.log_scale_loc, self.log_scale_tril
-        if n == 1:
-            return mean.detach().reshape(1, coords.n_nonref, -1), mean.new_ones(1)
-        uniform = qmc.Sobol(mean.numel(), seed=seed).random_base2(max(1, (n - 1).bit_length()))[:n]
-        normal = torch.from_numpy(norm.ppf(uniform.clip(1e-12, 1 - 1e-12))).to(mean)
-        normal = normal - normal.mean(0)
-        nodes = (mean + normal @ tril.T).reshape(n, coords.n_nonref, -1)
-        half_normal, likelihood = half_normal_scales(coords, self.model.priors), self.likelihood
-        evidence = torch.stack([gene_posteriors(coords, node, likelihood).evidence for node in nodes])
-        log_weight = evidence + log_prior(nodes, half_normal) + 0.5 * normal.square().sum(1)
-        log_weight = torch.minimum(log_weight, log_weight.logsumexp(0) - 0.5 * torch.log(log_weight.new_tensor(float(n))))
-        return nodes, torch.softmax(log_weight, 0)
-
     def integration_points(self, least: int, *, seed: int) -> tuple[Float[Tensor, "nodes nonref scales"], Float[Tensor, " nodes"]]:
-        """Points of log s and their weights, as `scale_nodes`: at least `least`, and as many more as an effective number 1/Σ weight² of 100 takes."""
+        """Points of log s, (nodes, F*, scales), and their weights: at least `least`, and as many more as an effective number 1/Σ weight² of 100 takes.
+
+        The points are quasi-random, from a scrambled Sobol' sequence (Owen 1998) mapped to `AxisDensities` on the axes of q(log s). With the importance ratio ρ
+        of the scales' marginal posterior, the weights are proportional to min(ρ, √n · mean of ρ): truncated importance weights (Ionides 2008). One point is the
+        mode.
+        """
+        key = (least, seed, *(parameter._version for parameter in self.parameters()))  # changed in place by training
+        if key not in self._points:
+            self._points = {key: self._integration_points(least, seed)}
+        return self._points[key]
+
+    def _integration_points(self, least: int, seed: int) -> tuple[Tensor, Tensor]:
+        mean, tril, likelihood = self.log_scale_loc, self.log_scale_tril, self.likelihood
+        if least == 1:
+            return mean.detach().reshape(1, self.coords.n_nonref, -1), mean.new_ones(1)
+        half_normal = half_normal_scales(self.coords, self.model.priors)
+
+        def along(at: Tensor) -> tuple[Tensor, Tensor]:
+            nodes = (mean + at @ tril.T).reshape(len(at), self.coords.n_nonref, -1)
+            evidence = torch.stack([gene_posteriors(self.coords, node, likelihood).evidence for node in nodes])
+            return nodes, evidence + log_prior(nodes, half_normal)
+
+        axes, knots = torch.eye(mean.numel()).to(mean), mean.new_tensor(KNOTS)
+        on_axes = along((knots.view(1, -1, 1) * axes.unsqueeze(1)).flatten(0, 1))[1]
+        proposal = AxisDensities.of(on_axes.reshape(len(axes), -1).cpu().numpy())
         n = least
         while True:
-            nodes, weights = self.scale_nodes(n, seed=seed)
+            uniform = qmc.Sobol(len(axes), seed=seed).random_base2(max(1, (n - 1).bit_length()))[:n]
+            points, log_density = (torch.from_numpy(found).to(mean) for found in proposal.points(uniform))
+            nodes, log_posterior = along(points)
+            log_weight = log_posterior - log_density
+            log_weight = torch.minimum(log_weight, log_weight.logsumexp(0) - 0.5 * math.log(n))
+            weights = torch.softmax(log_weight, 0)
             effective = float(1 / weights.square().sum())
-            if effective >= ENOUGH or n >= MOST_NODES or least == 1:
+            if effective >= ENOUGH or n >= MOST_NODES:
                 return nodes, weights
             n = min(MOST_NODES, math.ceil(1.2 * n * ENOUGH / effective))
 

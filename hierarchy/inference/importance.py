@@ -35,7 +35,7 @@ def effective_fractions(
     mean
         Posterior means of the coordinates, (rows, F*).
     log_scale
-        Logarithms of the scales, (F*, D + 1).
+        Logarithms of the scales, (F*, scales).
     n_draws
         Number S of draws for each gene.
     seed

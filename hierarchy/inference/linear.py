@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from hierarchy.cells import CellDesign
-from hierarchy.coordinates import Coordinates, GeneMatrices
+from hierarchy.coordinates import Coordinates, GeneGroup, GeneMatrices
 from hierarchy.inference.curvature import Pass, apply_curvature, predictor, pull_back
 
 
@@ -57,20 +57,20 @@ class Precision:
     curvature
         Packed curvature of each cell's weighted log-likelihood, (N, P).
     prior
-        Prior precision of each coordinate, (rows, F*).
+        Prior precision over non-reference fates of each row, (rows, F*, F*).
     """
 
     design: CellDesign
     coords: Coordinates
     curvature: Float[Tensor, "cells packed"]
-    prior: Float[Tensor, "rows nonref"]
+    prior: Float[Tensor, "rows nonref nonref"]
 
     def __call__(self, x: Float[Tensor, "rows nonref sides"]) -> Float[Tensor, "rows nonref sides"]:
         """Q x."""
         rows, f, s = x.shape
         eta = predictor(self.design, self.coords, x.reshape(rows, f * s)).reshape(-1, f, s)
         y = apply_curvature(self.curvature, self.coords.packed, eta).reshape(-1, f * s)
-        return pull_back(self.design, self.coords, y).reshape(rows, f, s) + self.prior.unsqueeze(-1) * x
+        return pull_back(self.design, self.coords, y).reshape(rows, f, s) + self.prior @ x
 
 
 def conjugate_gradient(
@@ -107,7 +107,19 @@ def conjugate_gradient(
     return x
 
 
-def factor_blocks(coords: Coordinates, blocks: GeneMatrices, prior: Float[Tensor, "rows nonref"]) -> GeneMatrices:
+def prior_blocks(group: GeneGroup, prior: Float[Tensor, "rows nonref nonref"]) -> Float[Tensor, "genes size size"]:
+    """Prior precision of each gene's coordinates, (L_n, K·F*, K·F*), from that over the fates of each row."""
+    own = group.split(prior)
+    between = torch.eye(group.n_coords, dtype=own.dtype, device=own.device)
+    return torch.einsum("lkfg,km->lkfmg", own, between).reshape(len(own), group.n_coords * own.shape[-1], -1)
+
+
+def nuisance_block(coords: Coordinates, prior: Float[Tensor, "rows nonref nonref"]) -> Float[Tensor, "size size"]:
+    """Prior precision of the nuisance rows, (M·F*, M·F*)."""
+    return torch.block_diag(*prior[coords.nuisance])
+
+
+def factor_blocks(coords: Coordinates, blocks: GeneMatrices, prior: Float[Tensor, "rows nonref nonref"]) -> GeneMatrices:
     """Cholesky factors of each gene's block of a precision, prior + information.
 
     Parameters
@@ -117,9 +129,9 @@ def factor_blocks(coords: Coordinates, blocks: GeneMatrices, prior: Float[Tensor
     blocks
         Information of each group's genes.
     prior
-        Prior precision of each coordinate, (rows, F*).
+        Prior precision over non-reference fates of each row, (rows, F*, F*).
     """
-    return [cholesky(info + torch.diag_embed(group.split(prior).flatten(1)), group.genes) for group, info in zip(coords.groups, blocks, strict=True)]
+    return [cholesky(info + prior_blocks(group, prior), group.genes) for group, info in zip(coords.groups, blocks, strict=True)]
 
 
 def solve_blocks(coords: Coordinates, factors: GeneMatrices, x: Float[Tensor, "rows nonref sides"]) -> list[Float[Tensor, "_genes _size sides"]]:
@@ -162,7 +174,7 @@ class CentredPreconditioner:
         return torch.cat([out[:start], nuisance[: self.coords.n_days] - back, nuisance[self.coords.n_days :]])
 
 
-def centred_preconditioner(design: CellDesign, coords: Coordinates, found: Pass, prior: Float[Tensor, "rows nonref"]) -> CentredPreconditioner:
+def centred_preconditioner(design: CellDesign, coords: Coordinates, found: Pass, prior: Float[Tensor, "rows nonref nonref"]) -> CentredPreconditioner:
     """Build the preconditioner at a pass over the cells.
 
     Parameters
@@ -174,11 +186,11 @@ def centred_preconditioner(design: CellDesign, coords: Coordinates, found: Pass,
     found
         The pass.
     prior
-        Prior precision of each coordinate, (rows, F*).
+        Prior precision over non-reference fates of each row, (rows, F*, F*).
     """
     shift = day_means(design, coords)
     factors = factor_blocks(coords, centred_information(coords, shift, found.blocks, found.by_guide, found.by_day), prior)
-    nuisance = cholesky(found.nuisance + torch.diag(prior[coords.nuisance].flatten()))
+    nuisance = cholesky(found.nuisance + nuisance_block(coords, prior))
     return CentredPreconditioner(coords=coords, factors=factors, nuisance=nuisance, shift=shift)
 
 

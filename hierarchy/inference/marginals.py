@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hierarchy.coordinates import GeneMatrices
 from hierarchy.inference.curvature import Pass, cholesky_packed, pull_back
-from hierarchy.inference.linear import Precision, cholesky, conjugate_gradient, factor_blocks, solve_blocks
+from hierarchy.inference.linear import Precision, cholesky, conjugate_gradient, factor_blocks, nuisance_block, solve_blocks
 from hierarchy.problem import Problem
 
 DENSE_LIMIT = 1_000  # unknowns up to which the joint covariance is computed as a whole
@@ -45,7 +45,7 @@ class Marginals:
     nuisance: Float[Tensor, "size size"]
 
 
-def marginal_covariances(problem: Problem, found: Pass, prior: Float[Tensor, "rows nonref"], *, generator: torch.Generator) -> Marginals:
+def marginal_covariances(problem: Problem, found: Pass, prior: Float[Tensor, "rows nonref nonref"], *, generator: torch.Generator) -> Marginals:
     """Marginal covariances at the information of a pass over the cells.
 
     Parameters
@@ -55,7 +55,7 @@ def marginal_covariances(problem: Problem, found: Pass, prior: Float[Tensor, "ro
     found
         The pass.
     prior
-        Prior precision of each coordinate, (rows, F*).
+        Prior precision over non-reference fates of each row, (rows, F*, F*).
     generator
         For the probes.
     """
@@ -88,7 +88,7 @@ def _dense(problem: Problem, precision: Precision, found: Pass) -> Marginals:
     start = coords.nuisance.start * f
     identified = _identified(problem)
     joint[start:, :start], joint[:start, start:] = identified @ joint[start:, :start], joint[:start, start:] @ identified
-    joint[start:, start:] = found.nuisance + torch.diag(precision.prior[coords.nuisance].flatten())  # in float64
+    joint[start:, start:] = found.nuisance + nuisance_block(coords, precision.prior)  # in float64
     covariance = torch.cholesky_inverse(cholesky((joint + joint.T) / 2))
     blocks = []
     for group in coords.groups:
@@ -123,7 +123,7 @@ def _nuisance(genes: _GenesOnly, found: Pass) -> tuple[Tensor, list[Tensor]]:
     """Cov(ν) (M·F*, M·F*), and X for each group's genes, (L_n, K·F*, M·F*)."""
     coords, precision = genes.problem.coords, genes.precision
     f, m = coords.n_nonref, coords.n_nuisance * coords.n_nonref
-    schur = found.nuisance + torch.diag(precision.prior[coords.nuisance].flatten())
+    schur = found.nuisance + nuisance_block(coords, precision.prior)
     responses, reductions = [], []
     for unit in torch.eye(m, dtype=torch.float64, device=schur.device).split(_width(genes.problem)):
         x = torch.zeros(coords.n_rows, f, len(unit), dtype=torch.float64, device=unit.device)
@@ -185,7 +185,7 @@ def _noise(problem: Problem, precision: Precision, s: int, generator: torch.Gene
     cell = torch.stack([sum((factor[i][j].unsqueeze(1) * eps[:, j] for j in range(i + 1)), start=torch.zeros_like(eps[:, 0])) for i in range(f)], 1)
     own = torch.randn(coords.n_rows, f, s, generator=generator, dtype=torch.float64, device=device)
     pulled = pull_back(design, coords, cell.reshape(n, f * s)).reshape(-1, f, s)
-    return pulled + precision.prior.sqrt().unsqueeze(-1) * own
+    return pulled + torch.linalg.cholesky(precision.prior) @ own
 
 
 def _width(problem: Problem) -> int:

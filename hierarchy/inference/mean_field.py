@@ -198,17 +198,17 @@ class AdamState:
 def mean_field_from(model: HierarchyModel, first: GeneBlock, *, seed: int) -> MeanField:
     """A mean-field posterior with the means of a gene-block posterior."""
     moments = first.moments(n_nodes=1, seed=seed)
-    scale = first.scale_nodes(1, seed=seed)[0][0].exp()
+    scale = first.integration_points(1, seed=seed)[0][0].exp()
     d, dtype = model.data.n_days, model.design.prob.dtype
-    walk = torch.cat([moments.theta_mean[..., :1], moments.theta_mean.diff(dim=-1)], -1).permute(1, 0, 2) / (scale * first.coords.time_scale)[:, None, :d]
+    walk = torch.cat([moments.theta_mean[..., :1], moments.theta_mean.diff(dim=-1)], -1).permute(1, 0, 2) / first.coords.walk_scale(scale.log())[:, None]
     nuisance = first.mean_nuisance()
     values = {
         "tau": scale[:, :1],
-        "sigma_guide": scale[:, d:],
-        "sigma_time": scale[:, None, 1:d],
+        "sigma_guide": scale[:, -1:],
+        "sigma_time": scale[:, None, 1:-1],
         "z": walk[..., 0],
         "eps": walk[..., 1:],
-        "u": moments.delta_mean.T / scale[:, d:],
+        "u": moments.delta_mean.T / scale[:, -1:],
         "alpha": nuisance[:, None, :d],
         "b": nuisance[:, None, d:-1],
         "gamma": nuisance[:, -1:],

@@ -45,7 +45,7 @@ class NaturalState:
     mean
         Posterior means of the coordinates, (rows, F*).
     log_scale
-        Logarithms of the scales, (F*, D + 1).
+        Logarithms of the scales, (F*, scales).
     weight
         The likelihood weights w by day and replicate, (D, R).
     covariance
@@ -109,7 +109,7 @@ def start(problem: Problem) -> NaturalState:
     day = design.nuisance[:, : coords.n_days]
     average = ((day.T @ design.prob).double() / day.sum(0).double().unsqueeze(1)).clamp_min(1e-6)
     mean[coords.nuisance][: coords.n_days] = (average[:, 1:] / average[:, :1]).log()
-    log_scale = torch.full((coords.n_nonref, coords.n_days + 1), -1.2, dtype=torch.float64, device=mean.device)
+    log_scale = torch.full((coords.n_nonref, coords.n_scales), -1.2, dtype=torch.float64, device=mean.device)
     fixed = problem.settings.likelihood_weight  # where it is no number, each pass over the cells has its own
     weight = torch.full_like(design.group_cells, fixed if isinstance(fixed, float) else 1.0)
     return NaturalState(mean=mean, log_scale=log_scale, weight=weight)
@@ -135,7 +135,7 @@ def natural_step(problem: Problem, state: NaturalState) -> NaturalState:
     likelihood = GeneLikelihood.at_pass(coords, found, state.mean)
     log_scale, climbed = _scale_step(problem, state, likelihood)
     covariance = gene_posteriors(coords, log_scale, likelihood).covariance
-    step = _mean_step(problem, state, found, problem.prior(log_scale))
+    step = mean_step(problem, state.mean, found, torch.diag_embed(problem.prior(log_scale)))
     in_sd = [(group.split(step).flatten(1).square() / cov.diagonal(dim1=-2, dim2=-1)).flatten() for group, cov in zip(coords.groups, covariance, strict=True)]
     moved = torch.cat(in_sd).mean().sqrt()
     change = torch.stack([moved / STEP_TOLERANCE, climbed / SCALE_TOLERANCE, (found.weight / state.weight - 1).abs().max() / WEIGHT_TOLERANCE])
@@ -157,7 +157,7 @@ def natural_step(problem: Problem, state: NaturalState) -> NaturalState:
 
 
 def _scale_step(problem: Problem, state: NaturalState, likelihood: GeneLikelihood) -> tuple[Tensor, Tensor]:
-    """The next log scales (F*, D + 1), and the largest change before damping."""
+    """The next log scales (F*, scales), and the largest change before damping."""
     log_scale = climb(problem.coords, state.log_scale, half_normal_scales(problem.coords, problem.priors), likelihood, 2)
     climbed = (log_scale - state.log_scale).abs().max()
     if state.step >= UNDAMPED_STEPS:  # with about as many coordinates as cells, scales and means can oscillate
@@ -165,10 +165,22 @@ def _scale_step(problem: Problem, state: NaturalState, likelihood: GeneLikelihoo
     return log_scale, climbed
 
 
-def _mean_step(problem: Problem, state: NaturalState, found: Pass, prior: Tensor) -> Tensor:
-    """Change of the means (rows, F*)."""
+def mean_step(problem: Problem, mean: Float[Tensor, "rows nonref"], found: Pass, prior: Float[Tensor, "rows nonref nonref"]) -> Float[Tensor, "rows nonref"]:
+    """The change of the coordinates' means (rows, F*) in one step.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    mean
+        The means, (rows, F*).
+    found
+        A pass over the cells at the means.
+    prior
+        Prior precision over non-reference fates of each row, (rows, F*, F*).
+    """
     coords, design = problem.coords, problem.design
-    gradient = found.gradient - prior * state.mean
+    gradient = found.gradient - (prior @ mean.unsqueeze(-1)).squeeze(-1)
     precision = Precision(design=design, coords=coords, curvature=found.curvature, prior=prior)
     preconditioner = centred_preconditioner(design, coords, found, prior)
     step = conjugate_gradient(precision, gradient.unsqueeze(-1), preconditioner, SOLVE_ITERATIONS).squeeze(-1)

@@ -101,6 +101,7 @@ def test_time_scale_multiplies_the_steps():
     data, _ = make(n_cells=80)
     scale = torch.tensor([2.0, 0.5], dtype=torch.float64)
     pyro.set_rng_seed(5)
-    plain = poutine.trace(hierarchy_model(data, dtype=torch.float64)).get_trace()
+    plain = poutine.trace(hierarchy_model(data, dtype=torch.float64, time_scale=torch.ones(2, dtype=torch.float64))).get_trace()
     scaled = poutine.trace(poutine.condition(hierarchy_model(data, dtype=torch.float64, time_scale=scale), latent(plain))).get_trace()
+    assert plain.nodes["sigma_time"]["value"].shape[-1] == 1  # one for all steps of a fate
     torch.testing.assert_close(scaled.nodes["theta"]["value"].diff(dim=-1), plain.nodes["theta"]["value"].diff(dim=-1) * scale)

@@ -71,7 +71,7 @@ def test_files_and_figure(checks, small_fit, tmp_path):
 
 def test_scales_are_those_of_their_posterior(checks, small_fit):
     """Against 4,096 other points. A few would do for θ's moments, but not for the tails of the scales."""
-    nodes, weights = small_fit.posterior.scale_nodes(4096, seed=7)
+    nodes, weights = small_fit.posterior.integration_points(4096, seed=7)
     among = np.random.default_rng(0).choice(4096, 100_000, p=weights.numpy())
     scales = nodes.exp().numpy()[among].reshape(100_000, -1)
     sd = np.log(scales).std(0)

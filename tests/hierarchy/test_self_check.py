@@ -41,6 +41,29 @@ def clones(seed, copies=5):
     return adata
 
 
+def bound_to_batches(seed, n_batches=6):
+    """Batches that shift the fates: half of the cells are in the batch of one of their guides, the others in any."""
+    design = ScreenDesign(**(DESIGN | {"n_genes": 10, "n_ntc_guides": 120, "moi": 1.0}))
+    adata, rng = simulate_fate_screen(design, seed=seed).adata, np.random.default_rng(seed)
+    guides = adata.obsm["guide"].tocsr()
+    count, batch = np.diff(guides.indptr), rng.integers(n_batches, size=adata.n_obs)
+    bound = (count > 0) & (rng.random(adata.n_obs) < 0.5)
+    one = guides.indices[guides.indptr[:-1][bound] + (rng.random(bound.sum()) * count[bound]).astype(int)]
+    batch[bound] = rng.integers(n_batches, size=guides.shape[1])[one]
+    prob = adata.obsm["lineages_fwd"]
+    shifted = prob.to_numpy() * np.exp(0.7 * rng.normal(size=(n_batches, prob.shape[1])))[batch]
+    prob.iloc[:, :] = shifted / shifted.sum(1, keepdims=True)
+    adata.obs["batch"] = [f"b{i}" for i in batch]
+    return adata
+
+
+def test_a_hidden_batch_is_found_and_as_replicates_it_is_not():
+    hidden = [checked(bound_to_batches(seed))[0] for seed in range(3)]
+    assert all(check.table["sd"].iloc[-1] > 1.3 and len(check.wrong) for check in hidden)
+    known = [checked(bound_to_batches(seed), ScreenKeys(rep="batch"))[0] for seed in range(3)]
+    assert not any(len(check.wrong) for check in known) and abs(np.mean([check.table["sd"].iloc[-1] for check in known]) - 1) < 0.2
+
+
 @pytest.mark.parametrize("concentration", [50.0, None], ids=["dirichlet", "one-hot"])
 def test_clean_screens_pass(concentration):
     """The intervals hold together at 95 % and must lie outside 0.9 to 1.1: with five screens one or more warnings have a probability below 5 %."""

@@ -16,7 +16,7 @@ MODELS = [FitOptions, RunCRTOptions, DiagnoseOptions, ScoreOptions, SimulateOpti
 FIRST = {"InputError": 1, "ScreenWarning": 1, "warn": 1, "missing_key": 4}  # position of the first argument name in a call
 PYTHON_ONLY = {  # arguments that no option sets
     "V", "batch_cells", "betahat", "count", "covariances", "day_weights", "eps_quantile", "grid", "key", "moi_mean", "n_contrasts", "n_control",
-    "n_effect_programs", "n_treated", "ntc_frac_guides", "null_weight", "penalty", "se", "threshold", "time_scale", "weights",
+    "n_effect_programs", "n_treated", "ntc_frac_guides", "null_weight", "penalty", "se", "threshold", "weights",
 }  # fmt: skip
 
 

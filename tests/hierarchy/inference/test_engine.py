@@ -13,7 +13,7 @@ from hierarchy.inference.gene_likelihood import GeneLikelihood, GenePosteriors, 
 from hierarchy.inference.linear import NotDefinite, Precision, cholesky
 from hierarchy.inference.marginals import marginal_covariances
 from hierarchy.inference.natural import run_natural, start
-from hierarchy.inference.scales import half_normal_scales, log_prior, score_and_information
+from hierarchy.inference.scales import climb, effect_covariances, half_normal_scales, log_prior, score_and_information
 from hierarchy.inference.weights import mean_weight
 from hierarchy.problem import Problem
 from tests.hierarchy.conftest import make
@@ -42,7 +42,7 @@ def weighed(weight):
 def dense_precision(problem, found, log_scale):
     coords = problem.coords
     n = coords.n_rows * coords.n_nonref
-    operator = Precision(design=problem.design, coords=coords, curvature=found.curvature, prior=problem.prior(log_scale))
+    operator = Precision(design=problem.design, coords=coords, curvature=found.curvature, prior=torch.diag_embed(problem.prior(log_scale)))
     return operator(torch.eye(n, dtype=torch.float64).reshape(coords.n_rows, coords.n_nonref, n)).reshape(n, n)
 
 
@@ -106,18 +106,24 @@ def test_the_variance_of_a_cell_is_that_of_its_row(problem, end):
 
 
 @pytest.mark.parametrize(
-    "design",
-    [{}, {"n_days": 1, "guides_per_gene": 2}, {"fates": ("A", "B")}, {"fates": tuple("ABCDE"), "n_days": 2, "moi": 6.0}],
-    ids=["base", "one-day", "two-fates", "five-fates"],
+    ("design", "time_scale"),
+    [({}, None), ({"n_days": 1, "guides_per_gene": 2}, None), ({"fates": ("A", "B")}, None), ({"fates": tuple("ABCDE"), "n_days": 2, "moi": 6.0}, None)]
+    + [({}, [0.5, 3.0]), ({"n_days": 1}, [])],
+    ids=["base", "one-day", "two-fates", "five-fates", "gaps", "one-day without gaps"],
 )
-def test_the_fit_is_the_dense_laplace_answer(design):
+def test_the_fit_is_the_dense_laplace_answer(design, time_scale):
     data, _ = make(**design)
-    problem = problem_of(data, likelihood_weight=20.0)
+    gaps = None if time_scale is None else torch.tensor(time_scale)
+    problem = Problem.of(data, Priors(), FitSettings(likelihood_weight=20.0), time_scale=gaps, dtype=torch.float64)
     end = run_natural(problem, start(problem))
     assert end.status == "converged"
-    dense = DenseLaplace(data, end.log_scale.exp().numpy(), 20.0, Priors())
+    scales = end.log_scale.exp().numpy()
+    if time_scale is not None:  # one σ_time, times the multipliers
+        assert scales.shape[1] == (3 if time_scale else 2)
+        scales = np.concatenate([scales[:, :1], scales[:, 1:2] * np.array(time_scale), scales[:, -1:]], 1)
+    dense = DenseLaplace(data, scales, 20.0, Priors())
     found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance, problem.weigh)
-    blocks = marginal_covariances(problem, found, problem.prior(end.log_scale), generator=torch.Generator().manual_seed(0)).blocks
+    blocks = marginal_covariances(problem, found, torch.diag_embed(problem.prior(end.log_scale)), generator=torch.Generator().manual_seed(0)).blocks
     mean, sd = dense.theta()
     k = problem.coords
     for group, cov in zip(k.groups, blocks, strict=True):
@@ -134,7 +140,7 @@ def test_the_fit_is_the_dense_laplace_answer(design):
 
 def test_probes_agree_with_dense_inversion(problem, end, monkeypatch):
     found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance, problem.weigh)
-    args = (problem, found, problem.prior(end.log_scale))
+    args = (problem, found, torch.diag_embed(problem.prior(end.log_scale)))
     exact = marginal_covariances(*args, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(marginals_module, "DENSE_LIMIT", 0)
     monkeypatch.setattr(marginals_module, "ITERATIONS", 60)
@@ -157,22 +163,64 @@ def test_probes_stop_when_the_errors_are_known(problem, end, monkeypatch):
     for error, want in ((1.0, 16), (0.0, 48)):
         drawn.clear()
         monkeypatch.setattr(marginals_module, "PROBE_ERROR", error)
-        marginal_covariances(problem, found, problem.prior(end.log_scale), generator=torch.Generator().manual_seed(0))
+        marginal_covariances(problem, found, torch.diag_embed(problem.prior(end.log_scale)), generator=torch.Generator().manual_seed(0))
         assert sum(drawn) == want
 
 
-def test_the_score_of_the_scales_is_the_gradient_of_the_evidence(problem, end):
+@pytest.mark.parametrize("time_scale", [None, [0.5, 3.0]], ids=["steps", "gaps"])
+def test_the_score_of_the_scales_is_the_gradient_of_the_evidence(small, end, time_scale):
+    settings = FitSettings(likelihood_weight=20.0)
+    problem = Problem.of(small, Priors(), settings, time_scale=None if time_scale is None else torch.tensor(time_scale), dtype=torch.float64)
     coords = problem.coords
-    found = pass_over_cells(problem.design, coords, end.mean, end.covariance, problem.weigh)
-    likelihood = GeneLikelihood.at_pass(coords, found, end.mean)
+    likelihood = likelihood_at(problem, end)
     half = half_normal_scales(coords, problem.priors)
-    at = (end.log_scale + 0.3 * torch.randn(end.log_scale.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    at = (0.3 * torch.randn(half.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) - 1).requires_grad_()
     genes = gene_posteriors(coords, at, likelihood)
     (want,) = torch.autograd.grad(genes.evidence + log_prior(at, half), at)
     detached = GenePosteriors(mean=[m.detach() for m in genes.mean], factor=[f.detach() for f in genes.factor], evidence=genes.evidence.detach())
     got, information = score_and_information(coords, at.detach(), half, detached)
     torch.testing.assert_close(got, want, rtol=1e-8, atol=1e-8)
     assert (information > 0).all()
+
+
+def likelihood_at(problem, end):
+    found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance, problem.weigh)
+    return GeneLikelihood.at_pass(problem.coords, found, end.mean)
+
+
+@pytest.mark.parametrize("time_scale", [None, [0.5, 3.0]], ids=["steps", "gaps"])
+def test_covariances_between_fates_are_where_the_evidence_is_largest(small, end, time_scale):
+    """The prior of genes' effects in place of independent scales: the gradient of its evidence, by autograd, is zero."""
+    settings = FitSettings(likelihood_weight=20.0)
+    problem = Problem.of(small, Priors(tau=0.5), settings, time_scale=None if time_scale is None else torch.tensor(time_scale), dtype=torch.float64)
+    coords, likelihood = problem.coords, likelihood_at(problem, end)
+    half = half_normal_scales(coords, problem.priors)
+    found = torch.eye(coords.n_nonref, dtype=torch.float64).repeat(coords.n_scales, 1, 1)
+    for _ in range(4):
+        found = effect_covariances(coords, found, half, likelihood)
+    assert found[:, 0, 1].abs().max() > 0.02
+    change = torch.zeros_like(found).requires_grad_()  # Ψ = L exp(change) L'
+    root = torch.linalg.cholesky(found)
+    own = root @ torch.linalg.matrix_exp((change + change.transpose(1, 2)) / 2) @ root.transpose(1, 2)
+    equal = (torch.eye(coords.n_nonref, dtype=torch.float64) + 1) / 2
+    total = 0.5 * (torch.logdet(own) - torch.einsum("sfg,sgf->s", own, torch.linalg.inv(equal) / half[0].square().view(-1, 1, 1))).sum()
+    for group, h, r in zip(coords.groups, likelihood.info, likelihood.linear, strict=True):
+        step = own[group.scale_of] * group.multiplier.square().view(-1, 1, 1)
+        variance = torch.block_diag(*step) + torch.linalg.inv(h)  # of the maximum-likelihood estimates H⁻¹r
+        estimate = torch.linalg.solve(h, r.unsqueeze(-1))
+        total = total - 0.5 * (torch.logdet(variance).sum() + (estimate * torch.linalg.solve(variance, estimate)).sum())
+    (gradient,) = torch.autograd.grad(total, change)
+    assert gradient.abs().max() < 0.01  # of sums over six genes, whose terms are of order 1
+
+
+def test_with_two_fates_the_covariances_are_the_squares_of_the_scales():
+    problem = problem_of(make(fates=("A", "B"))[0], likelihood_weight=20.0)
+    coords, end = problem.coords, run_natural(problem, start(problem))
+    half, likelihood = half_normal_scales(coords, problem.priors), likelihood_at(problem, end)
+    found = torch.ones(coords.n_scales, 1, 1, dtype=torch.float64)
+    for _ in range(4):
+        found = effect_covariances(coords, found, half, likelihood)
+    torch.testing.assert_close(found[:, 0, 0].sqrt().log(), climb(coords, end.log_scale, half, likelihood, 20)[0], rtol=0, atol=1e-3)
 
 
 def test_a_matrix_that_is_not_definite_names_its_genes():

@@ -27,13 +27,13 @@ def without_cells(data, pairs):
 
 def against_dense(data, weight, rtol):
     fitted = fit(data, settings=FitSettings(likelihood_weight=weight))
-    scales = fitted.estimator.log_scale.exp().numpy()
-    dense = DenseLaplace(data, scales, weight, Priors())
+    estimator = fitted.estimator
+    dense = DenseLaplace(data, estimator.centre.spread.numpy(), weight, Priors())
     found, carried = fitted.estimates(), (fitted.model.design.guide_cells > 0).numpy()
     theta, theta_cov, beta, beta_cov = (getattr(found, name).numpy() for name in ("theta", "theta_covariance", "beta", "beta_covariance"))
     for gene in range(data.n_genes):
         own = data.guides_by_gene[data.gene_offsets[gene] : data.gene_offsets[gene + 1]].numpy()
-        want, want_cov, want_beta, want_beta_cov = dense.likelihood_type(gene, len(own) - 1, scales[:, -1] ** -2.0, carried[own])
+        want, want_cov, want_beta, want_beta_cov = dense.likelihood_type(gene, len(own) - 1, estimator.deviations.numpy(), carried[own])
         se = np.sqrt(np.diag(want_cov))
         np.testing.assert_allclose(theta[gene].ravel() / se, want.ravel() / se, atol=30 * rtol)
         np.testing.assert_allclose(theta_cov[gene] / np.outer(se, se), want_cov / np.outer(se, se), atol=rtol)
@@ -86,16 +86,17 @@ def test_without_cells_there_is_no_estimate(pairs):
     }
 
 
-def test_estimates_hardly_depend_on_the_reference():
-    """Priors are set against the reference, so those of the other genes still enter; posterior means differ by more."""
-    screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=8000, n_genes=20, n_ntc_guides=60, effects="model"), seed=4).adata)
+@pytest.mark.parametrize("design", [{"effects": "model"}, {"concentration": None}], ids=["model", "day-local one-hot"])
+def test_estimates_do_not_depend_on_the_reference(design):
+    """Largest differences of 0.04 SE with one-hot fates, where two steps are taken to the centre; 1.3 SE under priors set against the reference."""
+    screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=4000, n_genes=20, n_days=3, **design), seed=4).adata)
     fits = [summarise(fit(build_fate_data(screen, ref_fate=reference))) for reference in ("EC", "MES", "NEU")]
     for contrast in ("MES:EC", "NEU:EC", "MES:NEU"):
         first, *others = [effects.of_genes(contrast) for effects in fits]
         for other in others:
             apart = (other.estimate - first.estimate) / first.se
-            assert np.sqrt((apart**2).mean()) < 0.1 and np.abs(apart).max() < 0.4
-            np.testing.assert_allclose(other.se, first.se, rtol=0.05)
+            assert np.abs(apart).max() < 0.1
+            np.testing.assert_allclose(other.se, first.se, rtol=0.02)
 
 
 def z_scores(seed, **design):
