@@ -47,7 +47,7 @@ def one(design, seed):
         warnings.simplefilter("ignore")
         fitted = fit(build_fate_data(read_screen(screen.adata, max_guides_per_cell=40), ref_fate="EC"))
         effects = summarise(fitted)
-        estimates = hit_estimates(fitted, "MES", effects=effects)
+        estimates = hit_estimates(fitted, "MES")
         hits, plain = call_hits(estimates), call_hits(estimates, covariances="mashr")
         posterior = effects.of_genes("MES")
         twice = fit_mash(posterior.mean, posterior.sd, covariances="mashr")

@@ -19,12 +19,12 @@ from scipy.linalg import helmert
 from torch import Tensor
 
 from hierarchy.coordinates import GeneGroup, gene_information
-from hierarchy.effects import DaywiseEffects, summarise
+from hierarchy.effects import resolve_contrast
 from hierarchy.inference.curvature import Pass
 from hierarchy.inference.estimates import Estimator, gene_estimates, guide_estimates
 from hierarchy.inference.linear import centred_information
 from hierarchy.inference.sandwich import root
-from hierarchy.mash.hits import HitEstimates, contrast_covariance
+from hierarchy.mash.hits import HitEstimates, contrast_covariance, contrast_weights
 from hierarchy.result import Fit
 
 
@@ -49,9 +49,9 @@ class GuideEstimates:
     --------
     >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
     >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
-    >>> from hierarchy import fit, summarise, summarise_guides
+    >>> from hierarchy import fit, summarise_guides
     >>> fitted = fit(build_fate_data(read_screen(adata), ref_fate="EC"))
-    >>> summarise_guides(fitted, summarise(fitted), ["MES", "NEU:MES"]).beta.shape
+    >>> summarise_guides(fitted, ["MES", "NEU:MES"]).beta.shape
     (2, 48, 2)
     """
 
@@ -68,15 +68,13 @@ class GuideEstimates:
 
 
 @torch.no_grad()
-def summarise_guides(fit: Fit, effects: DaywiseEffects, contrasts: Sequence[str]) -> GuideEstimates:
+def summarise_guides(fit: Fit, contrasts: Sequence[str]) -> GuideEstimates:
     """Estimates of each guide over days, and of its gene without it, with the covariances of their errors; `FitFailed` without a posterior.
 
     Parameters
     ----------
     fit
         A fit, from `hierarchy.fit`.
-    effects
-        Result of `summarise` for this fit.
     contrasts
         Contrasts of fates, "A" (against the reference) or "A:B".
 
@@ -88,17 +86,17 @@ def summarise_guides(fit: Fit, effects: DaywiseEffects, contrasts: Sequence[str]
     --------
     >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
     >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
-    >>> from hierarchy import fit, summarise, summarise_guides
-    >>> fitted = fit(build_fate_data(read_screen(adata), ref_fate="EC"))
-    >>> guides = summarise_guides(fitted, summarise(fitted), ["MES"])
+    >>> from hierarchy import fit, summarise_guides
+    >>> guides = summarise_guides(fit(build_fate_data(read_screen(adata), ref_fate="EC")), ["MES"])
     >>> guides.contrasts, guides.left_out.shape, guides.left_out_covariance.shape
     (('MES:EC',), (1, 48, 2), (1, 48, 2, 2))
     """
     with fit.usable():
         estimator = fit.estimator
         assert estimator is not None  # there is one where there is a posterior
-        named = [effects.of_genes(contrast) for contrast in contrasts]
-        weights = torch.tensor(np.stack([effects.contrast_weights(contrast) for contrast in contrasts]), device=estimator.deviations.device)
+        fates = fit.model.data.fates
+        named = [resolve_contrast(contrast, fates) for contrast in contrasts]
+        weights = torch.tensor(np.stack([contrast_weights(*pair, fates) for pair in named]), device=estimator.deviations.device)
         shape = (len(weights), len(estimator.carried), estimator.coords.n_days)
         means = [weights.new_full(shape, torch.nan) for _ in range(2)]
         covariances = [weights.new_full((*shape, shape[-1]), torch.nan) for _ in range(2)]
@@ -110,7 +108,7 @@ def summarise_guides(fit: Fit, effects: DaywiseEffects, contrasts: Sequence[str]
                 means[part][:, group.guides] = torch.einsum("lgfd,cf->clgd", mean, weights)
                 covariances[part][:, group.guides] = torch.einsum("lgfdhe,cf,ch->clgde", cov, weights, weights)
     return GuideEstimates(
-        contrasts=tuple(f"{own.fate}:{own.against}" for own in named),
+        contrasts=tuple(map(":".join, named)),
         beta=means[0].cpu().numpy(),
         beta_covariance=covariances[0].cpu().numpy(),
         left_out=means[1].cpu().numpy(),
@@ -172,7 +170,7 @@ def _centred(fit: Fit, estimator: Estimator, group: GeneGroup, found: Pass, by_p
     return centred_information(one, shift, blocks, found.by_guide, found.by_day)[0]
 
 
-def hit_estimates(fit: Fit, contrast: str, *, effects: DaywiseEffects | None = None) -> HitEstimates:
+def hit_estimates(fit: Fit, contrast: str) -> HitEstimates:
     """What `call_hits` needs of a fit, in one contrast of fates.
 
     Parameters
@@ -181,8 +179,6 @@ def hit_estimates(fit: Fit, contrast: str, *, effects: DaywiseEffects | None = N
         A fit, from `hierarchy.fit`.
     contrast
         Contrast of fates, "A" (against the reference) or "A:B".
-    effects
-        Result of `summarise` for this fit, if there is one already.
 
     Returns
     -------
@@ -201,19 +197,17 @@ def hit_estimates(fit: Fit, contrast: str, *, effects: DaywiseEffects | None = N
     >>> hit_estimates(fit(build_fate_data(read_screen(adata), ref_fate="EC")), "NEU:MES").contrast
     'NEU:MES'
     """
-    effects = effects or summarise(fit)
-    guides = summarise_guides(fit, effects, [contrast])
-    genes, weights = effects.of_genes(contrast), effects.contrast_weights(contrast)
-    position = {name: i for i, name in enumerate(effects.genes)}
+    data, genes, guides = fit.model.data, fit.estimates(), summarise_guides(fit, [contrast])
+    weights = contrast_weights(*resolve_contrast(contrast, data.fates), data.fates)
     return HitEstimates(
         contrast=guides.contrasts[0],
-        days=effects.days,
-        genes=effects.genes,
-        betahat=genes.estimate,
-        covariance=contrast_covariance(effects.theta_estimate_covariance, weights),
-        cells=effects.gene_cells,
-        guides=effects.guides,
-        gene_of_guide=np.array([position[name] for name in effects.gene_of_guide]),
+        days=data.days,
+        genes=np.array(data.genes, dtype=object),
+        betahat=np.einsum("lfd,f->ld", genes.theta.cpu().numpy(), weights),
+        covariance=contrast_covariance(genes.theta_covariance.cpu().numpy(), weights),
+        cells=fit.model.design.gene_cells.cpu().numpy(),
+        guides=np.array(data.guides, dtype=object),
+        gene_of_guide=data.guide_to_gene.cpu().numpy(),
         guide_betahat=guides.beta[0],
         guide_covariance=guides.beta_covariance[0],
         left_out=guides.left_out[0],

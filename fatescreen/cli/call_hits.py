@@ -64,6 +64,7 @@ def _facts(hits: "Hits") -> dict[str, Any]:
         "hits": int(hits.called.sum()),
         "log_likelihood": {level: fitted.log_likelihood for level, fitted in levels.items()},
         "weights": {level: fitted.covariance_weights for level, fitted in levels.items()},
+        "pseudo_genes_of_independent_days": {level: float(fitted.penalty[1:].sum()) for level, fitted in levels.items()},
         "optimality_gap": {level: fitted.gap for level, fitted in levels.items()},
     }
 

@@ -51,7 +51,7 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
             fitted = fit(data.to(device), settings=options.settings(), time_scale=time_scale, checkpoint=checkpoint, progress=console.progress)
         with _numerical_failures(checkpoint):
             effects = summarise(fitted, n_draws=options.draws)
-            guides = summarise_guides(fitted, effects, contrasts)
+            guides = summarise_guides(fitted, contrasts)
             check_centred(effects, simulated=screen.simulated, centred=options.center_guides)
             with console.step("checking"):
                 checks = check_fit(fitted)

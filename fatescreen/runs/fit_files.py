@@ -121,7 +121,7 @@ def write_guide_estimates(guides: GuideEstimates, effects: DaywiseEffects, out: 
     >>> fitted = fit(build_fate_data(read_screen(adata), ref_fate="EC"))
     >>> effects = summarise(fitted)
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_guide_estimates(summarise_guides(fitted, effects, ["MES"]), effects, Path(folder))
+    ...     write_guide_estimates(summarise_guides(fitted, ["MES"]), effects, Path(folder))
     ...     print([path.name for path in Path(folder).iterdir()])
     ['guide_estimates.npz']
     """

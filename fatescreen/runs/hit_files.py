@@ -11,7 +11,7 @@ import pandas as pd
 from data_prep.errors import InputError, first_few
 from fatescreen.runs.folder import RECORD
 from fatescreen.runs.tables import write_table
-from hierarchy.mash.hits import HitEstimates, Hits, contrast_covariance
+from hierarchy.mash.hits import HitEstimates, Hits, contrast_covariance, contrast_weights
 
 ESTIMATES, GENES, GUIDES = "effects.csv", "theta_covariance.npz", "guide_estimates.npz"
 FIT_AGAIN = "Run fit-hierarchy again, and give its output folder."
@@ -94,14 +94,12 @@ def _estimates(contrast: str, i: int, table: pd.DataFrame, genes: Mapping[str, n
     if own["gene"].tolist() != np.repeat(names, len(days)).tolist() or own["day"].tolist() != list(days) * len(names):
         raise ValueError(f"the genes or days of {contrast} differ")
     position = {name: g for g, name in enumerate(names)}
-    fate, against = (fates.index(name) for name in _split(contrast, fates))
-    weights = np.eye(len(fates))[fate] - np.eye(len(fates))[against]
     return HitEstimates(
         contrast=contrast,
         days=days,
         genes=names,
         betahat=own["betahat"].to_numpy(np.float64).reshape(shape),
-        covariance=contrast_covariance(genes["covariance"], weights[1:]),
+        covariance=contrast_covariance(genes["covariance"], contrast_weights(*_split(contrast, fates), fates)),
         cells=own["n_cells"].to_numpy(np.int64).reshape(shape),
         guides=guides["guides"].astype(object),
         gene_of_guide=np.array([position[name] for name in guides["genes"]]),

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
-from hierarchy.mash.data import MashData
-from hierarchy.mash.mixture import Prior, autoselect_grid, fit_weights, log_likelihood_ratios
+from hierarchy.mash.data import MashData, mash_data
+from hierarchy.mash.mixture import Prior, autoselect_grid, fit_weights, log_likelihood_ratios, null_counts
 from hierarchy.mash.posterior import summarise_posterior
 
 STRONG_LFSR = 0.05  # a gene below it in some condition, on its own, teaches the data-driven covariances
@@ -86,17 +86,10 @@ def strong_genes(data: MashData) -> Int[np.ndarray, " strong"]:
         if not own.any():
             continue
         b, s = data.betahat[own, d : d + 1], data.se[own, d : d + 1]
-        alone = MashData(
-            betahat=b,
-            se=s,
-            observed=np.ones_like(b, bool),
-            precision=1 / np.square(s)[:, :, None],
-            score=b / np.square(s),
-            log_null=-0.5 * (np.log(2 * np.pi * np.square(s)) + np.square(b / s))[:, 0],
-        )
+        alone = mash_data(b, s)
         prior = Prior.of({"effect": np.eye(1)}, autoselect_grid(b, s, alone.observed))
         ratios = log_likelihood_ratios(alone, prior)
-        weights, _ = fit_weights(ratios[:: max(1, len(ratios) // ROUGH_GENES)], tolerance=ROUGH)
+        weights, _ = fit_weights(ratios[:: max(1, len(ratios) // ROUGH_GENES)], null_counts(prior), tolerance=ROUGH)
         strong[np.flatnonzero(own)[summarise_posterior(alone, prior, ratios, weights).lfsr[:, 0] < STRONG_LFSR]] = True
     return np.flatnonzero(strong & data.observed.all(1))
 

@@ -10,7 +10,8 @@ from jaxtyping import Float, Shaped
 from data_prep.errors import InputError, positive, warn, whole_number
 from hierarchy.mash.covariances import LEAST_STRONG, between_contrasts, canonical, data_driven, pairs, strong_genes, temporal
 from hierarchy.mash.data import MashData, mash_data
-from hierarchy.mash.mixture import Prior, autoselect_grid, component_names, fit_weights, log_likelihood_ratios
+from hierarchy.mash.independence import independence_counts
+from hierarchy.mash.mixture import Prior, autoselect_grid, component_names, fit_weights, log_likelihood_ratios, null_counts
 from hierarchy.mash.posterior import Posterior, component_probabilities, draw, summarise_posterior
 
 LEAST_GENES = 20  # genes with estimates below which only canonical covariances are used
@@ -30,6 +31,8 @@ class MashFit:
         log likelihood of each gene under each component, over the null's.
     weights
         Weights of the components: the null first, then scale by scale, within a scale the covariances in their order.
+    penalty
+        Dirichlet penalty of each component in pseudo-genes: of the null, and of components that are independent between conditions.
     gap
         Largest possible distance of the penalised log likelihood from its maximum; 0 where weights were given.
 
@@ -48,6 +51,7 @@ class MashFit:
     prior: Prior
     ratios: Float[np.ndarray, "genes components"]
     weights: Float[np.ndarray, " components"]
+    penalty: Float[np.ndarray, " components"]
     gap: float
 
     @property
@@ -140,8 +144,8 @@ def fit_mash(
     V
         Correlation of the errors between conditions: one matrix (conditions, conditions), or one for each gene; independent errors by default.
     covariances
-        "auto": canonical, temporal (with pairs of days) and data-driven covariances; "mashr": canonical and data-driven; "canonical"; or a mapping of
-        name → covariance, which are used as they are given.
+        "auto": canonical, temporal (with pairs of days) and data-driven covariances, with a penalty that prefers independent conditions where the data do
+        not decide; "mashr": canonical and data-driven; "canonical"; or a mapping of name → covariance, which are used as they are given.
     null_weight
         Dirichlet penalty on the null; 10 prefers the null where the data do not decide, 1 is none.
     grid
@@ -188,11 +192,15 @@ def fit_mash(
     prior = Prior.of(matrices if isinstance(covariances, Mapping) else {name: U / U.diagonal().max() for name, U in matrices.items()}, scales)
     ratios = log_likelihood_ratios(data, prior)
     if weights is not None:
-        return MashFit(data=data, prior=prior, ratios=ratios, weights=_checked_weights(weights, prior), gap=0.0)
+        given = _checked_weights(weights, prior)
+        return MashFit(data=data, prior=prior, ratios=ratios, weights=given, penalty=np.zeros_like(given), gap=0.0)
     if positive("null_weight", null_weight) < 1:
         raise InputError(f"null_weight is {null_weight}; it must be at least 1 (no penalty).", "null_weight")
-    fitted, gap = fit_weights(ratios[data.informative], null_weight=float(null_weight))
-    return MashFit(data=data, prior=prior, ratios=ratios, weights=fitted, gap=gap)
+    penalty = null_counts(prior, float(null_weight))
+    if covariances == "auto" and n > 1 and data.informative.sum() >= LEAST_GENES:
+        penalty += independence_counts(data, prior, ratios, penalty)
+    fitted, gap = fit_weights(ratios[data.informative], penalty)
+    return MashFit(data=data, prior=prior, ratios=ratios, weights=fitted, penalty=penalty, gap=gap)
 
 
 def _matrices(data: MashData, covariances: str | Mapping[str, Float[np.ndarray, "conditions conditions"]], n_contrasts: int) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """From estimates of genes and guides over days to a ranked table of hits: days, signs, patterns, and how far each hit depends on a single guide."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,6 +177,12 @@ def call_hits(estimates: HitEstimates, *, covariances: str = "auto", null_weight
         warn(f"{lost:,} genes have no estimate on any day, because no cell carries their guides; they are listed last, with lfsr 1.")
     patterns = pattern_probabilities(genes, n_draws=n_draws, seed=seed)
     return Hits(estimates=own, genes=genes, guides=guides, patterns=patterns, table=_ranked(own, genes, patterns))
+
+
+def contrast_weights(fate: str, against: str, fates: Sequence[str]) -> Float[np.ndarray, " nonref"]:
+    """Weights of the non-reference fates in a contrast of two of the fates, the first of which is the reference."""
+    unit = np.eye(len(fates))
+    return (unit[fates.index(fate)] - unit[fates.index(against)])[1:]
 
 
 def contrast_covariance(covariance: Float[np.ndarray, "genes size size"], weights: Float[np.ndarray, " nonref"]) -> Float[np.ndarray, "genes days days"]:

@@ -22,9 +22,9 @@ from hierarchy.mash.data import MashData
 
 TOLERANCE = 1e-9  # duality gap of the weights, relative to the number of genes
 MAX_ROUNDS = 200
-NEWTON_STEPS = 5
+NEWTON_STEPS = 2
 QR_ROWS = 512
-EM_STEPS, EM_GENES = 12, 4000  # before the support is cut to what they leave, and the genes that they use
+EM_STEPS, EM_GENES = 40, 4000  # before the support is cut to what they leave, and the genes that they use
 LEAST_SHARE = 0.01  # of the weight of one gene
 SLOW = 0.5  # share of the duality gap that a round may leave; from then on rounds use exact factorisations
 ROUND_OFF = 1e-12  # of the objective
@@ -112,21 +112,28 @@ def in_blocks(work: Callable[[slice], None], n: int) -> None:
         list(threads.map(work, blocks))
 
 
+def null_counts(prior: Prior, null_weight: float = 10.0) -> Float[np.ndarray, " components"]:
+    """The Dirichlet penalty on the null alone, as in mashr."""
+    counts = np.zeros(prior.n_components)
+    counts[0] = null_weight - 1
+    return counts
+
+
 def fit_weights(
-    ratios: Float[np.ndarray, "genes components"], *, null_weight: float = 10.0, tolerance: float = TOLERANCE
+    ratios: Float[np.ndarray, "genes components"], counts: Float[np.ndarray, " components"], *, tolerance: float = TOLERANCE
 ) -> tuple[Float[np.ndarray, " components"], float]:
-    """The weights π that maximise Σ_g log Σ_k π_k L_gk + (null_weight − 1) log π_0, and the duality gap that they leave.
+    """The weights π that maximise Σ_g log Σ_k π_k L_gk + Σ_k a_k log π_k, and the duality gap that they leave.
 
     The constrained Newton method for mixtures (Wang 2007, doi:10.1111/j.1467-9868.2007.00583.x): components whose gradient exceeds the total weight join the
     support, a non-negative least-squares problem gives the Newton step on it, and a line search makes it rise. The objective is concave, and with
-    D = max_k ∂/∂π_k, its distance from the optimum is at most D − (genes + null_weight − 1).
+    D = max_k ∂/∂π_k, its distance from the optimum is at most D − (genes + Σ a_k).
 
     Parameters
     ----------
     ratios
         log likelihoods, each gene's up to a constant.
-    null_weight
-        Dirichlet penalty on the null, at least 1: 1 for none.
+    counts
+        Dirichlet penalty a_k of each component, at least 0: the number of further genes that it alone explains.
     tolerance
         The gap, relative to the total weight, at which the weights are taken as optimal.
 
@@ -136,24 +143,22 @@ def fit_weights(
         The weights, and the gap in log-likelihood units.
     """
     likelihood = np.exp(np.maximum(ratios - ratios.max(1, keepdims=True), LEAST_LOG))
-    pseudo = null_weight - 1.0
-    total = len(likelihood) + pseudo
+    total = len(likelihood) + counts.sum()
     some = likelihood[:: max(1, len(likelihood) // EM_GENES)]
-    pi = _expectation_maximisation(some, pseudo * len(some) / len(likelihood))
+    pi = _expectation_maximisation(some, counts * len(some) / len(likelihood))
     pi[pi < 0.5 / total] = 0.0
     pi[0] = max(pi[0], 1 / total)
+    pi = np.maximum(pi, counts / total)  # as at the optimum
     lost = likelihood @ pi < LEAST_SHARE / total  # genes whose components have all been cut
     pi[likelihood[lost].argmax(1)] += 1 / total
     support = np.flatnonzero(pi)
     pi = pi[support] / pi[support].sum()
     gap, value, exact = np.inf, -np.inf, False
     for _ in range(MAX_ROUNDS):
-        support, pi = _newton(likelihood, support, pi, pseudo, exact)
+        support, pi = _newton(likelihood, support, pi, counts, exact)
         gradient = (1.0 / (likelihood[:, support] @ pi)) @ likelihood
-        if pseudo:
-            at_null = pi[support == 0]
-            gradient[0] += pseudo / float(at_null[0])
-        before, gap, reached, value = gap, float(gradient.max() - total), value, _objective(likelihood[:, support], pi, support == 0, pseudo)
+        gradient[support] += counts[support] / pi
+        before, gap, reached, value = gap, float(gradient.max() - total), value, _objective(likelihood[:, support], pi, counts[support])
         if gap <= tolerance * total or (exact and value - reached <= ROUND_OFF * abs(value)):
             break
         exact = exact or gap > SLOW * before
@@ -164,12 +169,12 @@ def fit_weights(
     return weights / weights.sum(), max(gap, 0.0)
 
 
-def _expectation_maximisation(likelihood: np.ndarray, pseudo: float) -> np.ndarray:
+def _expectation_maximisation(likelihood: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """A few EM steps from equal weights: where the support is, roughly."""
     pi = np.full(likelihood.shape[1], 1 / likelihood.shape[1])
     for _ in range(EM_STEPS):
         pi *= (1.0 / (likelihood @ pi)) @ likelihood
-        pi[0] += pseudo
+        pi += counts
         pi /= pi.sum()
     return pi
 
@@ -180,41 +185,47 @@ def _peaks(gradient: np.ndarray, total: float, support: np.ndarray) -> np.ndarra
     return outside[np.argsort(-gradient[outside], kind="stable")[:8]]
 
 
-def _newton(likelihood: np.ndarray, support: np.ndarray, pi: np.ndarray, pseudo: float, exact: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Newton steps on the support until they no longer raise the objective; components that reach zero leave it, the penalised null excepted."""
-    own = likelihood[:, support]
-    is_null = support == 0
-    value = _objective(own, pi, is_null, pseudo)
+def _newton(likelihood: np.ndarray, support: np.ndarray, pi: np.ndarray, counts: np.ndarray, exact: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Newton steps on the support until they no longer raise the objective; components that reach zero leave it, those with a penalty excepted."""
+    own, a = likelihood[:, support], counts[support]
+    value = _objective(own, pi, a)
     for _ in range(NEWTON_STEPS):
-        aim = _quadratic(own / (own @ pi)[:, None], is_null, float(pi[is_null].sum()), pseudo, exact)
-        new, reached = _line_search(own, pi, aim, is_null, pseudo, value)
+        aim = _quadratic(own, pi, a, exact)
+        new, reached = _line_search(own, pi, aim, a, value)
         if not reached > value:
-            if exact and _objective(own, aim, is_null, pseudo) >= value - ROUND_OFF * abs(value):
+            if exact and _objective(own, aim, a) >= value - ROUND_OFF * abs(value):
                 pi = aim  # nearer to the optimum than sums of logarithms can show
             break
         pi, value = new, reached
-    keep = (pi > 1e-14) | (is_null & (pseudo > 0))
+    keep = (pi > 1e-14) | (a > 0)
     return support[keep], pi[keep] / pi[keep].sum()
 
 
-def _quadratic(scaled: np.ndarray, is_null: np.ndarray, null: float, pseudo: float, exact: bool) -> np.ndarray:
+def _quadratic(own: np.ndarray, pi: np.ndarray, a: np.ndarray, exact: bool) -> np.ndarray:
     """The maximum over π ≥ 0, Σπ = 1, of the quadratic approximation of the objective: the non-negative least squares ‖S π − 2‖, S_gk = L_gk/(Lπ)_g.
 
-    The penalty is a gene of weight `pseudo` that only the null explains. The triangle is that of the normal equations, or, where `exact`, of a QR
+    The penalty on a component is a gene of weight `a` that it alone explains. The triangle is that of the normal equations, or, where `exact`, of a QR
     factorisation, which keeps the precision that normal equations lose, as neighbouring scales are nearly collinear.
     """
-    rows = np.column_stack([scaled, np.full(len(scaled), 2.0)])
-    if pseudo:
-        rows = np.vstack([rows, pseudo**0.5 * np.append(is_null / null, 2.0)])
-    triangle = _triangle(rows) if exact else _rough_triangle(rows)
+    scaled, penalty = own / (own @ pi)[:, None], np.sqrt(a) / np.where(a > 0, pi, 1.0)
+    if exact:
+        rows = np.column_stack([scaled, np.full(len(scaled), 2.0)])
+        triangle = _triangle(np.vstack([rows, np.column_stack([np.diag(penalty), 2 * np.sqrt(a)])]))
+    else:
+        triangle = _rough_triangle(scaled, penalty, np.sqrt(a))
     heavy = 10 * np.abs(triangle).max()
-    found = nnls(np.vstack([triangle[:, :-1], np.full(scaled.shape[1], heavy)]), np.append(triangle[:, -1], heavy))[0]
+    found = nnls(np.vstack([triangle[:, :-1], np.full(len(pi), heavy)]), np.append(triangle[:, -1], heavy))[0]
     return found / found.sum()
 
 
-def _rough_triangle(rows: np.ndarray) -> np.ndarray:
-    """A with A'A = rows' rows, without the directions that are lost to round-off in the product."""
-    values, vectors = np.linalg.eigh(rows.T @ rows)
+def _rough_triangle(scaled: np.ndarray, penalty: np.ndarray, root: np.ndarray) -> np.ndarray:
+    """A with A'A = the product of the rows (S, 2) and (penalty, 2 root), without the directions that are lost to round-off in it."""
+    n = len(root)
+    product = np.empty((n + 1, n + 1))
+    product[:n, :n] = scaled.T @ scaled + np.diag(np.square(penalty))
+    product[n, :n] = product[:n, n] = 2 * (scaled.sum(0) + penalty * root)
+    product[n, n] = 4 * (len(scaled) + np.square(root).sum())
+    values, vectors = np.linalg.eigh(product)
     return np.sqrt(values.clip(0))[:, None] * vectors.T
 
 
@@ -225,22 +236,21 @@ def _triangle(rows: np.ndarray) -> np.ndarray:
     return qr(qr(blocks, mode="r").reshape(-1, rows.shape[1]), mode="r")
 
 
-def _line_search(own: np.ndarray, pi: np.ndarray, aim: np.ndarray, is_null: np.ndarray, pseudo: float, value: float) -> tuple[np.ndarray, float]:
+def _line_search(own: np.ndarray, pi: np.ndarray, aim: np.ndarray, a: np.ndarray, value: float) -> tuple[np.ndarray, float]:
     """The first of the steps 1, ½, ¼, … towards `aim` that raises the objective."""
     size = 1.0
     while size > 1e-10:
         new = pi + size * (aim - pi)
-        reached = _objective(own, new, is_null, pseudo)
+        reached = _objective(own, new, a)
         if reached > value:
             return new, reached
         size /= 2
     return pi, value
 
 
-def _objective(own: np.ndarray, pi: np.ndarray, is_null: np.ndarray, pseudo: float) -> float:
+def _objective(own: np.ndarray, pi: np.ndarray, a: np.ndarray) -> float:
     with np.errstate(divide="ignore"):
-        penalty = pseudo * float(np.log(pi[is_null]).sum()) if pseudo else 0.0
-        return float(np.log(own @ pi).sum()) + penalty
+        return float(np.log(own @ pi).sum() + a[a > 0] @ np.log(pi[a > 0]))
 
 
 def autoselect_grid(

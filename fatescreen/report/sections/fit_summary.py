@@ -1,7 +1,5 @@
 """Summary of the report on a fit."""
 
-from scipy.special import ndtr
-
 from data_prep.errors import first_few
 from fatescreen.report.blocks import Block, Notice
 from fatescreen.report.numbers import signed
@@ -18,14 +16,11 @@ def summary_blocks(fit: Fit, contrast: Contrast, checks: Checks) -> list[Block]:
     clear = z > Z95
     best = int(z.max(1).argmax())
     day = int(z[best].argmax())
-    count = f"{int(clear.any(1).sum()):,} of {len(z):,} genes have an effect with |z| > {Z95} on at least one day"
+    count = f"{int(clear.any(1).sum()):,} of {len(z):,} genes have |z| > {Z95} on at least one day"
     if clear.any():
-        count += (
-            f" ({int(clear.sum()):,} gene-days); about {float(ndtr(-z[clear]).sum()):.1f} of these gene-days are expected to have the wrong sign (sum of the "
-            "local false sign rates)"
-        )
+        count += f" ({int(clear.sum()):,} gene-days; up to {0.05 * z.size:.0f} would exceed this limit by chance if no gene had an effect)"
     lines = [
-        f"{count}.",
+        f"{count}. For a list of genes with days, patterns and a rate of false calls, run call-hits on the folder of this fit.",
         f"The strongest is {contrast.genes[best]} on day {contrast.days[day]}: {signed(f'{contrast.mean[best, day]:.2f}')} ± {contrast.sd[best, day]:.2f} "
         f"in the log-odds of {contrast.fate} against {contrast.reference} for cells that carry a guide of the gene.",
         weight_text(fit.weight, fixed=isinstance(fit.settings.likelihood_weight, float)),

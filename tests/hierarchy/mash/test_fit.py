@@ -148,21 +148,27 @@ def test_draws_have_the_posteriors_moments():
     np.testing.assert_array_equal(draws, fitted.sample(4000, seed=1))
 
 
-def test_weights_are_optimal_by_slow_em():
+@pytest.mark.parametrize("counts", [[3.0], [3.0, 0.0, 0.5, 20.0, 0.02]], ids=["null", "several"])
+def test_weights_are_optimal_by_slow_em(counts, monkeypatch):
     rng = np.random.default_rng(7)
-    ratios = rng.normal(0, 2, (80, 15))
-    weights, gap = fit_weights(ratios, null_weight=4.0)
+    ratios, counts = rng.normal(0, 2, (80, 15)), np.append(counts, np.zeros(15 - len(counts)))
+    weights, gap = fit_weights(ratios, counts)
     likelihood, pi = np.exp(ratios), np.full(15, 1 / 15)
     for _ in range(60_000):
         pi *= (1 / (likelihood @ pi)) @ likelihood
-        pi[0] += 3
+        pi += counts
         pi /= pi.sum()
 
     def value(p):
-        return np.log(likelihood @ p).sum() + 3 * np.log(p[0])
+        return np.log(likelihood @ p).sum() + counts[counts > 0] @ np.log(p[counts > 0])
 
     assert gap < 1e-6 and value(weights) >= value(pi) - 1e-9
     np.testing.assert_allclose(weights, pi, atol=1e-3)
+    for name in ("EM_STEPS", "NEWTON_STEPS", "MAX_ROUNDS"):
+        monkeypatch.setattr(f"hierarchy.mash.mixture.{name}", int(name == "MAX_ROUNDS"))
+    rough, gap = fit_weights(ratios, counts)
+    slope = (1 / (likelihood @ rough)) @ likelihood + counts / rough
+    assert value(weights) - value(rough) <= gap == pytest.approx(slope.max() - 80 - counts.sum())
 
 
 def test_a_gene_whose_components_are_cut_from_the_start_gets_them_back():
@@ -172,7 +178,7 @@ def test_a_gene_whose_components_are_cut_from_the_start_gets_them_back():
     ratios[:, 1:] = rng.normal(-12, 1, (400, 300))
     for gene in range(10):
         ratios[gene, 1 + 30 * gene : 31 + 30 * gene] = rng.normal(400, 0.1, 30)
-    weights, gap = fit_weights(ratios)
+    weights, gap = fit_weights(ratios, np.append(9.0, np.zeros(300)))
     assert gap < 1e-5 and all(weights[1 + 30 * gene : 31 + 30 * gene].sum() == pytest.approx(1 / 409, rel=0.1) for gene in range(10))
 
 
