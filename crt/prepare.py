@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from crt.inputs import BURDEN, LOW_MOI, ControlGroup, CRTInputs, MultipleGuides, make_inputs, standardised_burden
+from crt.inputs import BURDEN, LOW_MOI, CRTInputs, make_inputs, standardised_burden
 from crt.layout import empty_rows
 from crt.read import covariates_of, guide_map_of, in_order, storable, usage_of
+from crt.settings import ControlGroup, MultipleGuides
 from data_prep.design import encode_covariates
 from data_prep.errors import InputError, warn
 from data_prep.formula import encode_formula

@@ -12,11 +12,10 @@ from jaxtyping import Int
 from crt.engine import UnitResult, all_units
 from crt.inputs import CRTInputs
 from crt.linear.scores import few_valued
-from crt.propensity import LogisticSettings, Propensity
 from crt.results import CRTResult, collect
 from crt.resume import result_folder
 from crt.sampling.methods import ResamplingMethod
-from crt.settings import N_RESAMPLES, SEED, Method, MethodOptions, Side, Statistic, UnitSettings, settings_of
+from crt.settings import N_RESAMPLES, SEED, LogisticSettings, Method, MethodOptions, Propensity, Side, Statistic, UnitSettings, settings_of
 from crt.signatures import shared_options
 from data_prep.errors import InputError, first_few, warn
 

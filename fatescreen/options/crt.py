@@ -5,10 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from crt.inputs import ControlGroup, MultipleGuides
-from crt.sampling.methods import ResamplingMethod
-from crt.sampling.stratified import StratifiedPermutation
-from crt.settings import Method, Side, UnitSettings
+from crt.sampling.methods import ResamplingMethod, StratifiedPermutation
+from crt.settings import ControlGroup, Method, MultipleGuides, Side, UnitSettings
 from data_prep.errors import InputError
 from fatescreen.options.base import Count, GuideKey, Names, ScreenOptions
 
