@@ -19,7 +19,6 @@ from data_prep.formula import encode_formula
 from data_prep.outcomes import all_rows, check_outcome, check_usage, clr_usage
 from data_prep.read.container import open_view
 from data_prep.read.guide_map import NTC_LABELS, GuideMap
-from data_prep.read.guides import presence
 from data_prep.read.screen import read_guides
 
 
@@ -43,6 +42,7 @@ def prepare_crt_inputs(
     ntc_labels: Sequence[str] = NTC_LABELS,
     multiple_guides: MultipleGuides | None = None,
     burden: Literal["none", "others"] = "none",
+    min_umi: int | None = None,
 ) -> CRTInputs:
     """Read and check a screen for the test.
 
@@ -89,6 +89,8 @@ def prepare_crt_inputs(
     burden
         "others" adds a covariate, log(1 + number of guides in the cell), without NTC guides and without the guides of the tested unit, which are part of the
         treatment. The design then differs between units, so that each takes longer.
+    min_umi
+        Minimum number of UMIs of a guide that a cell carries, for guides that are counts; None for calls. Raw counts without a minimum are refused.
 
     Returns
     -------
@@ -122,9 +124,8 @@ def prepare_crt_inputs(
             raise InputError("the screen has no cells.")
         values, programs, usage_where = usage_of(view, usage, usage_key, cells)
         table, covar_where = covariates_of(view, covariates, covar_key, formula)
-        matrix, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides)
+        carriers, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides, min_umi=min_umi)
         mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels)
-        carriers = presence(matrix, cells, where=where)
         if carriers.nnz == 0:
             raise InputError(f"{where}: no cell carries a guide; all of its {carriers.shape[1]:,} columns are zero.", "guide_assignment_key")
         ordered = in_order(mapping, guide_names, where, map_where)

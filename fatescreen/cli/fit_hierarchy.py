@@ -116,6 +116,7 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
         guides=options.guides,
         guide_map=options.guide_map,
         ntc_labels=options.ntc_labels,
+        min_umi=options.min_umi,
         max_guides_per_cell=options.max_guides_per_cell,
     )
     if options.cache is None:

@@ -96,6 +96,6 @@ class CRTOptions(ScreenOptions):
     def reading(self) -> dict[str, Any]:
         """Where the parts of the screen are, as arguments of `prepare_crt_inputs`."""
         same = {"usage", "guides", "guide_map", "covariates", "formula", "usage_key", "covar_key", "guide2gene_key", "guide_names_key", "batch_key"}
-        return self.model_dump(include=same | {"transform", "control_group", "ntc_labels", "multiple_guides", "burden"}) | {
+        return self.model_dump(include=same | {"min_umi", "transform", "control_group", "ntc_labels", "multiple_guides", "burden"}) | {
             "guide_assignment_key": self.guide_key
         }
