@@ -10,6 +10,7 @@ import numpy as np
 from crt.sampling.methods import BernoulliIndex, ResamplingMethod, Sampler, make_sampler
 from crt.sampling.streams import checked_seed, unit_seed
 from data_prep.errors import InputError, whole_number
+from data_prep.memory import require_memory
 
 N_RESAMPLES = 1023  # B: empirical p-values are multiples of 1/(B + 1) = 1/1024
 SEED = 123
@@ -130,6 +131,7 @@ class UnitSettings:
         """Check the settings."""
         for name in ("n_resamples", "min_treated", "min_control"):
             whole_number(name, getattr(self, name))
+        self.require_memory(16)  # the least width of the rows
         check_side(self.side)
         check_mode(self.propensity_mode)
         checked_seed(self.seed)
@@ -139,6 +141,10 @@ class UnitSettings:
         if self.method == "saddlepoint" and (self.skew_normal or self.stages):
             what, name = ("skew-normal p-values", "calibrate_skew_normal") if self.skew_normal else ("further resamples", "adaptive")
             raise InputError(f"method is 'saddlepoint', which has no resamples, so {what} cannot be computed. Set method to 'resample'.", name, "method")
+
+    def require_memory(self, width: int) -> None:
+        """Raise an `InputError` if the sums over the treated cells of all resamples of one unit, float32 (resamples, width), exceed the memory."""
+        require_memory(4 * width * self.n_resamples * (self.method == "resample"), f"the sums of {self.n_resamples:,} resamples", "n_resamples")
 
     def with_stages(self, stages: tuple[int, ...]) -> tuple[int, ...]:
         """Numbers of resamples of all stages, the first included."""

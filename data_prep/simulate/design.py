@@ -6,6 +6,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from data_prep.errors import InputError, first_few, whole_number
+from data_prep.memory import require_memory
 
 EffectKind = Literal["daylocal", "constant", "early", "late", "transient", "model"]
 
@@ -88,10 +89,14 @@ class ScreenDesign:
         least = {"n_cells": 1, "n_genes": 1, "n_ntc_guides": 0, "n_days": 1, "n_reps": 1}
         for name, low in least.items():
             whole_number(name, getattr(self, name), least=low)
+        require_memory(100 * self.n_cells, f"{self.n_cells:,} cells", "n_cells")  # a name and a few numbers each
         if len(set(self.fates)) != len(self.fates) or len(self.fates) < 2:
             raise InputError(f"fates must be two or more different names, not {self.fates}.", "fates")
         if len(self.guide_range) != 2 or not 1 <= self.guide_range[0] <= self.guide_range[1]:
             raise InputError(f"guides_per_gene is {self.guides_per_gene}; it must be at least 1, or (low, high) with 1 <= low <= high.", "guides_per_gene")
+        n_guides = self.n_genes * self.guide_range[1] + self.n_ntc_guides
+        require_memory(100 * n_guides, f"{n_guides:,} guides", "n_genes", "guides_per_gene", "n_ntc_guides")
+        require_memory(8 * self.n_genes * self.n_days, f"effects of {self.n_genes:,} genes on {self.n_days:,} days", "n_genes", "n_days")
         if not 0 < self.moi < np.inf or not (self.concentration is None or 0 < self.concentration < np.inf):
             given = f"moi is {self.moi} and concentration {self.concentration}"
             raise InputError(f"{given}; they must be positive and finite (concentration may be None).", "moi", "concentration")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_prep.errors import first_few, warn
+from data_prep.memory import require_memory
 from fatescreen.cli.command import Command, NoResult
 from fatescreen.cli.console import Console
 from fatescreen.options.fit_hierarchy import FitOptions
@@ -124,6 +125,8 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
     else:
         data = cached_fate_data(screen, ref_fate=options.ref_fate, path=options.cache)
     contrast_names(options.contrast_fate, data.fates)
+    numbers = (data.n_genes * data.n_days + data.n_guides) * (len(data.fates) - 1)
+    require_memory(8 * options.draws * numbers, f"{options.draws:,} posterior draws", "draws")
     log.info("%s", f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days; MOI {screen.moi:.2f}")
     log.info("fates %s; the first is the reference", ", ".join(data.fates))
     if other := [f"_d{i} is day {label}" for i, label in enumerate(data.days) if (number := re.search(r"\d+", label)) and int(number[0]) != i]:

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from crt.sampling.methods import ResamplingMethod, StratifiedPermutation
-from crt.settings import ControlGroup, Method, MultipleGuides, Side, UnitSettings
+from crt.settings import ControlGroup, Method, MultipleGuides, Side, UnitSettings, settings_of
 from data_prep.errors import InputError
 from fatescreen.options.base import Count, GuideKey, Names, ScreenOptions
 
@@ -76,6 +76,11 @@ class CRTOptions(ScreenOptions):
         if given and self.method == "saddlepoint":
             names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise InputError(f"{names} contradicts --method saddlepoint (the default), which has no resamples. Add --method resample, or leave {names} out.")
+        return self
+
+    @model_validator(mode="after")
+    def _settings(self) -> Self:
+        settings_of({**self.sampling(), "base_seed": 0, "method": self.method})
         return self
 
     def sampling(self) -> dict[str, Any]:
