@@ -38,7 +38,7 @@ def run_all_genes_union_crt(
     adaptive: bool = False,
     adjust_method: Literal["bh", "by"] = "bh",
     out_dir: str | Path | None = None,
-    resume: bool = True,
+    resume: bool | None = None,
     progress: bool = False,
     method: Method = "resample",
     statistic: Statistic = "mean",
@@ -86,7 +86,8 @@ def run_all_genes_union_crt(
     out_dir
         Folder for finished genes, from which a later call with the same inputs and settings resumes.
     resume
-        Whether to use the finished genes of that folder; otherwise they are deleted.
+        Whether to use the finished genes of that folder: True, where those of another run are an error; False, to delete them; None, to use those of this run
+        and to move those of another to `finished_earlier`, with a warning.
     progress
         Whether to show a progress bar.
     method

@@ -67,6 +67,7 @@ def fit(
     settings: FitSettings | None = None,
     time_scale: Float[Tensor, "..."] | None = None,
     checkpoint: str | Path | None = None,
+    resume: bool | None = None,
     progress: bool = False,
 ) -> Fit:
     """Fit the hierarchy to a screen, on the device that its tensors are on.
@@ -83,6 +84,9 @@ def fit(
         Positive multipliers of the random walk's steps, (D − 1,), for unequal intervals between days; by default all 1.
     checkpoint
         File for the state of the fit. A stopped fit resumes from it and gives the same results. The caller deletes it.
+    resume
+        Whether to resume from the checkpoint: True, where one of another fit is an error; False, to start at the beginning; None, to resume from one of this
+        fit, and to rename one of another fit with a warning.
     progress
         Whether to show a progress bar with the ELBO, on a terminal.
 
@@ -94,12 +98,12 @@ def fit(
     Raises
     ------
     InputError
-        If `time_scale` or `batch_cells` does not match the screen, or the checkpoint belongs to another screen or other settings.
+        If `time_scale` or `batch_cells` does not match the screen, or, with `resume` true, the checkpoint belongs to another screen or other settings.
 
     Warns
     -----
     ScreenWarning
-        If the fit did not converge within the maximum number of steps.
+        If the fit did not converge within the maximum number of steps, or a checkpoint of another fit was renamed.
 
     Examples
     --------
@@ -116,7 +120,7 @@ def fit(
     began, settings = time.perf_counter(), settings or FitSettings()
     _check(data, settings, time_scale)
     problem = Problem.of(data, priors or Priors(), settings, time_scale=time_scale)
-    fitted = FAMILIES[settings.posterior](problem, Checkpoint(checkpoint, problem), progress=progress)
+    fitted = FAMILIES[settings.posterior](problem, Checkpoint(checkpoint, problem, resume=resume), progress=progress)
     if fitted.outcome.status == "step_limit":
         warn(fitted.outcome.advice, *fitted.outcome.arguments)
     return dataclasses.replace(fitted, seconds=time.perf_counter() - began)

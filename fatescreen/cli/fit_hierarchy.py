@@ -42,10 +42,8 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
         with console.step("reading"):
             screen, data = _read(options)
         contrasts = contrast_names(options.contrast_fate, data.fates)
-        if not options.resume:  # only now: a wrong input leaves it
-            checkpoint.unlink(missing_ok=True)
         with console.step("fitting"):
-            fitted = fit(data.to(device), settings=options.settings(), checkpoint=checkpoint, progress=console.progress)
+            fitted = fit(data.to(device), settings=options.settings(), checkpoint=checkpoint, resume=options.resume, progress=console.progress)
         with _numerical_failures(checkpoint):
             effects = summarise(fitted, n_draws=options.draws)
             guides = summarise_guides(fitted, effects, contrasts)

@@ -28,7 +28,13 @@ Screen = Annotated[CliPositionalArg[Path], Field(description=SCREEN)]
 Out = Annotated[Path, Field(description="folder for the results")]
 GuideKey = Annotated[str, Field(description="key of the guides of each cell, in obsm, layers or a MuData modality")]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1, description="random seed")]
-Resume = Annotated[bool, Field(description="whether to resume an interrupted run from what it saved in the output folder")]
+Resume = Annotated[
+    bool | None,
+    Field(
+        description="whether to resume an interrupted run from what it saved in the output folder: what another run saved is an error with --resume; if not "
+        "given, it is set aside"
+    ),
+]
 
 
 class Options(BaseSettings):
