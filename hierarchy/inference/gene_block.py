@@ -117,15 +117,19 @@ def posterior_at(problem: Problem, state: NaturalState, model: HierarchyModel) -
 
 
 def _robust(estimator: Estimator, prior: Tensor) -> GeneLikelihood:
-    """The likelihood that gives each gene the covariance Σ (P + J) Σ, with Σ = (P + H)⁻¹, and leaves its mean as it is."""
+    """The likelihood that gives each gene the covariance Σ (P + J) Σ, with Σ = (P + H)⁻¹, and leaves its mean as it is.
+
+    That covariance exceeds the prior's P⁻¹ where J is larger than about twice H; no likelihood gives it then, and the prior's covariance is kept.
+    """
     info, linear = [], []
     of_model, groups = estimator.likelihood, estimator.coords.groups
     for group, h, r, score in zip(groups, of_model.info, of_model.linear, estimator.score, strict=True):
         own = torch.diag_embed(group.split(prior).flatten(1))
         cov = torch.cholesky_inverse(cholesky(h + own, group.genes))
         precision = torch.cholesky_inverse(cholesky(cov @ (own + score) @ cov, group.genes))
-        info.append(precision - own)
-        linear.append((precision @ cov @ r.unsqueeze(-1)).squeeze(-1))
+        factor = psd_factor(precision - own)
+        info.append(factor @ factor.transpose(1, 2))
+        linear.append(((info[-1] + own) @ cov @ r.unsqueeze(-1)).squeeze(-1))
     return GeneLikelihood(info=info, linear=linear)
 
 
