@@ -85,8 +85,7 @@ def fit(
     checkpoint
         File for the state of the fit. A stopped fit resumes from it and gives the same results. The caller deletes it.
     resume
-        Whether to resume from the checkpoint: True, where one of another fit is an error; False, to start at the beginning; None, to resume from one of this
-        fit, and to rename one of another fit with a warning.
+        True: a checkpoint of another fit is an error. False: start at the beginning. None: rename a checkpoint of another fit, with a warning.
     progress
         Whether to show a progress bar with the ELBO, on a terminal.
 
@@ -103,18 +102,15 @@ def fit(
     Warns
     -----
     ScreenWarning
-        If the fit did not converge within the maximum number of steps, or a checkpoint of another fit was renamed.
+        If the fit did not converge, or a checkpoint of another fit was renamed.
 
     Examples
     --------
     >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
-    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
-    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata)
     >>> from hierarchy import FitSettings, fit, summarise
-    >>> fitted = fit(data, settings=FitSettings(seed=1))
-    >>> summarise(fitted).gene_table("MES").round(2).tail(2)
+    >>> summarise(fit(build_fate_data(screen, ref_fate="EC"), settings=FitSettings(seed=1))).gene_table("MES").round(2).tail(1)
         gene  betahat_d0  betahat_d1  se_d0  se_d1
-    6  GENE6        0.40       -0.01   0.02   0.02
     7  GENE7       -0.01        0.02   0.02   0.02
     """
     began, settings = time.perf_counter(), settings or FitSettings()

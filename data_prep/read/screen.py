@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Shaped
 
-from data_prep.errors import InputError, first_few, missing_key, warn, whole_number
+from data_prep.errors import InputError, Problems, first_few, missing_key, warn, whole_number
 from data_prep.outcomes import check_fate_prob
 from data_prep.read.cell_names import cell_index, same_cells, unique
 from data_prep.read.container import View, one_column, open_view
@@ -115,13 +115,21 @@ def _read_parts(
     if cells.size == 0:
         raise InputError(f"the screen {view.name} has no cells.")
     cell_index(cells)
-    prob, fate_names = read_fates(view, keys.fate)
-    prob = check_fate_prob(prob, fate_names, cells, where=f"obsm[{keys.fate!r}]")
-    carriers, guide_names, where = read_guides(view, key=keys.guide, names_key=keys.guide_names, given=guides, min_umi=min_umi, argument="keys.guide")
-    day = view.need("obs", keys.day, "Name the day column with keys.day.", "keys.day")
-    rep, rep_where = _rep(view, keys)
-    cluster = None if keys.cluster is None else _cluster(view, keys.cluster, keys.covar, cells)
-    mapping, _ = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
+    problems = Problems()
+    with problems:
+        prob, fate_names = read_fates(view, keys.fate)
+        prob = check_fate_prob(prob, fate_names, cells, where=f"obsm[{keys.fate!r}]")
+    with problems:
+        carriers, guide_names, where = read_guides(view, key=keys.guide, names_key=keys.guide_names, given=guides, min_umi=min_umi, argument="keys.guide")
+    with problems:
+        day = view.need("obs", keys.day, "Name the day column with keys.day.", "keys.day")
+    with problems:
+        rep, rep_where = _rep(view, keys)
+    with problems:
+        cluster = None if keys.cluster is None else _cluster(view, keys.cluster, keys.covar, cells)
+    with problems:
+        mapping, _ = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
+    problems.report()
     origin = view.find("uns", "real_or_simulated")
     carriers, mapped_names, gene, is_ntc = match_map(carriers, guide_names, mapping, where=where)
     return _Parts(

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import first_few, warn
+from data_prep.errors import Problems, first_few, warn
 from data_prep.memory import require_memory
 from fatescreen.cli.command import Command, NoResult
 from fatescreen.cli.console import Console
@@ -118,11 +118,15 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
         min_umi=options.min_umi,
         max_guides_per_cell=options.max_guides_per_cell,
     )
-    if options.cache is None:
-        data = build_fate_data(screen, ref_fate=options.ref_fate)
-    else:
-        data = cached_fate_data(screen, ref_fate=options.ref_fate, path=options.cache)
-    contrast_names(options.contrast_fate, data.fates)
+    problems, others = Problems(), (fate for fate in screen.fate_names if fate != options.ref_fate)
+    with problems:
+        contrast_names(options.contrast_fate, (options.ref_fate, *others))
+    with problems:
+        if options.cache is None:
+            data = build_fate_data(screen, ref_fate=options.ref_fate)
+        else:
+            data = cached_fate_data(screen, ref_fate=options.ref_fate, path=options.cache)
+    problems.report()
     numbers = (data.n_genes * data.n_days + data.n_guides) * (len(data.fates) - 1)
     require_memory(8 * options.draws * numbers, f"{options.draws:,} posterior draws", "draws")
     log.info("%s", f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days; MOI {screen.moi:.2f}")
