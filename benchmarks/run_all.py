@@ -26,6 +26,7 @@ COMMANDS = (
     ("null_burden",),
     ("null_cost",),
     ("reading_memory",),
+    ("import_time",),
 )
 
 

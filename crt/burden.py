@@ -12,7 +12,6 @@ from crt.read import guide_map_of, in_order
 from data_prep.errors import InputError, missing_key
 from data_prep.read.container import open_view
 from data_prep.read.guide_map import NTC_LABELS, GuideMap
-from data_prep.read.guides import presence
 from data_prep.read.screen import read_guides
 
 BURDEN_KEY = "log1p_non_ntc_guides_per_cell"
@@ -30,6 +29,7 @@ def add_burden_covariate(
     guide2gene_key: str = "guide2gene",
     guide_names_key: str = "guide_names",
     ntc_labels: Sequence[str] = NTC_LABELS,
+    min_umi: int | None = None,
 ) -> pd.Series:
     """Add log(1 + guides in the cell) to `adata.obsm[covar_key]` as a column, or to `adata.obs` if `covar_key` is None, and return it.
 
@@ -57,6 +57,8 @@ def add_burden_covariate(
         Key of the names of the guides, as in `prepare_crt_inputs`.
     ntc_labels
         Genes that mark NTC guides, in any case.
+    min_umi
+        Minimum number of UMIs of a guide that a cell carries, as in `prepare_crt_inputs`.
 
     Returns
     -------
@@ -80,8 +82,7 @@ def add_burden_covariate(
         raise InputError(f"count is {count!r}; choose 'non_ntc' or 'all'.", "count")
     table = adata.obs if covar_key is None else _table(adata, covar_key)
     with open_view(adata) as view:
-        matrix, names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides)
-        carriers = presence(matrix, view.names("obs"), where=where)
+        carriers, names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides, min_umi=min_umi)
         mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels)
     is_ntc = in_order(mapping, names, where, map_where).is_ntc
     counted = np.ones(names.size, bool) if count == "all" else ~is_ntc

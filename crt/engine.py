@@ -339,6 +339,7 @@ def all_units(
     save
         Called with what is kept of each batch, when it is finished.
     """
+    settings.require_memory(inputs.rows.shape[1])
     found = {name: one for name, one in (finished or {}).items() if name in units}
     todo = {name: columns for name, columns in units.items() if name not in found}
     with tqdm(total=len(units), initial=len(found), disable=None if bar else True, unit=f" {bar}") as progress:

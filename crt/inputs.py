@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -10,11 +9,10 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int, Shaped
 
 from crt.layout import empty_rows, moments, ntc_only
+from crt.settings import ControlGroup
 from data_prep.errors import InputError
 from data_prep.read.guide_map import GuideMap
 
-ControlGroup = Literal["complement", "ntc_cells"]
-MultipleGuides = Literal["keep", "drop"]
 CONTROL_GROUPS = ("complement", "ntc_cells")
 BURDEN = "log1p_other_guides"  # the covariate of burden="others"
 LOW_MOI = 1.5  # mean number of guides per cell below which the complement is not a valid control group

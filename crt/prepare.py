@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from crt.inputs import BURDEN, LOW_MOI, ControlGroup, CRTInputs, MultipleGuides, make_inputs, standardised_burden
+from crt.inputs import BURDEN, LOW_MOI, CRTInputs, make_inputs, standardised_burden
 from crt.layout import empty_rows
 from crt.read import covariates_of, guide_map_of, in_order, storable, usage_of
+from crt.settings import ControlGroup, MultipleGuides
 from data_prep.design import Design, encode_covariates
-from data_prep.errors import InputError, warn
+from data_prep.errors import InputError, Problems, warn
 from data_prep.formula import encode_formula
 from data_prep.outcomes import all_rows, check_outcome, check_usage, clr_usage
 from data_prep.read.container import open_view
 from data_prep.read.guide_map import NTC_LABELS, GuideMap
-from data_prep.read.guides import presence
 from data_prep.read.screen import read_guides
 
 
@@ -42,6 +42,7 @@ def prepare_crt_inputs(
     ntc_labels: Sequence[str] = NTC_LABELS,
     multiple_guides: MultipleGuides | None = None,
     burden: Literal["none", "others"] = "none",
+    min_umi: int | None = None,
 ) -> CRTInputs:
     """Read and check a screen for the test.
 
@@ -88,6 +89,8 @@ def prepare_crt_inputs(
     burden
         "others" adds a covariate, log(1 + number of guides in the cell), without NTC guides and without the guides of the tested unit, which are part of the
         treatment. The design then differs between units, so that each takes longer.
+    min_umi
+        Minimum number of UMIs of a guide that a cell carries, for guides that are counts; None for calls. Raw counts without a minimum are refused.
 
     Returns
     -------
@@ -111,19 +114,21 @@ def prepare_crt_inputs(
     >>> inputs.genes, inputs.program_names, round(inputs.moi, 2)
     (('GENE0', 'GENE1', 'GENE2', 'GENE3', 'GENE4', 'GENE5'), ('program_0', 'program_1', 'program_2', 'program_3'), 4.5)
     """
-    given = {"transform": (transform, ("clr", "none")), "burden": (burden, ("none", "others")), "multiple_guides": (multiple_guides, (None, "keep", "drop"))}
-    for name, (value, known) in given.items():
-        if value not in known:
-            raise InputError(f"{name} is {value!r}; choose {' or '.join(map(repr, filter(None, known)))}.", name)
+    _check_choices(transform=(transform, ("clr", "none")), burden=(burden, ("none", "others")), multiple_guides=(multiple_guides, (None, "keep", "drop")))
     with open_view(adata) as view:
         cells = view.names("obs")
         if cells.size == 0:
             raise InputError("the screen has no cells.")
-        values, programs, usage_where = usage_of(view, usage, usage_key, cells)
-        table, covar_where = covariates_of(view, covariates, covar_key, formula)
-        matrix, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides)
-        mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels)
-        carriers = presence(matrix, cells, where=where)
+        problems = Problems()
+        with problems:
+            values, programs, usage_where = usage_of(view, usage, usage_key, cells)
+        with problems:
+            table, covar_where = covariates_of(view, covariates, covar_key, formula)
+        with problems:
+            carriers, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides, min_umi=min_umi)
+        with problems:
+            mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels)
+        problems.report()
         if carriers.nnz == 0:
             raise InputError(f"{where}: no cell carries a guide; all of its {carriers.shape[1]:,} columns are zero.", "guide_assignment_key")
         ordered = in_order(mapping, guide_names, where, map_where)
@@ -133,11 +138,7 @@ def prepare_crt_inputs(
         rows = empty_rows(cells.size, len(covar_names), values.shape[1])
         rows[:, : len(design.names)] = design.matrix
         del design  # in float64 it takes a third of the memory of the rows
-        outcomes = rows[:, len(covar_names) :][:, : values.shape[1]]
-        if transform == "clr":
-            clr_usage(values, eps_quantile=eps_quantile, where=usage_where, out=outcomes)
-        else:
-            outcomes[:] = storable(all_rows(values, where=usage_where), usage_where)
+        _outcomes(values, rows[:, len(covar_names) :][:, : values.shape[1]], usage_where, None if transform == "none" else eps_quantile)
     n_cells, n_guides = cells.size, None
     if (multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")) == "drop":
         keep = _one_gene(carriers, ordered)
@@ -151,6 +152,12 @@ def prepare_crt_inputs(
     return inputs
 
 
+def _check_choices(**given: tuple[str | None, tuple[str | None, ...]]) -> None:
+    for name, (value, known) in given.items():
+        if value not in known:
+            raise InputError(f"{name} is {value!r}; choose {' or '.join(map(repr, filter(None, known)))}.", name)
+
+
 def _design(table: pd.DataFrame | np.ndarray, formula: str | None, cells: np.ndarray, where: str) -> Design:
     if formula is not None and isinstance(table, pd.DataFrame):
         return encode_formula(formula, table, cells, where=where)
@@ -162,6 +169,14 @@ def _with_raw(inputs: CRTInputs, table: pd.DataFrame | np.ndarray, batch_key: st
     if not isinstance(table, pd.DataFrame):
         return inputs
     return replace(inputs, covar_df_raw=table, batch_raw=table[batch_key].copy() if batch_key in table.columns else None)
+
+
+def _outcomes(values: Any, out: np.ndarray, where: str, eps_quantile: float | None) -> None:
+    """Write the outcomes, as centred log-ratios unless there is no quantile."""
+    if eps_quantile is None:
+        out[:] = storable(all_rows(values, where=where), where)
+    else:
+        clr_usage(values, eps_quantile=eps_quantile, where=where, out=out)
 
 
 def _some_rows(rows: np.ndarray, keep: np.ndarray) -> np.ndarray:

@@ -1,61 +1,17 @@
 """P(treated | covariates): penalised logistic regression, several targets at once on the shared design."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int
 
 from crt.kernels import logistic as _kernels
+from crt.settings import LogisticSettings, Propensity, check_mode
 from data_prep.errors import InputError
 
-Propensity = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
-MODES = ("fit", "oracle_const")
 _FLAT = 1e-6  # an eigenvalue of the covariates' correlation matrix below this is float32 rounding: the cells do not vary in its direction
 _JITTER = 1e-10  # keeps the Hessian regular where every probability is 0 or 1 to rounding
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogisticSettings:
-    """Settings of the logistic regression that fits the propensity.
-
-    Attributes
-    ----------
-    penalty
-        λ of ½λβ'Sβ, with S the covariance matrix of the covariates over the unit's cells: λ/2 times the variance of the linear predictor. It does not depend on
-        how the covariates are coded. Of a level with a share f of the cells, λf|η̄_level − η̄| expected treated cells are moved to other levels.
-    max_iter
-        Maximum number of Newton steps.
-    tolerance
-        A fit has converged when the Newton decrement √(g'H⁻¹g) of a full step, times how far the coefficients have moved since the Hessian was computed, is at
-        most this. The decrement bounds the error of the coefficients in any statistic Σ r(x − p), in units of its SD, and the product estimates what is left of
-        it after the step.
-    stale
-        Maximum change of a coefficient in a step below which the last Hessian is reused.
-
-    Raises
-    ------
-    InputError
-        On a negative or infinite penalty, or limits that are not positive.
-
-    Examples
-    --------
-    >>> from crt import LogisticSettings, UnitSettings
-    >>> UnitSettings(logistic=LogisticSettings(penalty=0.1)).logistic.penalty
-    0.1
-    """
-
-    penalty: float = 0.01
-    max_iter: int = 50
-    tolerance: float = 1e-6
-    stale: float = 0.01
-
-    def __post_init__(self) -> None:
-        """Check the numbers."""
-        if not (self.penalty >= 0 and np.isfinite(self.penalty)):
-            raise InputError(f"penalty is {self.penalty}; it must be finite, and zero or more.", "propensity_penalty")
-        if self.max_iter < 1 or not self.tolerance > 0:
-            raise InputError(f"max_iter is {self.max_iter} and tolerance {self.tolerance}; both must be positive.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -198,12 +154,6 @@ def separates(p: Float64[np.ndarray, " cells"], treated: Int[np.ndarray, " treat
     others = p.copy()
     others[treated] = -np.inf
     return bool(lowest > others.max())
-
-
-def check_mode(mode: Propensity) -> None:
-    """Raise unless the propensity mode is a known name or a function."""
-    if not callable(mode) and mode not in MODES:
-        raise InputError(f"propensity_mode is {mode!r}; choose {' or '.join(map(repr, MODES))}, or give a function.", "propensity_mode")
 
 
 def propensity(

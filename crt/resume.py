@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -14,10 +15,11 @@ import numpy as np
 from crt.engine import UnitResult
 from crt.inputs import CRTInputs
 from crt.settings import UnitSettings
-from data_prep.errors import InputError, first_few
+from data_prep.errors import InputError, first_few, warn
 from data_prep.files import atomic, first_missing, locked, remove_empty, writable_folder
 
 FORMAT = 2
+EARLIER = "finished_earlier"  # the finished units of another run, set aside
 _KINDS = {name: {bool: "b", int: "i", float: "f", str: "U"}.get(hint) for name, hint in get_type_hints(UnitResult).items()}  # None for arrays
 
 
@@ -53,7 +55,7 @@ def inputs_digest(inputs: CRTInputs) -> str:
 
 
 @contextmanager
-def result_folder(folder: str | Path, inputs: CRTInputs, settings: UnitSettings, *, resume: bool = True) -> Iterator["ResultFolder"]:
+def result_folder(folder: str | Path, inputs: CRTInputs, settings: UnitSettings, *, resume: bool | None = None) -> Iterator["ResultFolder"]:
     """The finished units in a folder, locked for this run; a run without finished units leaves no files there.
 
     Parameters
@@ -65,7 +67,8 @@ def result_folder(folder: str | Path, inputs: CRTInputs, settings: UnitSettings,
     settings
         Settings of the test.
     resume
-        Whether to use finished units of an earlier run with the same inputs and settings.
+        Whether to use finished units of an earlier run with the same inputs and settings. Those of another run are an error if true; they are set aside with a
+        warning if None, and deleted if false.
     """
     finished = Path(folder) / "finished"
     new = first_missing(finished)
@@ -83,7 +86,7 @@ class ResultFolder:
     Files of an earlier run are replaced when this run saves its first units, not before: until then an option may turn out to be invalid.
     """
 
-    def __init__(self, folder: Path, finished: Path, inputs: CRTInputs, settings: UnitSettings, *, resume: bool):
+    def __init__(self, folder: Path, finished: Path, inputs: CRTInputs, settings: UnitSettings, *, resume: bool | None):
         self.folder, self.finished, self.n_programs = folder, finished, len(inputs.program_names)
         self.mine = {"format": FORMAT, "inputs": inputs_digest(inputs), "settings": settings_record(settings)}
         self.fingerprint = self.folder / "run_fingerprint.json"
@@ -91,30 +94,38 @@ class ResultFolder:
             raise InputError(
                 f"{self.fingerprint} is a folder, but a file of this run has this name. Remove it, or choose another folder with out_dir.", "out_dir"
             )
-        self.resumes = resume and self.fingerprint.is_file()
-        if self.resumes:
-            self._same(_read_fingerprint(self.fingerprint), self.mine)
+        self.resumes, self.aside = resume is not False and self.fingerprint.is_file(), False
+        if self.resumes and (problem := self._other(_read_fingerprint(self.fingerprint), self.mine)):
+            if resume:
+                fix = "Choose another folder with out_dir, or restart there by setting resume to False."
+                raise InputError(f"{self.folder} contains {problem}, so the run cannot resume. {fix}", "out_dir", "resume")
+            warn(f"{self.folder} contains {problem}; this run starts at its beginning, and the finished targets are moved to {EARLIER}.")
+            self.resumes, self.aside = False, True
 
     def _begin(self) -> None:
         """Assign the folder to this run; steps that may fail come before files are deleted."""
         with atomic(self.fingerprint) as temporary:
             temporary.write_text(json.dumps(self.mine, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            aside = self.folder / EARLIER
+            if self.aside:
+                shutil.rmtree(aside, ignore_errors=True)
+                aside.mkdir()
+                shutil.copyfile(self.fingerprint, aside / self.fingerprint.name)
             for old in self.finished.glob("[!.]*.npz"):
-                old.unlink()
+                old.replace(aside / old.name) if self.aside else old.unlink()
         self.resumes = True
 
-    def _same(self, theirs: Mapping[str, object], mine: Mapping[str, object]) -> None:
-        fix = "Choose another folder with out_dir, or restart there by setting resume to False."
+    def _other(self, theirs: Mapping[str, object], mine: Mapping[str, object]) -> str:
+        """What the folder contains of another run; "" if it is of this one."""
         if theirs.get("inputs") != mine["inputs"] or theirs.get("format") != mine["format"]:
-            raise InputError(
-                f"{self.folder} contains results of another screen or of other input options, so the run cannot resume. {fix}", "out_dir", "resume"
-            )
+            return "results of another screen or of other input options"
         old, new = theirs.get("settings"), mine["settings"]
         assert isinstance(new, dict)
-        if not isinstance(old, dict) or old != new:
-            old = old if isinstance(old, dict) else {}
-            changed = first_few(f"{name}: {old.get(name)} there, {value} now" for name, value in new.items() if old.get(name) != value)
-            raise InputError(f"{self.folder} contains results with other settings ({changed}), so the run cannot resume. {fix}", "out_dir", "resume")
+        if old == new:
+            return ""
+        old = old if isinstance(old, dict) else {}
+        changed = first_few(f"{name}: {old.get(name)} there, {value} now" for name, value in new.items() if old.get(name) != value)
+        return f"results with other settings ({changed})"
 
     def load(self) -> dict[str, UnitResult]:
         """The finished units by name; none where they belong to another run."""

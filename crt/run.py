@@ -12,11 +12,10 @@ from jaxtyping import Int
 from crt.engine import UnitResult, all_units
 from crt.inputs import CRTInputs
 from crt.linear.scores import few_valued
-from crt.propensity import LogisticSettings, Propensity
 from crt.results import CRTResult, collect
 from crt.resume import result_folder
 from crt.sampling.methods import ResamplingMethod
-from crt.settings import N_RESAMPLES, SEED, Method, MethodOptions, Side, Statistic, UnitSettings, settings_of
+from crt.settings import N_RESAMPLES, SEED, LogisticSettings, Method, MethodOptions, Propensity, Side, Statistic, UnitSettings, settings_of
 from crt.signatures import shared_options
 from data_prep.errors import InputError, first_few, warn
 
@@ -39,7 +38,7 @@ def run_all_genes_union_crt(
     adaptive: bool = False,
     adjust_method: Literal["bh", "by"] = "bh",
     out_dir: str | Path | None = None,
-    resume: bool = True,
+    resume: bool | None = None,
     progress: bool = False,
     method: Method = "resample",
     statistic: Statistic = "mean",
@@ -87,7 +86,8 @@ def run_all_genes_union_crt(
     out_dir
         Folder for finished genes, from which a later call with the same inputs and settings resumes.
     resume
-        Whether to use the finished genes of that folder; otherwise they are deleted.
+        Whether to use the finished genes of that folder: True, where those of another run are an error; False, to delete them; None, to use those of this run
+        and to move those of another to `finished_earlier`, with a warning.
     progress
         Whether to show a progress bar.
     method

@@ -1,24 +1,73 @@
 """Settings of a test: `UnitSettings`, its defaults, and how the options of the public functions become one."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypedDict, get_args
 
-from crt.propensity import LogisticSettings, Propensity, check_mode
-from crt.sampling.bernoulli import BernoulliIndex
-from crt.sampling.methods import ResamplingMethod, Sampler, make_sampler
+import numpy as np
+
+from crt.sampling.methods import BernoulliIndex, ResamplingMethod, Sampler, make_sampler
 from crt.sampling.streams import checked_seed, unit_seed
 from data_prep.errors import InputError, whole_number
+from data_prep.memory import require_memory
 
 N_RESAMPLES = 1023  # B: empirical p-values are multiples of 1/(B + 1) = 1/1024
 SEED = 123
 GROUP_SIZE = 6  # guides per NTC group
 STAGES = (4_999, 24_999)  # resamples of the later stages of adaptive runs
 FEW = 5  # a test goes to the next stage where at most this many resamples, the observed value included, are as extreme
+ControlGroup = Literal["complement", "ntc_cells"]
+MultipleGuides = Literal["keep", "drop"]
+Propensity = str | Callable[[np.ndarray, np.ndarray], np.ndarray]
+MODES = ("fit", "oracle_const")
 Side = Literal["both", "left", "right"]
 Method = Literal["resample", "saddlepoint"]
 Statistic = Literal["mean", "normal_scores", "cauchy"]
 SIDES: dict[str, int] = {"left": -1, "both": 0, "right": 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogisticSettings:
+    """Settings of the logistic regression that fits the propensity.
+
+    Attributes
+    ----------
+    penalty
+        λ of ½λβ'Sβ, with S the covariance matrix of the covariates over the unit's cells: λ/2 times the variance of the linear predictor. It does not depend on
+        how the covariates are coded. Of a level with a share f of the cells, λf|η̄_level − η̄| expected treated cells are moved to other levels.
+    max_iter
+        Maximum number of Newton steps.
+    tolerance
+        A fit has converged when the Newton decrement √(g'H⁻¹g) of a full step, times how far the coefficients have moved since the Hessian was computed, is at
+        most this. The decrement bounds the error of the coefficients in any statistic Σ r(x − p), in units of its SD, and the product estimates what is left of
+        it after the step.
+    stale
+        Maximum change of a coefficient in a step below which the last Hessian is reused.
+
+    Raises
+    ------
+    InputError
+        On a negative or infinite penalty, or limits that are not positive.
+
+    Examples
+    --------
+    >>> from crt import LogisticSettings, UnitSettings
+    >>> UnitSettings(logistic=LogisticSettings(penalty=0.1)).logistic.penalty
+    0.1
+    """
+
+    penalty: float = 0.01
+    max_iter: int = 50
+    tolerance: float = 1e-6
+    stale: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        if not (self.penalty >= 0 and math.isfinite(self.penalty)):
+            raise InputError(f"penalty is {self.penalty}; it must be finite, and zero or more.", "propensity_penalty")
+        if self.max_iter < 1 or not self.tolerance > 0:
+            raise InputError(f"max_iter is {self.max_iter} and tolerance {self.tolerance}; both must be positive.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +131,7 @@ class UnitSettings:
         """Check the settings."""
         for name in ("n_resamples", "min_treated", "min_control"):
             whole_number(name, getattr(self, name))
+        self.require_memory(16)  # the least width of the rows
         check_side(self.side)
         check_mode(self.propensity_mode)
         checked_seed(self.seed)
@@ -91,6 +141,10 @@ class UnitSettings:
         if self.method == "saddlepoint" and (self.skew_normal or self.stages):
             what, name = ("skew-normal p-values", "calibrate_skew_normal") if self.skew_normal else ("further resamples", "adaptive")
             raise InputError(f"method is 'saddlepoint', which has no resamples, so {what} cannot be computed. Set method to 'resample'.", name, "method")
+
+    def require_memory(self, width: int) -> None:
+        """Raise an `InputError` if the sums over the treated cells of all resamples of one unit, float32 (resamples, width), exceed the memory."""
+        require_memory(4 * width * self.n_resamples * (self.method == "resample"), f"the sums of {self.n_resamples:,} resamples", "n_resamples")
 
     def with_stages(self, stages: tuple[int, ...]) -> tuple[int, ...]:
         """Numbers of resamples of all stages, the first included."""
@@ -146,6 +200,12 @@ def settings_of(options: Mapping[str, Any], *, skew_normal: bool = False) -> Uni
         min_treated=options["min_treated"],
         min_control=options["min_control"],
     )
+
+
+def check_mode(mode: Propensity) -> None:
+    """Raise unless the propensity mode is a known name or a function."""
+    if not callable(mode) and mode not in MODES:
+        raise InputError(f"propensity_mode is {mode!r}; choose {' or '.join(map(repr, MODES))}, or give a function.", "propensity_mode")
 
 
 def check_side(side: str) -> None:

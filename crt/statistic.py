@@ -11,10 +11,10 @@ from jaxtyping import Float32, Float64, Int
 
 from crt.inputs import CRTInputs
 from crt.kernels import statistics as _kernels
-from crt.propensity import Coefficients, LogisticSettings, Propensity, PropensityFit, propensity
+from crt.propensity import Coefficients, PropensityFit, propensity
 from crt.sampling.base import Drawer, Unit
 from crt.sampling.methods import Sampler
-from crt.settings import UnitSettings
+from crt.settings import LogisticSettings, Propensity, UnitSettings
 from data_prep.errors import whole_number
 
 DEN_MIN = 1e-12

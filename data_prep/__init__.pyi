@@ -7,7 +7,7 @@ from data_prep.read.keys import ScreenKeys as ScreenKeys
 from data_prep.read.screen import read_screen as read_screen
 from data_prep.read.usage_tables import read_usage_table as read_usage_table
 from data_prep.screen import Screen as Screen
-from data_prep.simulate.fates import ScreenDesign as ScreenDesign
+from data_prep.simulate.design import ScreenDesign as ScreenDesign
 from data_prep.simulate.fates import SimulatedScreen as SimulatedScreen
 from data_prep.simulate.fates import simulate_fate_screen as simulate_fate_screen
 from data_prep.tensor_cache import cached_fate_data as cached_fate_data

@@ -10,6 +10,7 @@ from jaxtyping import Float64, Int, Shaped
 from data_prep.errors import InputError, first_few, first_rows, warn
 from data_prep.read.cell_names import same_cells, same_number
 
+LARGEST = 1e140  # sums of the squares of a billion such numbers are finite
 FEW_VALUES = 5  # numeric columns with at most this number of distinct values are labels (batches are often numbered)
 
 
@@ -91,8 +92,7 @@ def is_numeric(values: pd.Series, cells: Shaped[np.ndarray, " cells"], where: st
         raise InputError(f"{where} is missing or NaN in {first_rows(missing, cells)}. Fill it, or drop those cells.")
     is_bool = pd.api.types.is_bool_dtype(values)
     if pd.api.types.is_numeric_dtype(values) and not is_bool:
-        if (bad := np.isinf(values.to_numpy(dtype=np.float64))).any():
-            raise InputError(f"{where} is NaN or infinite in {first_rows(bad, cells)}. Fill it, or drop those cells.")
+        _check_finite(values.to_numpy(dtype=np.float64), cells, where)  # before a column of few values becomes labels
         return True
     if not isinstance(values.dtype, pd.CategoricalDtype) and not is_bool:
         if not values.map(lambda v: isinstance(v, (str, bool, int, np.integer))).all():
@@ -109,11 +109,20 @@ def labels_of(values: pd.Series, cells: Shaped[np.ndarray, " cells"], where: str
     return codes, np.asarray(levels, dtype=object)
 
 
-def scaled(values: Float64[np.ndarray, " cells"], cells: Shaped[np.ndarray, " cells"], where: str) -> Float64[np.ndarray, " cells"]:
-    """Values less their mean, over their SD; zeros if they are constant. NaN and infinite values are errors."""
+def _check_finite(values: np.ndarray, cells: np.ndarray, where: str) -> None:
     bad = ~np.isfinite(values)
     if bad.any():
         raise InputError(f"{where} is NaN or infinite in {first_rows(bad, cells)}. Fill it, or drop those cells.")
+    bad = np.abs(values) > LARGEST
+    if bad.any():
+        raise InputError(
+            f"{where} is larger than {LARGEST:g}, so that its square overflows, in {first_rows(bad, cells, values)}. Correct it, or drop those cells."
+        )
+
+
+def scaled(values: Float64[np.ndarray, " cells"], cells: Shaped[np.ndarray, " cells"], where: str) -> Float64[np.ndarray, " cells"]:
+    """Values less their mean, over their SD; zeros if they are constant. NaN, infinite and very large values are errors."""
+    _check_finite(values, cells, where)
     sd = values.std()
     if sd <= 1e-12 * max(1.0, np.abs(values).max()):
         return np.zeros_like(values)

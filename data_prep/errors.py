@@ -1,7 +1,9 @@
 """Errors and warnings about inputs: what is wrong, in which rows, and how to fix it."""
 
+import difflib
 import warnings
 from collections.abc import Iterable
+from types import TracebackType
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -64,6 +66,54 @@ class ScreenWarning(UserWarning):
 def warn(message: str, *arguments: str) -> None:
     """Issue a `ScreenWarning` at the position of the caller's caller."""
     warnings.warn(ScreenWarning(message, *arguments), stacklevel=3)
+
+
+class Problems:
+    """Checks that are all made, so that one message names everything that is wrong.
+
+    >>> problems = Problems()
+    >>> for share in (0.5, 7, -1):
+    ...     with problems:
+    ...         if not 0 <= share <= 1:
+    ...             raise InputError(f"{share} is no share.")
+    >>> str(problems.error)
+    '7 is no share.\\n-1 is no share.'
+    """
+
+    def __init__(self) -> None:
+        self._found: list[InputError] = []
+
+    def __enter__(self) -> None:
+        """One check begins."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
+        """An `InputError` is kept; other errors are raised."""
+        if isinstance(error, InputError):
+            self._found.append(error)
+        return isinstance(error, InputError)
+
+    @property
+    def error(self) -> InputError | None:
+        """One error for all that were kept; None without any."""
+        if len(self._found) < 2:
+            return next(iter(self._found), None)
+        return InputError("\n".join(map(str, self._found)), *(name for error in self._found for name in error.arguments))
+
+    def report(self) -> None:
+        """Raise that error, if there is one."""
+        if self.error is not None:
+            raise self.error
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A suggestion of a similar name, preferably one that differs in case only; "" if there is none.
+
+    >>> did_you_mean("stat1", ["STAT1", "STAT2"])
+    " Did you mean 'STAT1'?"
+    """
+    names = list(known)
+    near = [other for other in names if other.lower() == name.lower()] or difflib.get_close_matches(name, names, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def first_few(items: Iterable[object], n: int = 5) -> str:

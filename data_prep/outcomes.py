@@ -9,6 +9,7 @@ from data_prep.errors import InputError, first_few, first_rows, warn
 from data_prep.read.cell_names import same_number
 from data_prep.read.rows import row_blocks, take
 
+LARGEST = 1e30  # sums of a hundred million such outcomes are finite in float32
 SUM_EXACT, SUM_ROUNDED = 1e-5, 1e-3  # sums of rows within the first are exact in float32; within the second they are rounded
 
 
@@ -84,16 +85,21 @@ def check_usage(usage: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) 
 
 
 def check_outcome(values: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) -> Any:
-    """Check that continuous outcomes (cells, programs) are finite numbers; they are returned unchanged, as in `check_usage`."""
+    """Check that continuous outcomes (cells, programs) are finite numbers whose sums do not overflow; they are returned unchanged, as in `check_usage`."""
     values = values if hasattr(values, "shape") else np.asarray(values)
     if len(values.shape) != 2 or values.shape[1] == 0:
         raise InputError(f"{where} has shape {values.shape}; it must be cells × programs.")
     same_number(values.shape[0], cells, where=where)
-    bad = np.zeros(cells.size, bool)
+    bad, large = np.zeros(cells.size, bool), np.zeros(cells.size, bool)
     for rows in row_blocks(values.shape):
-        bad[rows] = ~np.isfinite(_numbers(values, rows, where)).all(1)
+        block = _numbers(values, rows, where)
+        bad[rows], large[rows] = ~np.isfinite(block).all(1), (np.abs(block) > LARGEST).any(1)
     if bad.any():
         raise InputError(f"{where} is NaN or infinite in {first_rows(bad, cells)}. Drop those cells, or compute their values again.")
+    if large.any():
+        raise InputError(
+            f"{where} is larger than {LARGEST:g} in {first_rows(large, cells)}, so that sums overflow. Correct or drop those cells, or change the unit."
+        )
     return values
 
 

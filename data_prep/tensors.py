@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float32, Int64, Shaped
 from torch import Tensor
 
-from data_prep.errors import InputError, first_few
+from data_prep.errors import InputError, did_you_mean, first_few
 from data_prep.guide_index import index_guides
 from data_prep.screen import Screen
 
@@ -203,7 +203,8 @@ def build_fate_data(screen: Screen, *, ref_fate: str) -> FateData:
     """
     if ref_fate not in screen.fate_names:
         there = ", ".join(screen.fate_names)
-        raise InputError(f"the reference fate {ref_fate!r} is not among the fates: {there}. Choose one of them with ref_fate.", "ref_fate")
+        near = did_you_mean(ref_fate, screen.fate_names)
+        raise InputError(f"the reference fate {ref_fate!r} is not among the fates: {there}.{near} Choose one of them with ref_fate.", "ref_fate")
     order = [screen.fate_names.index(ref_fate)] + [i for i, f in enumerate(screen.fate_names) if f != ref_fate]
     targeting = np.flatnonzero(~screen.is_ntc)
     index = index_guides(screen.guide_gene[targeting])

@@ -8,7 +8,7 @@ import pandas as pd
 from jaxtyping import Float, Int64, Shaped
 from scipy.special import ndtr
 
-from data_prep.errors import InputError, first_few, warn
+from data_prep.errors import InputError, did_you_mean, first_few, warn
 from hierarchy.result import Fit
 
 OFFSET_LIMIT = 0.02
@@ -248,8 +248,10 @@ def resolve_contrast(contrast: str, fates: Sequence[str]) -> tuple[str, str]:
     pairs = {fate: (fate, reference) for fate in others} | {f"{a}:{b}": (a, b) for a in fates for b in fates if a != b}
     if contrast not in pairs:
         advice = f"Choose among {', '.join(others)} (against {reference})"
+        near = did_you_mean(contrast, pairs)
         raise InputError(
-            f"the contrast {contrast!r} is not a non-reference fate or two fates as A:B. {advice}, or two of them joined by a colon.", "contrast_fate"
+            f"the contrast {contrast!r} is not a non-reference fate or two fates as A:B. {advice}, or two of them joined by a colon.{near}",
+            "contrast_fate",
         )
     return pairs[contrast]
 

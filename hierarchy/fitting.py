@@ -67,6 +67,7 @@ def fit(
     settings: FitSettings | None = None,
     time_scale: Float[Tensor, "..."] | None = None,
     checkpoint: str | Path | None = None,
+    resume: bool | None = None,
     progress: bool = False,
 ) -> Fit:
     """Fit the hierarchy to a screen, on the device that its tensors are on.
@@ -83,6 +84,8 @@ def fit(
         Positive multipliers of the random walk's steps, (D − 1,), such as the square roots of the gaps between days. All steps then share one σ_time.
     checkpoint
         File for the state of the fit. A stopped fit resumes from it and gives the same results. The caller deletes it.
+    resume
+        True: a checkpoint of another fit is an error. False: start at the beginning. None: rename a checkpoint of another fit, with a warning.
     progress
         Whether to show a progress bar with the ELBO, on a terminal.
 
@@ -94,29 +97,26 @@ def fit(
     Raises
     ------
     InputError
-        If `time_scale` or `batch_cells` does not match the screen, or the checkpoint belongs to another screen or other settings.
+        If `time_scale` or `batch_cells` does not match the screen, or, with `resume` true, the checkpoint belongs to another screen or other settings.
 
     Warns
     -----
     ScreenWarning
-        If the fit did not converge within the maximum number of steps.
+        If the fit did not converge, or a checkpoint of another fit was renamed.
 
     Examples
     --------
     >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
-    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
-    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata)
     >>> from hierarchy import FitSettings, fit, summarise
-    >>> fitted = fit(data, settings=FitSettings(seed=1))
-    >>> summarise(fitted).gene_table("MES").round(2).tail(2)
+    >>> summarise(fit(build_fate_data(screen, ref_fate="EC"), settings=FitSettings(seed=1))).gene_table("MES").round(2).tail(1)
         gene  betahat_d0  betahat_d1  se_d0  se_d1
-    6  GENE6        0.40       -0.01   0.02   0.02
     7  GENE7       -0.01        0.02   0.02   0.02
     """
     began, settings = time.perf_counter(), settings or FitSettings()
     _check(data, settings, time_scale)
     problem = Problem.of(data, priors or Priors(), settings, time_scale=time_scale)
-    fitted = FAMILIES[settings.posterior](problem, Checkpoint(checkpoint, problem), progress=progress)
+    fitted = FAMILIES[settings.posterior](problem, Checkpoint(checkpoint, problem, resume=resume), progress=progress)
     if fitted.outcome.status == "step_limit":
         warn(fitted.outcome.advice, *fitted.outcome.arguments)
     return dataclasses.replace(fitted, seconds=time.perf_counter() - began)

@@ -27,7 +27,8 @@ import pytest
 
 from crt.inputs import CRTInputs
 from crt.prepare import prepare_crt_inputs
-from data_prep.simulate.fates import ScreenDesign, SimulatedScreen, simulate_fate_screen
+from data_prep.simulate.design import ScreenDesign
+from data_prep.simulate.fates import SimulatedScreen, simulate_fate_screen
 from data_prep.simulate.usage import make_sceptre_style_synth
 
 SMALL = ScreenDesign(n_cells=300, n_genes=6, guides_per_gene=(1, 4), n_ntc_guides=4, n_days=3, n_reps=2, moi=3.0)

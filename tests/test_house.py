@@ -55,6 +55,16 @@ def test_imports_are_light(package, heavy, whole):
     assert done.returncode == 0 and not done.stdout.split(), done
 
 
+def test_help_and_wrong_options_import_nothing_heavy():
+    """Of every command: what the command line and the options need, without what reads, fits, tests or draws."""
+    modules = [entry.split(":")[0] for entry in PROJECT["scripts"].values()]
+    described = "".join(f"; describe({module}.main.options)" for module in modules)
+    heavy = "torch pyro numba scipy pandas anndata h5py matplotlib pyarrow"
+    code = f"import sys, {', '.join(modules)}; from fatescreen.options.describe import describe{described}"
+    done = subprocess.run([sys.executable, "-c", f"{code}; print(*[name for name in '{heavy}'.split() if name in sys.modules])"], cwd=ROOT, capture_output=True)
+    assert done.returncode == 0 and not done.stdout.split(), done
+
+
 @pytest.mark.parametrize("package", LIBRARIES)
 def test_a_library_names_arguments_not_options(package):
     none(house.options_named, package)

@@ -24,10 +24,9 @@ from scipy.stats import norm
 
 from crt.inputs import CRTInputs
 from crt.linear.scores import mean_scores, normal_scores
-from crt.sampling.methods import Sampler
+from crt.sampling.methods import Sampler, StratifiedPermutation
 from crt.sampling.raw_columns import burden_of
 from crt.sampling.strata import compute_bins
-from crt.sampling.stratified import StratifiedPermutation
 from crt.settings import Statistic
 
 MOST_CELLS = 50_000

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
-from crt.inputs import CRTInputs
 from crt.kernels import sums as _kernels
-from crt.sampling.base import Drawer, Resamples, Unit, checked_probabilities
+from crt.sampling.base import Resamples, Unit, checked_probabilities
 from crt.sampling.streams import stream_state
 from data_prep.errors import whole_number
 
@@ -55,26 +54,25 @@ def bernoulli_index_sampler(p: Float[np.ndarray, " cells"], B: int, seed: int) -
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BernoulliIndex:
-    """Settings of `bernoulli_index_sampler`: it has none.
+class BernoulliDrawer:
+    """A `BernoulliIndex` bound to a screen."""
 
-    Examples
-    --------
-    >>> from crt import BernoulliIndex, UnitSettings
-    >>> UnitSettings().sampler == BernoulliIndex()
-    True
-    """
-
-    def bind(self, inputs: CRTInputs) -> Drawer:
-        """The sampler for one screen."""
-        return _BernoulliDrawer()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _BernoulliDrawer:
     def sums(
         self, unit: Unit, rows: Float32[np.ndarray, "cells width"], n_resamples: int, seed: int
     ) -> tuple[Float32[np.ndarray, "resamples width"], dict[str, int]]:
+        """Sums of `rows` over the treated cells of each resample.
+
+        Parameters
+        ----------
+        unit
+            The unit.
+        rows
+            Rows of the screen.
+        n_resamples
+            Number of resamples.
+        seed
+            Random seed of the unit.
+        """
         sums = np.zeros((n_resamples, rows.shape[1]), np.float32)
         _kernels.bernoulli_sums(rows, unit.cells, _hazard(unit.p), sums, stream_state(seed))
         return sums, {}

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -10,10 +9,8 @@ from jaxtyping import Float, Int, Shaped
 
 from crt.kernels import bins as _kernels
 from crt.sampling.base import Unit
-from data_prep.errors import InputError, whole_number
-
-BinMethod = Literal["quantile", "uniform"]
-BIN_METHODS = ("quantile", "uniform")
+from crt.sampling.methods import BinMethod, check_binning
+from data_prep.errors import InputError
 
 
 def compute_bins(
@@ -83,16 +80,6 @@ def _quantile(ordered: np.ndarray, q: np.ndarray) -> np.ndarray:
     lower = np.floor(at).astype(np.int64)
     upper = np.minimum(lower + 1, ordered.size - 1)
     return ordered[lower] + (at - lower) * (ordered[upper] - ordered[lower])
-
-
-def check_binning(**options: Any) -> None:
-    """Check a number of bins, a method and clip quantiles, in this order, given under the names that errors show."""
-    (n_name, n_bins), (method_name, method), (clip_name, clip) = options.items()
-    whole_number(n_name, n_bins)
-    if method not in BIN_METHODS:
-        raise InputError(f"{method_name} is {method!r}; choose {' or '.join(map(repr, BIN_METHODS))}.", method_name)
-    if len(clip) != 2 or not 0 <= clip[0] < clip[1] <= 1:
-        raise InputError(f"{clip_name} is {clip}. Give two quantiles between 0 and 1, in ascending order.", clip_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

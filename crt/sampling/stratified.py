@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Float32, Int, Shaped
 
-from crt.inputs import CRTInputs
 from crt.kernels import sums as _kernels
-from crt.sampling.base import Drawer, Resamples, Unit, checked_probabilities
-from crt.sampling.raw_columns import batch_of, burden_of
-from crt.sampling.strata import BinMethod, Strata, batch_codes, check_binning, compute_bins, sorted_strata
+from crt.sampling.base import Resamples, Unit, checked_probabilities
+from crt.sampling.methods import BinMethod, StratifiedPermutation
+from crt.sampling.strata import Strata, batch_codes, compute_bins, sorted_strata
 from crt.sampling.streams import stream_state
 from data_prep.errors import InputError, first_few, whole_number
 
@@ -102,66 +101,6 @@ def stratified_permutation_sampler(
     )
     unit = Unit(cells=np.arange(p_hat.size, dtype=np.int32), treated=np.flatnonzero(x_obs), p=p_hat, whole=True)
     return drawer.resamples(unit, whole_number("B", B), seed)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StratifiedPermutation:
-    """Settings of `stratified_permutation_sampler`; the names are those of `resampling_kwargs`.
-
-    Attributes
-    ----------
-    n_bins
-        Number of propensity bins, by quantiles.
-    stratify_by_batch
-        Whether strata differ between batches.
-    batch_key
-        Column of the raw covariate table with the batch labels; None for the one that the inputs were prepared with.
-    burden_key
-        Numeric column of the raw covariate table to bin as well; None for no burden bins.
-    n_burden_bins
-        Number of burden bins.
-    burden_bin_method
-        "quantile" or "uniform", see `compute_bins`.
-    burden_clip_quantiles
-        Lower and upper quantile of the burden between which the bin edges are placed.
-    min_stratum_size
-        Minimum number of cells in a stratum; smaller strata are merged into one.
-
-    Raises
-    ------
-    InputError
-        Where a number of bins is below 1, the method is unknown, or the quantiles are not ascending.
-
-    Examples
-    --------
-    >>> from crt import StratifiedPermutation
-    >>> StratifiedPermutation(burden_key="log1p_non_ntc_guides_per_cell", burden_bin_method="uniform").n_burden_bins
-    8
-    """
-
-    n_bins: int = 20
-    stratify_by_batch: bool = True
-    batch_key: str | None = None
-    burden_key: str | None = None
-    n_burden_bins: int = 8
-    burden_bin_method: BinMethod = "quantile"
-    burden_clip_quantiles: tuple[float, float] = (0.0, 1.0)
-    min_stratum_size: int = 2
-
-    def __post_init__(self) -> None:
-        """Check the settings."""
-        for name in ("n_bins", "min_stratum_size"):
-            whole_number(name, getattr(self, name))
-        object.__setattr__(self, "burden_clip_quantiles", tuple(self.burden_clip_quantiles))
-        check_binning(n_burden_bins=self.n_burden_bins, burden_bin_method=self.burden_bin_method, burden_clip_quantiles=self.burden_clip_quantiles)
-
-    def bind(self, inputs: CRTInputs) -> Drawer:
-        """The sampler for one screen: batch codes and burden values, once for all its units."""
-        return StratifiedDrawer(
-            settings=self,
-            batch=batch_of(inputs, self.batch_key) if self.stratify_by_batch else None,
-            burden=None if self.burden_key is None else burden_of(inputs, self.burden_key),
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

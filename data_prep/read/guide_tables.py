@@ -13,7 +13,7 @@ from jaxtyping import Shaped
 
 from data_prep.errors import InputError, first_few
 from data_prep.read.cell_names import cell_index, none_matches, rows_of, suggestion, unique, warn_unmatched
-from data_prep.read.guides import presence
+from data_prep.read.guides import Entries, presence
 from data_prep.read.labels import text_names
 from data_prep.read.text_table import FALSE, TRUE, TextTable, open_table
 
@@ -30,7 +30,9 @@ ENTRY_KINDS = (pa.bool_(), pa.float64())
 MANY_COLUMNS = 4096  # of a matrix with cells in columns: pyarrow needs microseconds for each column of each block
 
 
-def read_guide_table(given: str | Path | pd.DataFrame, cells: Shaped[np.ndarray, " cells"]) -> tuple[sp.csr_matrix, Shaped[np.ndarray, " guides"], str]:
+def read_guide_table(
+    given: str | Path | pd.DataFrame, cells: Shaped[np.ndarray, " cells"], *, min_umi: int | None = None
+) -> tuple[sp.csr_matrix, Shaped[np.ndarray, " guides"], str]:
     """Read which guides the cells of a screen carry.
 
     Cells are matched by name, in any order. A cell that the table does not list carries no guide; cells that the screen does not have are left out.
@@ -45,6 +47,8 @@ def read_guide_table(given: str | Path | pd.DataFrame, cells: Shaped[np.ndarray,
         or the other way round.
     cells
         Names of the screen's cells, (cells,).
+    min_umi
+        Minimum number of UMIs of a guide that a cell carries, for counts; None for calls, where every entry but 0 is present.
 
     Returns
     -------
@@ -54,7 +58,8 @@ def read_guide_table(given: str | Path | pd.DataFrame, cells: Shaped[np.ndarray,
     Raises
     ------
     InputError
-        If the table is of no known kind, has a wrong entry (reported with its line) or lists a cell twice, or if it names no cell of the screen.
+        If the table is of no known kind, has a wrong entry (reported with its line), lists a cell twice or holds raw counts without a minimum, or if it names
+        no cell of the screen.
 
     Examples
     --------
@@ -66,19 +71,20 @@ def read_guide_table(given: str | Path | pd.DataFrame, cells: Shaped[np.ndarray,
     >>> guides.tolist(), presence.toarray().tolist()
     (['A_g1', 'NTC_g1'], [[1.0, 0.0], [1.0, 1.0]])
     """
+    entries = Entries(min_umi)
     if not isinstance(given, pd.DataFrame):
         table = open_table(given, what="the guide table", give=f"Give {KINDS}.", row_names=True)
-        return (*(_kind(table) or _matrix)(table, cells), table.where)
+        return (*(_kind(table) or _matrix)(table, cells, entries), table.where)
     where = "the guide table"
     header = [str(name) for name in given.columns]
     if not isinstance(given.index, pd.RangeIndex):
         header = [str(given.index.name or ""), *header]
     table = _table_of(given, header, where)
     read = _kind(table)
-    return (*(_frame_matrix(given, cells, where) if read is None else read(table, cells)), where)
+    return (*(_frame_matrix(given, cells, where, min_umi) if read is None else read(table, cells, entries)), where)
 
 
-Reader = Callable[[TextTable, np.ndarray], tuple[sp.csr_matrix, np.ndarray]]
+Reader = Callable[[TextTable, np.ndarray, Entries], tuple[sp.csr_matrix, np.ndarray]]
 
 
 def _kind(table: TextTable) -> Reader | None:
@@ -89,7 +95,7 @@ def _kind(table: TextTable) -> Reader | None:
     return _pairs if known & CELL_COLUMNS and known & GUIDE_COLUMNS else None
 
 
-def _calls(table: TextTable, cells: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray]:
+def _calls(table: TextTable, cells: np.ndarray, entries: Entries) -> tuple[sp.csr_matrix, np.ndarray]:
     """Cell Ranger's: one row for each cell, with its guides joined by '|'."""
     number_at = table.column({"num_features"})
     columns = [_needed(table, CELL_COLUMNS, "cell_barcode"), _needed(table, {"feature_call"}, "feature_call"), *([] if number_at is None else [number_at])]
@@ -109,32 +115,35 @@ def _calls(table: TextTable, cells: np.ndarray) -> tuple[sp.csr_matrix, np.ndarr
         raise InputError(f"{table.where}: {problem}. Is the name of a guide split by '|'? Write the table again.")
     guide, guides = _codes(pc.list_flatten(listed))
     of_row = np.repeat(np.arange(len(cell)), count)
+    entries.present(np.ones(len(of_row)))
+    entries.check(table.where)
     _check_named(guides, guide, of_row, table)
     return _presence(names, guides, cell[of_row], guide, cells, table.where)
 
 
-def _pairs(table: TextTable, cells: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray]:
+def _pairs(table: TextTable, cells: np.ndarray, entries: Entries) -> tuple[sp.csr_matrix, np.ndarray]:
     """One row for each cell and guide; repeated rows count once."""
     count_at = table.column(COUNT_COLUMNS)
     columns = [_needed(table, CELL_COLUMNS, "cell_id"), _needed(table, GUIDE_COLUMNS, "grna_id"), *([] if count_at is None else [count_at])]
     data = _whole(table, columns)
     cell, names = _codes(data.column(0))
-    present = np.ones(len(cell), bool)
-    if count_at is not None:
-        present, wrong = _entries(data.column(2))
-        if wrong.any():
-            raise _wrong_entry(table, int(wrong.argmax()), count_at)
+    given = pa.chunked_array([np.ones(len(cell))]) if count_at is None else data.column(2)
+    present, wrong = _entries(given, entries)
+    if count_at is not None and wrong.any():
+        raise _wrong_entry(table, int(wrong.argmax()), count_at)
+    entries.check(table.where)
     row = np.flatnonzero(present)
     guide, guides = _codes(data.column(1).filter(pa.array(present)))
     _check_named(guides, guide, row, table)
     return _presence(names, guides, cell[row], guide, cells, table.where)
 
 
-def _matrix(table: TextTable, cells: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray]:
+def _matrix(table: TextTable, cells: np.ndarray, entries: Entries) -> tuple[sp.csr_matrix, np.ndarray]:
     """A matrix: guides × cells if the header names cells of the screen, else cells × guides."""
     columns = np.array(table.header[1:], dtype=object)
     unique(columns, f"{table.where} repeats columns", ONCE)
-    rows, row, column = _matrix_entries(table)
+    rows, row, column = _matrix_entries(table, entries)
+    entries.check(table.where)
     _check_named(rows, np.arange(len(rows)), np.arange(len(rows)), table)
     if (again := pd.Index(rows).duplicated()).any():
         second = int(again.argmax())
@@ -148,12 +157,12 @@ def _matrix(table: TextTable, cells: np.ndarray) -> tuple[sp.csr_matrix, np.ndar
     return _presence(*named, cells, table.where, matrix=True)
 
 
-def _matrix_entries(table: TextTable) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _matrix_entries(table: TextTable, entries: Entries) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Names of the rows, and row and column of each entry that is present."""
     names, rows, columns, done = [np.empty(0, object)], [np.empty(0, np.int64)], [np.empty(0, np.int64)], 0
     if len(table.header) > MANY_COLUMNS:
         for done, (name, fields) in enumerate(table.long_rows(ENTRY_KINDS)):
-            present, wrong = _entries(fields)
+            present, wrong = _entries(fields, entries)
             if wrong.any():
                 raise _wrong_entry(table, done, 1 + int(wrong.argmax()))
             names.append(np.array([name], dtype=object))
@@ -161,7 +170,7 @@ def _matrix_entries(table: TextTable) -> tuple[np.ndarray, np.ndarray, np.ndarra
             rows.append(np.full(columns[-1].size, done))
         return np.concatenate(names), np.concatenate(rows), np.concatenate(columns)
     for block in table.blocks(range(len(table.header)), ENTRY_KINDS):
-        found = [_entries(column) for column in block.columns[1:]]
+        found = [_entries(column, entries) for column in block.columns[1:]]
         if any(wrong.any() for _, wrong in found):
             row, column = min((int(wrong.argmax()), j) for j, (_, wrong) in enumerate(found, start=1) if wrong.any())
             raise _wrong_entry(table, done + row, column)
@@ -215,17 +224,17 @@ def _codes(values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return coded.indices.to_numpy(), coded.dictionary.to_numpy(zero_copy_only=False)
 
 
-def _entries(values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+def _entries(values: pa.ChunkedArray, entries: Entries) -> tuple[np.ndarray, np.ndarray]:
     """Which entries are present, and which are neither TRUE or FALSE nor counts."""
     if pa.types.is_boolean(values.type):
-        present = values.to_numpy()
-        return present, np.zeros(present.size, bool)
+        given = values.to_numpy()
+        return entries.present(given), np.zeros(given.size, bool)
     if pa.types.is_floating(values.type):
         number = values.to_numpy()
     else:
         codes, texts = _codes(values)
         number = np.array([_number(text) for text in texts], dtype=np.float64)[codes]
-    return number > 0, ~(np.isfinite(number) & (number >= 0))
+    return entries.present(number), ~(np.isfinite(number) & (number >= 0))
 
 
 def _number(text: str) -> float:
@@ -266,7 +275,7 @@ def _table_of(frame: pd.DataFrame, header: list[str], where: str) -> TextTable:
     return TextTable(where=where, header=header, rows=lambda: enumerate(map(list, zip(*listed, strict=True))), unit="row")
 
 
-def _frame_matrix(frame: pd.DataFrame, cells: np.ndarray, where: str) -> tuple[sp.csr_matrix, np.ndarray]:
+def _frame_matrix(frame: pd.DataFrame, cells: np.ndarray, where: str, min_umi: int | None) -> tuple[sp.csr_matrix, np.ndarray]:
     screen = cell_index(cells)
     index = text_names(frame.index, where=f"the index of {where}")
     columns = text_names(frame.columns, where=f"the columns of {where}")
@@ -275,6 +284,6 @@ def _frame_matrix(frame: pd.DataFrame, cells: np.ndarray, where: str) -> tuple[s
         raise _unknown_kind(where, f"its columns are {first_few(columns, 3)}, its index {first_few(index, 3)}", index.tolist(), cells)
     for names in (columns, index):
         unique(names, f"{where} repeats names", ONCE)
-    there = presence(frame, index, where=where).tocoo()
+    there = presence(frame, index, where=where, min_umi=min_umi).tocoo()
     named = (columns, index, there.col, there.row) if by_guide else (index, columns, there.row, there.col)
     return _presence(*named, cells, where, matrix=True)

@@ -7,21 +7,72 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Bool, Shaped
 
-from data_prep.errors import InputError, first_few, first_rows, warn
+from data_prep.errors import InputError, first_few, first_rows, warn, whole_number
 from data_prep.read.cell_names import same_number
 from data_prep.read.guide_map import GuideMap
 from data_prep.read.rows import StoredRows, row_blocks
 
+RAW_ONES, RAW_ABOVE = 0.1, 0.01  # least shares of the nonzero entries that are 1, and above 1, in raw counts; calls have no 1s, or nothing else
+MANY = 20  # least number of 1s
 
-def presence(matrix: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) -> sp.csr_matrix:
-    """Presence of guides in cells: a CSR matrix with ones where the entries of `matrix` (cells, guides) are nonzero.
+
+class Entries:
+    """Which entries of the guides in cells are present, by a minimum number of UMIs; and whether they are raw counts, in blocks of any size."""
+
+    def __init__(self, min_umi: int | None):
+        """None for presence: every entry above 0."""
+        self.least = None if min_umi is None else whole_number("min_umi", min_umi)
+        self.nonzero = self.ones = self.above = 0
+
+    def present(self, values: Shaped[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+        """Which entries are present; they are counted for `check`."""
+        positive = values > 0
+        self.nonzero += int(np.count_nonzero(positive))
+        self.ones += int(np.count_nonzero(values == 1))
+        self.above += int(np.count_nonzero(values > 1))
+        return positive if self.least is None else values >= self.least
+
+    def check(self, where: str) -> None:
+        """Refuse raw counts without a minimum, and a minimum where there are no counts."""
+        if self.least is None and self.ones >= max(MANY, RAW_ONES * self.nonzero) and self.above > RAW_ABOVE * self.nonzero:
+            shares = f"{self.ones / self.nonzero:.0%} of its nonzero entries are 1 and {self.above / self.nonzero:.0%} are larger"
+            raise InputError(
+                f"{where} holds raw guide counts: {shares}. Ambient guides would count as present. Set min_umi to the least number of UMIs of a guide in a "
+                "cell that carries it; or call guides upstream (Cell Ranger, SCEPTRE) and give the calls; or set min_umi to 1 if each nonzero entry is a call.",
+                "min_umi",
+            )
+        if self.least is not None and self.least > 1 and self.nonzero and not self.above:
+            raise InputError(
+                f"{where} holds no count above 1, so a minimum of {self.least} UMIs leaves no guide. Leave min_umi out: these are calls.", "min_umi"
+            )
+
+
+def presence(matrix: Any, cells: Shaped[np.ndarray, " cells"], *, where: str, min_umi: int | None = None) -> sp.csr_matrix:
+    """Presence of guides in cells: a CSR matrix with ones where the entries of `matrix` (cells, guides) are nonzero, or at least `min_umi`.
 
     Stored zeros are removed, duplicates are merged, and indices are sorted. The input is not changed; a dense one is read in blocks of cells.
+
+    Parameters
+    ----------
+    matrix
+        Presence or counts, (cells, guides).
+    cells
+        Names of the cells, (cells,).
+    where
+        Name of the matrix in messages.
+    min_umi
+        Minimum number of UMIs of a guide that is present; None if the entries are calls.
+
+    Raises
+    ------
+    InputError
+        If entries are not counts, or if they are raw counts and there is no minimum.
     """
+    entries = Entries(min_umi)
     if isinstance(matrix, pd.DataFrame):
         matrix = _sparse_frame(matrix)
     if not sp.issparse(matrix):
-        return _dense_presence(matrix if isinstance(matrix, (StoredRows, pd.DataFrame)) else np.asarray(matrix), cells, where)
+        return _dense_presence(matrix if isinstance(matrix, (StoredRows, pd.DataFrame)) else np.asarray(matrix), cells, where, entries)
     if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
         raise _not_numeric(matrix.shape, matrix.dtype, where)
     try:
@@ -35,6 +86,11 @@ def presence(matrix: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) ->
         rows = np.zeros(csr.shape[0], bool)
         rows[np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))[bad]] = True
         raise _bad_entries(rows, cells, where)
+    if min_umi is not None:
+        csr = csr.astype(np.float64)  # sums of small integers can overflow
+        csr.sum_duplicates()
+    csr.data = entries.present(csr.data)
+    entries.check(where)
     csr.eliminate_zeros()
     there = sp.csr_matrix((np.ones(csr.nnz, np.float32), csr.indices, csr.indptr), shape=csr.shape)
     there.sum_duplicates()  # of the ones: sums of the entries can overflow to 0
@@ -42,7 +98,7 @@ def presence(matrix: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) ->
     return there
 
 
-def _dense_presence(matrix: Any, cells: np.ndarray, where: str) -> sp.csr_matrix:
+def _dense_presence(matrix: Any, cells: np.ndarray, where: str, entries: Entries) -> sp.csr_matrix:
     """Presence from a dense matrix in blocks of cells: the matrix, or a mask of it, can be larger than memory."""
     if len(matrix.shape) != 2:
         raise _not_numeric(matrix.shape, matrix.dtype, where)
@@ -53,12 +109,13 @@ def _dense_presence(matrix: Any, cells: np.ndarray, where: str) -> sp.csr_matrix
         if block.dtype.kind not in "biuf":
             raise _not_numeric(matrix.shape, block.dtype, where)
         bad[rows] = (~np.isfinite(block) | (block < 0)).any(1) if block.dtype.kind == "f" else (block < 0).any(1)
-        row, column = np.nonzero(block)
+        row, column = np.nonzero(entries.present(block))
         columns.append(column.astype(np.int32))
         count[rows.start + 1 : rows.stop + 1] = np.bincount(row, minlength=len(block))
     same_number(n, cells, where=where)
     if bad.any():
         raise _bad_entries(bad, cells, where)
+    entries.check(where)
     indices, indptr = np.concatenate(columns), np.cumsum(count)
     there = sp.csr_matrix((np.ones(indices.size, np.float32), indices, indptr.astype(np.int32) if indices.size < 2**31 else indptr), shape=matrix.shape)
     there.has_canonical_format = True

@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Shaped
 
-from data_prep.errors import InputError, first_few, missing_key, warn, whole_number
+from data_prep.errors import InputError, Problems, first_few, missing_key, warn, whole_number
 from data_prep.outcomes import check_fate_prob
 from data_prep.read.cell_names import cell_index, same_cells, unique
 from data_prep.read.container import View, one_column, open_view
@@ -30,6 +30,7 @@ def read_screen(
     guides: str | Path | pd.DataFrame | None = None,
     guide_map: GuideMap | pd.DataFrame | str | Path | None = None,
     ntc_labels: Sequence[str] = NTC_LABELS,
+    min_umi: int | None = None,
     max_guides_per_cell: int = 20,
 ) -> Screen:
     """Read a screen for the hierarchical model, and check it.
@@ -46,6 +47,8 @@ def read_screen(
         Table or file of guide_name, gene_name, is_ntc, or a guide map of SCEPTRE or Cell Ranger; by default `uns["guide_map"]` or `uns["guide2gene"]`.
     ntc_labels
         Gene names that mark non-targeting guides, in any case.
+    min_umi
+        Minimum number of UMIs of a guide that a cell carries, for guides that are counts; None for calls. Raw counts without a minimum are refused.
     max_guides_per_cell
         Maximum number of mapped guides (NTC included); cells with more are dropped.
 
@@ -75,7 +78,7 @@ def read_screen(
     keys = keys or ScreenKeys()
     whole_number("max_guides_per_cell", max_guides_per_cell)
     with open_view(source) as view:
-        parts = _read_parts(view, keys, guides, guide_map, ntc_labels)
+        parts = _read_parts(view, keys, guides, guide_map, ntc_labels, min_umi)
     return _screen_of(_few_guides(parts, max_guides_per_cell), keys)
 
 
@@ -106,20 +109,29 @@ def _read_parts(
     guides: str | Path | pd.DataFrame | None,
     guide_map: GuideMap | pd.DataFrame | str | Path | None,
     ntc_labels: Sequence[str],
+    min_umi: int | None,
 ) -> _Parts:
     cells = view.names("obs")
     if cells.size == 0:
         raise InputError(f"the screen {view.name} has no cells.")
     cell_index(cells)
-    prob, fate_names = read_fates(view, keys.fate)
-    prob = check_fate_prob(prob, fate_names, cells, where=f"obsm[{keys.fate!r}]")
-    matrix, guide_names, where = read_guides(view, key=keys.guide, names_key=keys.guide_names, given=guides, argument="keys.guide")
-    day = view.need("obs", keys.day, "Name the day column with keys.day.", "keys.day")
-    rep, rep_where = _rep(view, keys)
-    cluster = None if keys.cluster is None else _cluster(view, keys.cluster, keys.covar, cells)
-    mapping, _ = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
+    problems = Problems()
+    with problems:
+        prob, fate_names = read_fates(view, keys.fate)
+        prob = check_fate_prob(prob, fate_names, cells, where=f"obsm[{keys.fate!r}]")
+    with problems:
+        carriers, guide_names, where = read_guides(view, key=keys.guide, names_key=keys.guide_names, given=guides, min_umi=min_umi, argument="keys.guide")
+    with problems:
+        day = view.need("obs", keys.day, "Name the day column with keys.day.", "keys.day")
+    with problems:
+        rep, rep_where = _rep(view, keys)
+    with problems:
+        cluster = None if keys.cluster is None else _cluster(view, keys.cluster, keys.covar, cells)
+    with problems:
+        mapping, _ = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
+    problems.report()
     origin = view.find("uns", "real_or_simulated")
-    carriers, mapped_names, gene, is_ntc = match_map(presence(matrix, cells, where=where), guide_names, mapping, where=where)
+    carriers, mapped_names, gene, is_ntc = match_map(carriers, guide_names, mapping, where=where)
     return _Parts(
         cells=cells,
         carriers=carriers,
@@ -191,8 +203,14 @@ def _screen_of(parts: _Parts, keys: ScreenKeys) -> Screen:
 
 
 def read_guides(
-    view: View, *, key: str, names_key: str = "guide_names", given: str | Path | pd.DataFrame | None = None, argument: str = "guide_assignment_key"
-) -> tuple[Any, Shaped[np.ndarray, " guides"], str]:
+    view: View,
+    *,
+    key: str,
+    names_key: str = "guide_names",
+    given: str | Path | pd.DataFrame | None = None,
+    min_umi: int | None = None,
+    argument: str = "guide_assignment_key",
+) -> tuple[sp.csr_matrix, Shaped[np.ndarray, " guides"], str]:
     """Find the guides of the cells: in a table, in obsm or layers, or in a modality.
 
     Parameters
@@ -205,22 +223,29 @@ def read_guides(
         Key in `uns` of the names of the guides, for an array.
     given
         Table to use instead; see `read_guide_table`.
+    min_umi
+        Minimum number of UMIs of a guide that a cell carries, for counts; None for calls.
     argument
         Name of the argument that sets `key`, for error messages.
 
     Returns
     -------
     tuple
-        Guide matrix, (cells, guides); names of the guides, each once, (guides,); name of the matrix in error messages.
+        Presence, a CSR matrix of ones (cells, guides); names of the guides, each once, (guides,); name of the matrix in error messages.
 
     Raises
     ------
     InputError
-        If there is no such matrix, or if its cells or names do not fit.
+        If there is no such matrix, if its cells or names do not fit, or if it holds raw counts and there is no minimum.
     """
-    matrix, names, where = read_guide_table(given, view.names("obs")) if given is not None else _stored_guides(view, key, names_key, argument)
+    cells = view.names("obs")
+    if given is not None:
+        carriers, names, where = read_guide_table(given, cells, min_umi=min_umi)
+    else:
+        matrix, names, where = _stored_guides(view, key, names_key, argument)
+        carriers = presence(matrix, cells, where=where, min_umi=min_umi)
     unique(names, f"{where}: guide names repeat", "Make them unique.")
-    return matrix, names, where
+    return carriers, names, where
 
 
 def _stored_guides(view: View, key: str, names_key: str, argument: str) -> tuple[Any, np.ndarray, str]:

@@ -6,6 +6,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from data_prep.errors import InputError
+from data_prep.memory import require_memory
 
 NTC = "non-targeting"
 
@@ -133,6 +134,8 @@ def _check(N: int, K: int, n_genes: int, guides_per_gene: int, ntc_frac: float, 
     if min(N, n_genes, guides_per_gene) < 1 or K < 2:
         given = f"N={N}, K={K}, n_target_genes={n_genes}, guides_per_gene={guides_per_gene}"
         raise InputError(f"{given}: all must be at least 1, and K at least 2.", "N", "K", "n_target_genes", "guides_per_gene")
+    require_memory(8.0 * N * K, f"the usage of {N:,} cells × {K:,} programs", "N", "K")
+    require_memory(100.0 * n_genes * guides_per_gene, f"{n_genes * guides_per_gene:,} guides", "n_target_genes", "guides_per_gene")
     if not 0 <= ntc_frac < 1 or not moi > 0:
         raise InputError(f"ntc_frac_guides is {ntc_frac} and moi_mean {moi}; they must be in [0, 1) and positive.", "ntc_frac_guides", "moi_mean")
     if not 0 <= n_effect_programs <= K:

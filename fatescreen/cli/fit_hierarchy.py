@@ -10,7 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import InputError, first_few, warn
+from data_prep.errors import InputError, Problems, first_few, warn
+from data_prep.memory import require_memory
 from fatescreen.cli.command import Command, NoResult
 from fatescreen.cli.console import Console
 from fatescreen.options.fit_hierarchy import FitOptions
@@ -45,10 +46,9 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
             screen, data = _read(options)
         contrasts = contrast_names(options.contrast_fate, data.fates)
         time_scale = None if options.day_gaps is None else _time_scale(options.day_gaps, data.days)
-        if not options.resume:  # only now: a wrong input leaves it
-            checkpoint.unlink(missing_ok=True)
+        settings, progress = options.settings(), console.progress
         with console.step("fitting"):
-            fitted = fit(data.to(device), settings=options.settings(), time_scale=time_scale, checkpoint=checkpoint, progress=console.progress)
+            fitted = fit(data.to(device), settings=settings, time_scale=time_scale, checkpoint=checkpoint, resume=options.resume, progress=progress)
         with _numerical_failures(checkpoint):
             effects = summarise(fitted, n_draws=options.draws)
             guides = summarise_guides(fitted, contrasts)
@@ -138,13 +138,20 @@ def _read(options: FitOptions) -> tuple[Screen, FateData]:
         guides=options.guides,
         guide_map=options.guide_map,
         ntc_labels=options.ntc_labels,
+        min_umi=options.min_umi,
         max_guides_per_cell=options.max_guides_per_cell,
     )
-    if options.cache is None:
-        data = build_fate_data(screen, ref_fate=options.ref_fate)
-    else:
-        data = cached_fate_data(screen, ref_fate=options.ref_fate, path=options.cache)
-    contrast_names(options.contrast_fate, data.fates)
+    problems, others = Problems(), (fate for fate in screen.fate_names if fate != options.ref_fate)
+    with problems:
+        contrast_names(options.contrast_fate, (options.ref_fate, *others))
+    with problems:
+        if options.cache is None:
+            data = build_fate_data(screen, ref_fate=options.ref_fate)
+        else:
+            data = cached_fate_data(screen, ref_fate=options.ref_fate, path=options.cache)
+    problems.report()
+    numbers = (data.n_genes * data.n_days + data.n_guides) * (len(data.fates) - 1)
+    require_memory(8 * options.draws * numbers, f"{options.draws:,} posterior draws", "draws")
     log.info("%s", f"{data.n_cells:,} cells, {data.n_guides:,} targeting guides of {data.n_genes:,} genes, {data.n_days} days; MOI {screen.moi:.2f}")
     log.info("fates %s; the first is the reference", ", ".join(data.fates))
     if other := [f"_d{i} is day {label}" for i, label in enumerate(data.days) if (number := re.search(r"\d+", label)) and int(number[0]) != i]:

@@ -39,8 +39,9 @@ def option_names(arguments: Iterable[str], options: type[BaseModel]) -> list[str
         key = f"{argument.removeprefix('keys.')}_key" if argument.startswith("keys.") else argument
         field = FIELDS.get(key) if FIELDS.get(key) in described else key
         if field in described:
-            name, default = described[field].name, described[field].default
-            names.append(name.replace("--", "--no-", 1) if default == "yes" else name)  # a switch that is on is turned off
+            option = described[field]
+            switched_off = option.kinds == ["boolean"] and option.default != "no"  # a switch that is on, or on by itself
+            names.append(option.name.replace("--", "--no-", 1) if switched_off else option.name)
     return list(dict.fromkeys(names))
 
 

@@ -28,7 +28,13 @@ Screen = Annotated[CliPositionalArg[Path], Field(description=SCREEN)]
 Out = Annotated[Path, Field(description="folder for the results")]
 GuideKey = Annotated[str, Field(description="key of the guides of each cell, in obsm, layers or a MuData modality")]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1, description="random seed")]
-Resume = Annotated[bool, Field(description="whether to resume an interrupted run from what it saved in the output folder")]
+Resume = Annotated[
+    bool | None,
+    Field(
+        description="whether to resume an interrupted run from what it saved in the output folder: what another run saved is an error with --resume; if not "
+        "given, it is set aside"
+    ),
+]
 
 
 class Options(BaseSettings):
@@ -110,6 +116,9 @@ class ScreenOptions(Options):
     guide_key: GuideKey = KEYS.guide
     guide_names_key: str = Field(KEYS.guide_names, description="uns key of the guide names, for guides stored as a matrix without column names")
     guides: Path | None = Field(None, description="table of the guides in cells, used instead of --guide-key: Cell Ranger's, SCEPTRE's, or cell-guide pairs")
+    min_umi: Count | None = Field(
+        None, description="least UMIs of a guide that a cell carries, for guides that are counts; 1 if each nonzero entry is a call; calls if not given"
+    )
     guide_map: Path | None = Field(None, description="table of guide_name, gene_name, is_ntc, or SCEPTRE's or Cell Ranger's, used instead of the map in uns")
     ntc_labels: Names = Field(NTC_LABELS, description="gene labels that mark non-targeting guides")
     covar_key: str = Field(KEYS.covar, description="obsm key of the covariates")

@@ -1,5 +1,6 @@
-"""Config files: the options of a run in YAML, or the run.json of an earlier run."""
+"""Config files: the options of a run in YAML 1.2, or the run.json of an earlier run."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,32 @@ GIVE = "Give the path of a YAML file, or of the run.json of an earlier run."
 
 
 class _Plain(yaml.SafeLoader):
-    """Plain values only, so that no code is run, and no key twice (`yaml.safe_load`, which pydantic-settings uses, would keep the last)."""
+    """YAML 1.2 (its core schema), and no key twice; no code is run.
+
+    PyYAML reads YAML 1.1, in which 010 is 8, 1:30 is 90, NO is false and 2020-01-01 a date.
+    """
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping without repeated keys."""
         _refuse_repeated([key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
         return super().construct_mapping(node, deep)
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """A whole number: decimal, also with zeros in front, 0o17 or 0x1f."""
+        return int(node.value, 0 if node.value[:2] in ("0o", "0x") else 10)
+
+
+CORE = {  # YAML 1.2.2, 10.3.2
+    "null": (r"~|null|Null|NULL|", "~nN\0"),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+}
+for _kind, (_pattern, _first) in CORE.items():
+    _Plain.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"(?:{_pattern})$"), ["" if c == "\0" else c for c in _first])
+_Plain.add_constructor("tag:yaml.org,2002:int", _Plain.construct_yaml_int)
 
 
 def read_config(path: Path, command: str) -> dict[str, Any]:

@@ -5,10 +5,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from crt.inputs import ControlGroup, MultipleGuides
-from crt.sampling.methods import ResamplingMethod
-from crt.sampling.stratified import StratifiedPermutation
-from crt.settings import Method, Side, UnitSettings
+from crt.sampling.methods import ResamplingMethod, StratifiedPermutation
+from crt.settings import ControlGroup, Method, MultipleGuides, Side, UnitSettings, settings_of
 from data_prep.errors import InputError
 from fatescreen.options.base import Count, GuideKey, Names, ScreenOptions
 
@@ -80,6 +78,11 @@ class CRTOptions(ScreenOptions):
             raise InputError(f"{names} contradicts --method saddlepoint (the default), which has no resamples. Add --method resample, or leave {names} out.")
         return self
 
+    @model_validator(mode="after")
+    def _settings(self) -> Self:
+        settings_of({**self.sampling(), "base_seed": 0, "method": self.method})
+        return self
+
     def sampling(self) -> dict[str, Any]:
         """The sampler and the kind of test, as arguments of the library's functions."""
         strata = {"n_bins", "stratify_by_batch", "batch_key", "burden_key", "n_burden_bins", "burden_bin_method"}
@@ -98,6 +101,6 @@ class CRTOptions(ScreenOptions):
     def reading(self) -> dict[str, Any]:
         """Where the parts of the screen are, as arguments of `prepare_crt_inputs`."""
         same = {"usage", "guides", "guide_map", "covariates", "formula", "usage_key", "covar_key", "guide2gene_key", "guide_names_key", "batch_key"}
-        return self.model_dump(include=same | {"transform", "control_group", "ntc_labels", "multiple_guides", "burden"}) | {
+        return self.model_dump(include=same | {"min_umi", "transform", "control_group", "ntc_labels", "multiple_guides", "burden"}) | {
             "guide_assignment_key": self.guide_key
         }

@@ -52,7 +52,7 @@ class FitOptions(ScreenOptions):
     max_steps: Count | None = Field(None, description="maximum number of steps; if not given, 60 for gene_block and 20000 for mean_field")
     device: str = Field("auto", description="device for the fit: auto, cpu or cuda")
     cache: Path | None = Field(None, description=".pt file that keeps the tensors between runs")
-    resume: Resume = True
+    resume: Resume = None
     seed: Seed = _FIT.seed
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ class RunCRTOptions(CRTOptions):
         False, description="whether NTC groups are tested with the same settings, for QQ plots, a verdict, and p-values relative to them (p_ntc)"
     )
     positive_controls: Path | None = Field(None, description="CSV of known effects, target and program, whose p-values and ranks are reported")
-    resume: Resume = True
+    resume: Resume = None
     seed: Seed = UNITS.seed
 
     def testing(self) -> dict[str, Any]:

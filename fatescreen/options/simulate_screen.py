@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from data_prep.errors import InputError
-from data_prep.simulate.fates import EffectKind, ScreenDesign
+from data_prep.simulate.design import EffectKind, ScreenDesign
 from fatescreen.options.base import Count, Names, Options, Out, Seed
 
 _DESIGN = ScreenDesign()

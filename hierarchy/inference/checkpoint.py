@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, warn
 from data_prep.tensor_file import load_tensors, save_tensors
 from hierarchy.problem import Problem
 
@@ -37,9 +37,12 @@ def run_key(problem: Problem) -> str:
 class Checkpoint:
     """A file with the latest state of each stage of one fit; without a path it does nothing."""
 
-    def __init__(self, path: str | Path | None, problem: Problem):
-        """At `path`, for the fit of a problem."""
+    def __init__(self, path: str | Path | None, problem: Problem, *, resume: bool | None = None):
+        """At `path`, for the fit of a problem; `resume` as in `hierarchy.fit`."""
         self.path = None if path is None else Path(path)
+        self.resume = resume
+        if self.path is not None and resume is False:
+            self.path.unlink(missing_ok=True)
         self.key = run_key(problem)
         self.saved = 0.0
         self.stages: dict[str, Any] = {}
@@ -50,7 +53,12 @@ class Checkpoint:
         Raises
         ------
         InputError
-            Where the file is damaged, or is not a checkpoint of this fit.
+            Where the file is damaged, or, with `resume` true, is not a checkpoint of this fit.
+
+        Warns
+        -----
+        ScreenWarning
+            Where the file is a checkpoint of another fit, and is renamed.
         """
         if self.path is None or not self.path.exists():
             return None
@@ -61,9 +69,13 @@ class Checkpoint:
                 f"the checkpoint {self.path} cannot be read: it is damaged or another kind of file. Delete it to start again.", "checkpoint"
             ) from error
         if not isinstance(meta, dict) or meta.get("format") != FORMAT or meta.get("key") != self.key:
-            raise InputError(
-                f"the checkpoint {self.path} belongs to another screen, other settings or another version. Delete it to start again.", "checkpoint"
-            )
+            problem = f"the checkpoint {self.path} belongs to another screen, other settings or another version"
+            if self.resume:
+                raise InputError(f"{problem}. Delete it to start again.", "checkpoint")
+            aside = self.path.with_stem(f"{self.path.stem}_earlier")
+            self.path.replace(aside)
+            warn(f"{problem}; this fit starts at its beginning, and the checkpoint was renamed to {aside.name}.")
+            return None
         try:
             self.stages = _joined(meta["stages"], tensors)
             state = restore(self.stages[stage]) if stage in self.stages else None

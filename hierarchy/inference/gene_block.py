@@ -120,14 +120,18 @@ def posterior_at(problem: Problem, state: NaturalState, model: HierarchyModel) -
 
 
 def _robust(coords: Coordinates, likelihood: GeneLikelihood, scores: GeneMatrices, prior: Tensor) -> GeneLikelihood:
-    """The likelihood that gives each gene the covariance Σ (P + J) Σ, with Σ = (P + H)⁻¹, and leaves its mean as it is."""
+    """The likelihood that gives each gene the covariance Σ (P + J) Σ, with Σ = (P + H)⁻¹, and leaves its mean as it is.
+
+    That covariance exceeds the prior's P⁻¹ where J is larger than about twice H; no likelihood gives it then, and the prior's covariance is kept.
+    """
     info, linear = [], []
     for group, h, r, score in zip(coords.groups, likelihood.info, likelihood.linear, scores, strict=True):
         own = torch.diag_embed(group.split(prior).flatten(1))
         cov = torch.cholesky_inverse(cholesky(h + own, group.genes))
         precision = torch.cholesky_inverse(cholesky(cov @ (own + score) @ cov, group.genes))
-        info.append(precision - own)
-        linear.append((precision @ cov @ r.unsqueeze(-1)).squeeze(-1))
+        factor = psd_factor(precision - own)
+        info.append(factor @ factor.transpose(1, 2))
+        linear.append(((info[-1] + own) @ cov @ r.unsqueeze(-1)).squeeze(-1))
     return GeneLikelihood(info=info, linear=linear)
 
 

@@ -8,11 +8,17 @@ more than its curvature implies. With each gene's covariance Σ, prior precision
 
 the robust covariance is Σ (P + J) Σ, with J = M (White 1982; Liang and Zeger 1986); where the model is right, M estimates the information and the result is Σ
 again. M is taken about the days' means, because the intercepts absorb what all cells share. It is then scaled from the information of a gene taken
-alone to the gene's information beside all others, by the matrix that does so for M's expected value. With C clusters it is multiplied by C/(C − 1).
+alone to the gene's information beside all others, by the matrix that does so for M's expected value.
+
+With C clusters M is multiplied by C/(C − 1) · (t_{C−1} / z)², the 97.5 % quantiles of Student's t and of the normal distribution: with few clusters an estimate
+over its robust error has the t distribution with C − 1 degrees of freedom (Hansen 2007, J. Econometrics 141; Imbens and Kolesár 2016, Rev. Econ. Stat. 98), so
+95 % intervals of the normal distribution would be too short. Below five clusters no width makes up for the tails, so they are refused.
 """
 
 import torch
 from jaxtyping import Float, Int
+from scipy.stats import norm
+from scipy.stats import t as student
 from torch import Tensor
 
 from data_prep.errors import InputError, warn
@@ -21,24 +27,38 @@ from hierarchy.inference.curvature import Pass, information, pull_back
 from hierarchy.inference.linear import centred_information, day_means
 from hierarchy.problem import Problem
 
-FEW_CLUSTERS = 20
+LEAST_CLUSTERS, FEW_CLUSTERS = 5, 20
 CHUNK_NUMBERS = 20_000_000  # cells × non-reference fates × clusters held at once
 
 
 def check_clusters(cluster: Int[Tensor, " cells"] | None) -> None:
-    """Raise unless there are two clusters or more, and warn where they are few."""
+    """Raise unless there are enough clusters, and warn where they are few."""
     if cluster is None:
         return
     count = int(cluster.max()) + 1
     if count < 2:
         raise InputError("all cells are in one cluster, but sandwich errors need at least two clusters.", "keys.cluster")
-    if count < FEW_CLUSTERS:
-        uncertainty = 100 / (2 * count) ** 0.5
-        warn(
-            f"sandwich errors are based on only {count} clusters, so they are themselves uncertain by about {uncertainty:.0f} %.",
+    if count < LEAST_CLUSTERS:
+        covered = 100 * (1 - 2 * student.sf(norm.ppf(0.95), count - 1))
+        raise InputError(
+            f"there are {count} clusters, but sandwich errors need at least {LEAST_CLUSTERS}: 90 % intervals would cover {covered:.0f} %. Choose smaller "
+            "clusters (several columns joined by '+', such as replicate and day; clones), or se 'posterior'.",
             "keys.cluster",
             "se",
         )
+    if count < FEW_CLUSTERS:
+        uncertainty, wider = 100 / (2 * count) ** 0.5, 100 * (_small_sample(count) - 1)
+        warn(
+            f"sandwich errors are based on only {count} clusters, so they are themselves uncertain by about {uncertainty:.0f} %; they are {wider:.0f} % wider "
+            "for it.",
+            "keys.cluster",
+            "se",
+        )
+
+
+def _small_sample(count: int) -> float:
+    """The factor of errors from a number of clusters with which intervals of the normal distribution cover 95 %."""
+    return float(student.ppf(0.975, count - 1) / norm.ppf(0.975))
 
 
 def score_variances(problem: Problem, found: Pass, info: GeneMatrices) -> GeneMatrices:
@@ -97,7 +117,7 @@ def _by_cluster(problem: Problem, found: Pass, shift: Tensor, cluster: Tensor) -
         for group, out in zip(coords.groups, total, strict=True):
             part = group.split(score).flatten(1, 2)
             out += part @ part.transpose(1, 2)
-    return [out * count / (count - 1) for out in total]
+    return [out * count / (count - 1) * _small_sample(count) ** 2 for out in total]
 
 
 def root(matrix: Float[Tensor, "genes size size"], *, inverse: bool = False) -> Float[Tensor, "genes size size"]:

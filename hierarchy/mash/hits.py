@@ -8,6 +8,7 @@ import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
 from data_prep.errors import warn, whole_number
+from data_prep.memory import require_memory
 from hierarchy.mash.fit import MashFit, fit_mash
 from hierarchy.mash.patterns import PATTERNS, pattern_probabilities
 
@@ -168,7 +169,7 @@ def call_hits(estimates: HitEstimates, *, covariances: str = "auto", null_weight
     (18, 4)
     """
     own = estimates
-    whole_number("n_draws", n_draws)
+    require_memory(8 * whole_number("n_draws", n_draws) * len(own.days), f"{n_draws:,} draws of a gene's effects", "n_draws")
     se, V = errors_of(own.covariance)
     genes = fit_mash(own.betahat, se, V=V, covariances=covariances, null_weight=null_weight, names=own.genes)
     guide_se, guide_V = errors_of(own.guide_covariance)

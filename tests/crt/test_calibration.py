@@ -7,8 +7,7 @@ from scipy import stats
 from crt import make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
 from crt.burden import BURDEN_KEY
 from crt.engine import all_units
-from crt.sampling.bernoulli import BernoulliIndex
-from crt.sampling.stratified import StratifiedPermutation
+from crt.sampling.methods import BernoulliIndex, StratifiedPermutation
 from crt.settings import UnitSettings
 from tests.crt.problems import tiny_inputs
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from crt.propensity import LogisticSettings, fit_logistic, probability, propensity
+from crt.propensity import fit_logistic, probability, propensity
+from crt.settings import LogisticSettings
 from data_prep.errors import InputError
 from tests.crt.problems import random_problem
 

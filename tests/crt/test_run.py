@@ -131,13 +131,24 @@ def test_resuming(inputs, tmp_path, monkeypatch, interrupted):
     pd.testing.assert_frame_equal(again.treated_df, whole.treated_df, check_exact=True)
 
 
-def test_a_folder_of_another_run_is_refused(screen_copy, inputs, tmp_path):
+def test_results_of_another_run_are_set_aside(inputs, tmp_path):
+    """With a warning; they can be moved back. Only a run that must resume is refused."""
+    run_all_genes_union_crt(inputs, B=19, out_dir=tmp_path)
+    earlier = {path.name: path.read_bytes() for path in [*tmp_path.glob("finished/*.npz"), tmp_path / "run_fingerprint.json"]}
+    with pytest.warns(ScreenWarning, match="n_resamples: 19 there, 29 now.*the finished targets are moved to finished_earlier"):
+        again = run_all_genes_union_crt(inputs, B=29, out_dir=tmp_path)
+    pd.testing.assert_frame_equal(again.table, run_all_genes_union_crt(inputs, B=29).table)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "finished_earlier").iterdir()} == earlier
+    run_all_genes_union_crt(inputs, B=29, out_dir=tmp_path, resume=True)  # its own
+
+
+def test_a_run_that_must_resume_refuses_another(screen_copy, inputs, tmp_path):
     run_all_genes_union_crt(inputs, B=19, out_dir=tmp_path)
     with pytest.raises(InputError, match="n_resamples: 19 there, 29 now"):
-        run_all_genes_union_crt(inputs, B=29, out_dir=tmp_path)
+        run_all_genes_union_crt(inputs, B=29, out_dir=tmp_path, resume=True)
     screen_copy.obsm["cnmf_usage"] = screen_copy.obsm["cnmf_usage"][:, ::-1].copy()
     with pytest.raises(InputError, match="another screen"):
-        run_all_genes_union_crt(prepare_crt_inputs(screen_copy), B=19, out_dir=tmp_path)
+        run_all_genes_union_crt(prepare_crt_inputs(screen_copy), B=19, out_dir=tmp_path, resume=True)
     fresh = run_all_genes_union_crt(inputs, B=29, out_dir=tmp_path, resume=False)
     pd.testing.assert_frame_equal(fresh.table, run_all_genes_union_crt(inputs, B=29).table)
 

@@ -7,8 +7,7 @@ import pytest
 
 from crt.pvalues import empirical_pvalues
 from crt.sampling.base import Unit
-from crt.sampling.bernoulli import BernoulliIndex
-from crt.sampling.stratified import StratifiedPermutation
+from crt.sampling.methods import BernoulliIndex, StratifiedPermutation
 from crt.statistic import Projection, draws, null_statistics, unit_cells, unit_projection
 from data_prep.errors import InputError
 from tests.crt.problems import listed, random_problem, tiny_inputs

@@ -59,6 +59,9 @@ def test_input_is_not_changed():
     [
         (frame(a=np.append(np.arange(59.0), np.nan)), r"\['a'\] is missing or NaN in row 59 \(c59\)"),
         (frame(a=np.append(np.arange(59.0), np.inf)), "infinite in row 59"),
+        (frame(a=np.append(np.arange(59.0), 1e308)), r"\['a'\] is larger than 1e\+140, so that its square overflows, in row 59 \(c59\): 1.e\+308"),
+        (frame(a=np.append(np.zeros(59), -1e308)), r"\['a'\] is larger than 1e\+140"),
+        (np.append(np.arange(59.0), 1e308)[:, None], r"covar\[:, 0\] is larger than 1e\+140"),
         (frame(a=np.append(["x"] * 59, None)), "missing"),
         (frame(a=[f"cell{i}" for i in range(60)]), "60 different labels"),
         (frame(a=[[1]] * 60), "neither numbers nor labels"),

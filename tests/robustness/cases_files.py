@@ -212,12 +212,12 @@ CHECKPOINTS = [
 ]
 
 
-def finished(name, corrupt, *expected):
+def finished(name, corrupt, *expected, options=()):
     """run-crt again after the finished targets of an earlier run were corrupted."""
 
     def arguments(workspace):
         corrupt(workspace, next((workspace.out / "finished").glob("*.npz")))
-        return [*workspace.valid_arguments(), "--out", workspace.out]
+        return [*workspace.valid_arguments(), "--out", workspace.out, *options]
 
     return Case("run-crt", name, arguments, expected)
 
@@ -267,8 +267,8 @@ FINISHED = [
     finished("an empty fingerprint", fingerprint(b""), "run_fingerprint.json is damaged", "--no-resume"),
     finished("a fingerprint of a hundred thousand brackets", fingerprint(b"[" * 100_000), "run_fingerprint.json is damaged", "--no-resume"),
     finished("a fingerprint in UTF-16", fingerprint("{}".encode("utf-16")), "run_fingerprint.json is damaged", "--no-resume"),
-    finished("a fingerprint of another run", fingerprint(b'{"format": 1, "inputs": "x"}'), "another screen", "--no-resume"),
-    finished("a fingerprint of another version", fingerprint(b'{"format": 99}'), "the run cannot resume", "--no-resume"),
+    finished("a fingerprint of another run", fingerprint(b'{"format": 1, "inputs": "x"}'), "another screen", "--no-resume", options=("--resume",)),
+    finished("a fingerprint of another version", fingerprint(b'{"format": 99}'), "the run cannot resume", "--no-resume", options=("--resume",)),
     finished("a folder as fingerprint", fingerprint_folder, "run_fingerprint.json is a folder", "Remove it"),
     finished("a file as folder of finished targets", out_is_not_a_folder, "finished is not a folder", "--out"),
 ]

@@ -34,7 +34,9 @@ CONFIGS = [
     ),
     config("a config with a zero byte in a path", 'cache: "a\\0b"\n', "cache is", "zero byte"),
     config("a config with half a character", 'ref_fate: "\\ud800"\n', "ref_fate is", "UTF-8"),
-    config("a config with a date for a path", "guide_map: 2020-01-01\n", "guide_map is", "a path"),
+    config("a config with a date for a number", "seed: 2020-01-01\n", "seed is '2020-01-01'", "a whole number"),
+    config("a config with a time for a number", "seed: 1:30\n", "seed is '1:30'", "a whole number"),
+    config("a config with Norway for a number", "seed: NO\n", "seed is 'NO'", "a whole number"),
 ]
 FIT = [
     with_options("no seed below 0", ("--seed", -1), "--seed is '-1'", "at least 0", "The nearest is 0"),
@@ -42,6 +44,7 @@ FIT = [
     with_options("a weight of 0", ("--likelihood-weight", 0), "--likelihood-weight is '0'", "above 0"),
     with_options("a weight that is not a number", ("--likelihood-weight", "nan"), "--likelihood-weight is 'nan'", "above 0"),
     with_options("an unknown family", ("--posterior", "gene_blocks"), "--posterior is 'gene_blocks'", "Did you mean 'gene_block'?"),
+    with_options("draws beyond memory", ("--draws", 10**9), "1,000,000,000 posterior draws would take at least", "this machine has", "Option: --draws."),
     with_options("one draw", ("--draws", 1), "--draws is '1'", "at least 2"),
     with_options("no step", ("--max-steps", 0), "--max-steps is '0'", "at least 1"),
     with_options("an unknown device", ("--device", "tpu"), "'tpu' is not a device", "Choose 'auto'"),
@@ -58,6 +61,7 @@ def sim(name, options, *expected):
 SIMULATE = [
     sim("no cells", ("--cells", 0), "--cells is '0'", "at least 1"),
     sim("no genes", ("--genes", 0), "--genes is '0'", "at least 1"),
+    sim("cells beyond memory", ("--cells", 10**15), "1,000,000,000,000,000 cells would take at least", "this machine has", "--cells"),
     sim("no days", ("--days", 0), "--days is '0'", "at least 1"),
     sim("cells of text", ("--cells", "many"), "--cells is 'many'", "a whole number"),
     sim("no guides", ("--guides-per-gene", "0"), "guides_per_gene is 0", "at least 1"),

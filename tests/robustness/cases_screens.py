@@ -34,6 +34,10 @@ def guides(value):
     return change
 
 
+def raw_counts(adata):
+    adata.obsm["guide"] = sp.csr_matrix(adata.obsm["guide"] * 7 + np.random.default_rng(0).poisson(0.2, adata.obsm["guide"].shape))
+
+
 def mapped(change_map):
     def change(adata):
         adata.uns["guide_map"] = change_map(adata.uns["guide_map"].copy())
@@ -67,6 +71,7 @@ def guide_names(values):
 FATES = "obsm['lineages_fwd']"
 DAY = "obs['day']"
 FIT: list[Case] = [
+    corrupted("raw guide counts", raw_counts, "obsm['guide'] holds raw guide counts", "Option: --min-umi."),
     corrupted("no fates", gone("obsm", "lineages_fwd"), f"{FATES} is missing", "--fate-key"),
     corrupted("misnamed fates", lambda a: a.obsm.__setitem__("lineage_fwd", a.obsm.pop("lineages_fwd")), "guide, lineage_fwd.", "--fate-key"),
     corrupted("a NaN fate", fate(np.nan), FATES, "row 3 (cell3)", "Drop those cells"),

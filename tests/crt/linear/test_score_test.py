@@ -9,8 +9,7 @@ from scipy.stats import norm, rankdata
 from crt.linear.scores import few_valued, mean_scores, normal_scores, twice_midranks
 from crt.linear.units import ScoreTest
 from crt.propensity import fit_logistic, probability
-from crt.sampling.bernoulli import BernoulliIndex
-from crt.sampling.stratified import StratifiedPermutation
+from crt.sampling.methods import BernoulliIndex, StratifiedPermutation
 from crt.settings import UnitSettings
 from crt.statistic import observe
 from tests.crt.problems import random_problem, tiny_inputs

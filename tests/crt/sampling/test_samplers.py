@@ -8,10 +8,10 @@ from scipy import stats
 
 from crt.kernels import random as _kernels
 from crt.sampling.base import Unit
-from crt.sampling.bernoulli import BernoulliIndex, bernoulli_index_sampler
-from crt.sampling.methods import SAMPLERS, make_sampler
+from crt.sampling.bernoulli import bernoulli_index_sampler
+from crt.sampling.methods import SAMPLERS, BernoulliIndex, StratifiedPermutation, make_sampler
 from crt.sampling.strata import batch_codes
-from crt.sampling.stratified import StratifiedDrawer, StratifiedPermutation, stratified_permutation_sampler
+from crt.sampling.stratified import StratifiedDrawer, stratified_permutation_sampler
 from data_prep.errors import InputError, ScreenWarning
 from tests.crt.problems import listed
 

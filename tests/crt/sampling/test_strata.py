@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from crt.sampling.base import Unit
+from crt.sampling.methods import StratifiedPermutation
 from crt.sampling.strata import batch_codes, compute_bins
-from crt.sampling.stratified import StratifiedDrawer, StratifiedPermutation
+from crt.sampling.stratified import StratifiedDrawer
 from data_prep.errors import InputError
 
 floats = st.floats(-1e6, 1e6, allow_subnormal=False)

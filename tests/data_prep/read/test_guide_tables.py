@@ -52,6 +52,29 @@ def test_every_kind(kind, tmp_path):
     np.testing.assert_array_equal(dense(read_guide_table(str(packed), CELLS)), DENSE)
 
 
+@pytest.mark.parametrize("form", ["matrix", "matrix, cells in rows", "pairs", "frame"])
+def test_raw_counts_in_a_table(form, tmp_path):
+    cells = np.array([f"c{i}" for i in range(80)], dtype=object)
+    counts = pd.DataFrame(np.where(np.arange(240).reshape(80, 3) % 4, np.arange(240).reshape(80, 3) % 3, 9), index=cells, columns=GUIDES)
+    stacked = counts.stack().reset_index().set_axis(["cell", "grna", "umi_count"], axis=1)
+    given = tmp_path / "counts.csv"
+    if form == "frame":
+        given = counts
+    else:
+        {"matrix": counts.T, "pairs": stacked.set_index("cell")}.get(form, counts).to_csv(given)
+    with pytest.raises(InputError, match="holds raw guide counts: 33% of its nonzero entries are 1 and 67% are larger"):
+        read_guide_table(given, cells)
+    assert read_guide_table(given, cells, min_umi=5)[0].nnz == 60 and read_guide_table(given, cells, min_umi=1)[0].nnz == (counts > 0).sum().sum()
+
+
+@pytest.mark.parametrize("kind", ["calls", "long", "matrix, logical"])
+def test_calls_have_no_minimum(kind, tmp_path):
+    path = tmp_path / "guides.csv"
+    path.write_bytes(KINDS[kind].encode())
+    with pytest.raises(InputError, match="holds no count above 1.*Leave min_umi out: these are calls"):
+        read_guide_table(path, CELLS, min_umi=5)
+
+
 def frames() -> dict[str, pd.DataFrame]:
     matrix = pd.DataFrame(DENSE, index=CELLS, columns=GUIDES).iloc[::-1]
     calls = pd.DataFrame({"cell_barcode": ["AAAT-1", "AAAC-1", "AAAG-1", "AACC-1"], "feature_call": ["n1", "g1", "g2|g1", None], "num_features": [1, 1, 2, 0]})

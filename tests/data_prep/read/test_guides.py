@@ -38,6 +38,36 @@ def test_presence_is_where_the_entries_are_nonzero(matrix):
         assert found.nnz == (matrix > 0).sum()
 
 
+@given(hnp.arrays(np.int16, (4, 3), elements=st.integers(0, 9)), st.integers(1, 9))
+def test_presence_from_a_minimum_of_umis(matrix, least):
+    matrix[0, 0] = 9
+    stored = np.stack([matrix // 2, matrix - matrix // 2], axis=-1).ravel()  # each entry in two parts, which are summed first
+    twice = sp.csr_matrix((stored, (np.repeat(np.indices(matrix.shape)[0], 2), np.repeat(np.indices(matrix.shape)[1], 2))), shape=matrix.shape)
+    for form in (matrix, matrix.astype(float), sp.csc_matrix(matrix), twice, pd.DataFrame(matrix)):
+        assert np.array_equal(presence(form, CELLS, where="g", min_umi=least).toarray(), (matrix >= least).astype(np.float32))
+
+
+RNG = np.random.default_rng(0)
+ASSIGNED = (np.arange(4)[None, :] == RNG.integers(0, 4, 500)[:, None]).astype(np.int64)  # one guide a cell
+CAUGHT = ASSIGNED * (1 + RNG.poisson(12, ASSIGNED.shape))  # its UMIs
+AMBIENT = RNG.poisson(0.7, ASSIGNED.shape)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, pd.DataFrame], ids=["dense", "sparse", "table"])
+def test_raw_counts_are_refused_with_three_ways_out(form):
+    """Calls pass: presence, UMIs of called guides, and presence with a few guides counted twice."""
+    many, raw = np.array([f"c{i}" for i in range(500)]), CAUGHT + AMBIENT
+    for calls in (ASSIGNED, np.where(CAUGHT >= 3, CAUGHT, 0), ASSIGNED + (np.arange(2000).reshape(500, 4) % 997 == 0) * ASSIGNED):
+        assert (presence(form(calls), many, where="g") != sp.csr_matrix(calls > 0)).nnz == 0
+    with pytest.raises(InputError, match=r"g holds raw guide counts: \d+% .*Set min_umi .*; or call guides upstream .*; or set min_umi to 1") as error:
+        presence(form(raw), many, where="g")
+    assert error.value.arguments == ("min_umi",)
+    assert presence(form(raw), many, where="g", min_umi=1).nnz == (raw > 0).sum() > 1000
+    assert abs(presence(form(raw), many, where="g", min_umi=5).nnz - 500) < 10
+    with pytest.raises(InputError, match="g holds no count above 1, so a minimum of 3 UMIs leaves no guide"):
+        presence(form(ASSIGNED), many, where="g", min_umi=3)
+
+
 def test_presence_leaves_its_input():
     matrix = sp.csr_matrix((np.array([0.0, 2.0, 2.0, 3.0]), np.array([2, 1, 1, 0]), np.array([0, 3, 3, 3, 4])), shape=(4, 3))
     before = [getattr(matrix, a).copy() for a in ("data", "indices", "indptr")]

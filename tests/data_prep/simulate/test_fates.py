@@ -11,7 +11,8 @@ import pytest
 import data_prep
 from data_prep.errors import InputError
 from data_prep.read.screen import read_screen
-from data_prep.simulate.fates import ScreenDesign, simulate_fate_screen
+from data_prep.simulate.design import ScreenDesign
+from data_prep.simulate.fates import simulate_fate_screen
 from data_prep.tensors import build_fate_data, fingerprint
 
 SMALL = {"n_cells": 200, "n_genes": 5, "n_ntc_guides": 3, "n_days": 3, "moi": 2.0}

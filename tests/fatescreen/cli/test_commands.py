@@ -74,6 +74,11 @@ def test_a_numerical_failure_is_one_message_with_advice_and_exit_1(simulated, tm
     [
         (["--fate-key", "fates"], "obsm['fates'] is missing; obsm has: covar, guide, lineages_fwd"),
         (["--ref-fate", "ECC"], "'ECC' is not among the fates"),
+        (["--ref-fate", "ec", "--contrast-fate", "x"], "the reference fate 'ec' is not among the fates: EC, MES, NEU. Did you mean 'EC'?"),
+        (["--ref-fate", "ec", "--contrast-fate", "mes"], "the contrast 'mes' is not a non-reference fate"),
+        (["--ref-fate", "ec", "--contrast-fate", "mes"], "Options: --contrast-fate, --ref-fate."),
+        (["--ref-fate", "ECC", "--contrast-fate", "MES"], "'ECC' is not among the fates"),
+        (["--day-key", "time", "--rep-key", "batch"], "Options: --day-key, --rep-key."),
         (["--contrast-fate", "EC"], "Choose among MES, NEU"),
         (["--likelihood-weight", "much"], "it must be 'auto', 'common' or a number, above 0"),
         (["--device", "tpu9"], "is not a device"),

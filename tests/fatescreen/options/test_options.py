@@ -1,6 +1,7 @@
 """Option models: config files, precedence, messages about wrong values."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,53 @@ def test_a_config_file_that_is_none(tmp_path, monkeypatch, text, message):
     with pytest.raises(InputError, match=message):
         read_config(path, "fit-hierarchy")
     assert not (tmp_path / "hacked").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("010", 10),
+        ("+12", 12),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("1e3", 1000.0),
+        ("-.inf", -math.inf),
+        ("1.", 1.0),
+        ("~", None),
+        ("", None),
+        ("True", True),
+        ("1:30", "1:30"),
+        ("NO", "NO"),
+        ("on", "on"),
+        ("2020-01-01", "2020-01-01"),
+        ("1_000", "1_000"),
+        ("0b11", "0b11"),
+        ("'1'", "1"),
+    ],
+)
+def test_a_config_file_is_yaml_1_2(tmp_path, text, value):
+    """By the core schema; PyYAML alone reads YAML 1.1, where some of these are octal, sexagesimal, false or a date."""
+    path = tmp_path / "c.yaml"
+    path.write_text(f"seed: {text}\n")
+    found = read_config(path, "fit-hierarchy")["seed"]
+    assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("options", "given", "name"),
+    [
+        (RunCRTOptions, {**LEAST, "method": "resample", "n_resamples": 2**62}, "4,611,686,018,427,387,904 resamples"),
+        (DiagnoseOptions, {**LEAST, "method": "resample", "n_resamples": 2**62}, "resamples"),
+        (SimulateOptions, {"out": "o", "cells": 10**15}, "1,000,000,000,000,000 cells"),
+        (SimulateOptions, {"out": "o", "genes": 10**15}, "guides"),
+    ],
+)
+def test_a_size_beyond_memory_is_refused_with_the_options(options, given, name):
+    with pytest.raises(InputError, match=f"{name} would take at least [0-9,]+ GiB of memory; this machine has") as error:
+        found = options.of(given)
+        assert isinstance(found, SimulateOptions)
+        found.design()
+    assert "Option" in str(error.value) or error.value.arguments
 
 
 def test_a_config_file_may_be_empty_or_have_dashes(tmp_path):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, ScreenWarning
 from data_prep.tensor_file import load_tensors, save_tensors
-from hierarchy import fit
+from hierarchy import FitSettings, fit
 from hierarchy.inference.checkpoint import _joined, _split
 
 SPOILT = {
@@ -37,6 +37,21 @@ def test_a_state_that_does_not_fit(how, small, tmp_path):
     rewritten(path, SPOILT[how])
     with pytest.raises(InputError, match="checkpoint.pt does not hold the state of this fit. Delete it"):
         fit(small, checkpoint=path)
+
+
+def test_a_checkpoint_of_another_fit_is_renamed(small, tmp_path):
+    """Only a fit that must resume refuses it; one that must not deletes it."""
+    path, other = tmp_path / "checkpoint.pt", FitSettings(seed=1)
+    fit(small, checkpoint=path)
+    earlier = path.read_bytes()
+    with pytest.raises(InputError, match="belongs to another screen, other settings or another version. Delete it"):
+        fit(small, settings=other, checkpoint=path, resume=True)
+    with pytest.warns(ScreenWarning, match="starts at its beginning, and the checkpoint was renamed to checkpoint_earlier.pt"):
+        first = fit(small, settings=other, checkpoint=path)
+    assert (tmp_path / "checkpoint_earlier.pt").read_bytes() == earlier
+    assert fit(small, settings=other, checkpoint=path, resume=True).elbo == first.elbo
+    fit(small, checkpoint=path, resume=False)
+    assert path.read_bytes() == earlier
 
 
 def test_names_that_are_missing(small, tmp_path):

@@ -1,0 +1,28 @@
+"""Sizes that no memory can hold are refused before any work."""
+
+import os
+from pathlib import Path
+
+from data_prep.errors import InputError
+
+CGROUP = Path("/sys/fs/cgroup/memory.max")  # the limit of a container, or "max"
+
+
+def require_memory(n_bytes: float, what: str, *arguments: str) -> None:
+    """Raise an `InputError` if `what` takes more than all memory of this machine; nothing is checked where its size is unknown."""
+    most = _memory()
+    if most is not None and n_bytes > most:
+        raise InputError(
+            f"{what} would take at least {min(n_bytes, 2**99) / 2**30:,.0f} GiB of memory; this machine has {most / 2**30:,.0f} GiB. Choose fewer.", *arguments
+        )
+
+
+def _memory() -> int | None:
+    """Bytes of memory of this machine or container."""
+    found = []
+    try:
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+        found.append(int(CGROUP.read_text(encoding="ascii")))
+    except (AttributeError, OSError, ValueError):  # not Unix; not Linux; no limit
+        pass
+    return min(found, default=None)
