@@ -82,6 +82,8 @@ def build_ntc_group_inputs(inputs: CRTInputs, *, group_size: int = GROUP_SIZE, n
     """
     for name, value in (("group_size", group_size), ("n_bins", n_bins)):
         whole_number(name, value)
+    if inputs.ntc_cols.size == 0:
+        raise InputError("the screen has no NTC guides, so there are no NTC groups. Check which guides the map marks as NTC.", "ntc_labels", "guide_map")
     if inputs.ntc_cols.size < group_size:
         raise InputError(f"the screen has {inputs.ntc_cols.size} NTC guides, but group_size is {group_size}. Choose a smaller group_size.", "group_size")
     if not inputs.gene_to_cols:

@@ -99,14 +99,14 @@ def _controls(inputs: CRTInputs, options: RunCRTOptions) -> pd.DataFrame | None:
 def _calibration(inputs: CRTInputs, options: RunCRTOptions, *, progress: bool) -> NullDiagnostics:
     """The diagnosis of the null with the settings of the run."""
     from crt.null.diagnostics import diagnose_null
-    from crt.run import checked_genes
+    from crt.run import checked_genes, units_of
     from crt.settings import settings_of
 
+    units = units_of(checked_genes(options.targets, inputs), inputs, options.unit)
     return diagnose_null(
-        inputs,
+        inputs if options.unit == "gene" else replace(inputs, gene_to_cols=units),  # each guide as a gene
         settings_of(options.further()),
-        genes=checked_genes(options.targets, inputs),
-        group_size=1 if options.unit == "guide" else None,
+        genes=list(units),
         n_jobs=options.n_jobs,
         progress=progress,
     )

@@ -98,6 +98,8 @@ def test_what_cannot_be_grouped_is_an_error(many_ntc):
     ):
         with pytest.raises(InputError, match=message):
             make_ntc_groups_ensemble(many_ntc, **options)
+    with pytest.raises(InputError, match="no NTC guides, so there are no NTC groups"):
+        make_ntc_groups_ensemble(replace(many_ntc, ntc_cols=np.empty(0, np.int64)), group_size=1)
 
 
 @pytest.mark.parametrize("use", [crt_pvals_for_ntc_groups_ensemble, crt_pvals_for_ntc_groups_ensemble_skew])

@@ -112,7 +112,9 @@ def test_few_ntc_groups_are_reported(file, tmp_path):
     done = here("run-crt", file, "--out", tmp_path, "--check-calibration", "--unit", "guide", "--targets", "GENE1")
     assert done.code == 0, done.err
     reason = "4 independent NTC groups of 1 guide are too few for p-values relative to them; 20 are needed."
-    assert json.loads((tmp_path / "run.json").read_text())["p_ntc"] == reason and reason in (tmp_path / "report.html").read_text()
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["p_ntc"] == reason and reason in (tmp_path / "report.html").read_text()
+    assert record["verdict"]["figures"]["size_ratio"] == 1  # NTC groups of one guide, as the units of the run
     assert "p_ntc" not in pd.read_csv(tmp_path / "crt_results.csv")
 
 
