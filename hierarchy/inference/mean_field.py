@@ -15,6 +15,7 @@ from pyro.infer.autoguide import AutoNormal
 from pyro.infer.autoguide.initialization import init_to_value
 from pyro.optim import ClippedAdam, PyroOptim
 from torch import Tensor
+from torch.distributions import biject_to
 
 from hierarchy.inference.base import Draws, Moments, Outcome, ScalePoints, Status, check_draws
 from hierarchy.inference.checkpoint import Checkpoint
@@ -95,8 +96,11 @@ class MeanField(AutoNormal):
         """`n` joint draws."""
         model, data = self.hierarchy, self.hierarchy.data
         with _seeded(seed), pyro.get_param_store().scope():
-            samples = [self() for _ in range(n)]
-        sites = {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
+            self()  # the first call lays out the sites
+            sites = {}
+            for name, site in self.prototype_trace.iter_stochastic_nodes():
+                loc, scale = self._get_loc_and_scale(name)
+                sites[name] = biject_to(site["fn"].support)(loc + scale * torch.randn(n, *loc.shape, dtype=loc.dtype, device=loc.device))
         first = sites["tau"] * sites["z"]
         scale = first.new_ones(()) if model.time_scale is None else model.time_scale
         theta = random_walk(first, sites["sigma_time"] * scale * sites["eps"]) if data.n_days > 1 else first.unsqueeze(-1)

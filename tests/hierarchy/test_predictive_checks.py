@@ -57,7 +57,7 @@ def test_the_family_fits_where_cells_are_many_and_not_where_they_are_few(checks)
 
 @pytest.mark.filterwarnings("ignore:the fit did not converge")
 def test_mean_field_is_checked_too(small):
-    checks = check_fit(fit(small, settings=FitSettings(posterior="mean_field", max_steps=250, learning_rate=0.1)))
+    checks = check_fit(fit(small, settings=FitSettings(posterior="mean_field", max_steps=100)))
     assert checks.family is None and checks.badly_fitted == [] and checks.composition["z"].abs().max() < 5
 
 

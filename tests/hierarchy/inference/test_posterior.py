@@ -66,7 +66,7 @@ def test_moments_and_draws_agree(small_fit):
 
 def test_moments_and_pyro_agree(small_fit, monkeypatch):
     """As a guide of Pyro the posterior draws the scales from a Gaussian, so the moments are taken over draws of that Gaussian too."""
-    posterior, n = small_fit.posterior, 400
+    posterior, n = small_fit.posterior, 250
     loc, tril = posterior.log_scale_loc.detach(), posterior.log_scale_tril.detach()
     scales = loc + torch.randn(1000, len(loc), dtype=loc.dtype, generator=torch.Generator().manual_seed(0)) @ tril.T
     points = scales.reshape(1000, 2, -1), loc.new_full((1000,), 1e-3)
