@@ -4,7 +4,8 @@
 
 F* is the number of fates that cells have, less one. Under the joint distribution of π and p the sum has expectation φ n F*. The usual statistic takes the
 fitted π and n F* less the number of parameters (McCullagh and Nelder 1989, section 4.5), which the posterior mean approximates; it
-stays valid where φ is near 1 (one-hot fates).
+stays valid where φ is near 1 (one-hot fates). Probabilities vary at most as one-hot fates do, Var(p) ≤ π(1 − π), so φ is at most 1: where there are
+about as many coordinates as cells, the posterior is so wide that its mean of 1/π would be far above.
 
 The groups' log φ_g vary about that of all cells with a variance t², and are known with a sampling variance v_g. Empirical Bayes takes t² from the data
 (Paule and Mandel 1982) and shrinks each log φ_g to the common one by t²/(t² + v_g): with equal precisions t² is near 0 and all groups have one weight.
@@ -40,7 +41,7 @@ class Dispersion:
 
 def common_weight(found: Dispersion, n_varied: int) -> Float[Tensor, "days reps"]:
     """The weight of all cells together, the same in all groups."""
-    return (found.cells.sum() * n_varied / found.pearson.sum()).expand_as(found.cells)
+    return (found.cells.sum() * n_varied / found.pearson.sum()).clamp_min(1.0).expand_as(found.cells)
 
 
 def group_weights(found: Dispersion, n_varied: int) -> Float[Tensor, "days reps"]:
@@ -54,7 +55,7 @@ def group_weights(found: Dispersion, n_varied: int) -> Float[Tensor, "days reps"
     variance = spread / cells
     apart = (mean * common / n_varied).log()  # log φ_g − log φ
     between = _between(apart[seen], variance[seen])
-    return common * (-apart * between / (between + variance)).exp()
+    return (common * (-apart * between / (between + variance)).exp()).clamp_min(1.0)
 
 
 def mean_weight(weight: Float[Tensor, "days reps"], cells: Float[Tensor, "days reps"]) -> Float[Tensor, ""]:

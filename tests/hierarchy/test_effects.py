@@ -37,6 +37,7 @@ def test_cells_of_genes_and_guides(effects, small):
     carried[np.repeat(np.arange(small.n_cells), np.diff(small.cell_offsets)), small.cell_guides] = True
     day = np.eye(small.n_days, dtype=int)[small.day]
     np.testing.assert_array_equal(effects.guide_cells, carried.T.astype(int) @ day)
+    np.testing.assert_array_equal(effects.guide_posterior_table("MES").filter(like="n_cells_"), effects.guide_cells)
     own = [carried[:, (small.guide_to_gene == gene).numpy()].any(1) for gene in range(small.n_genes)]
     np.testing.assert_array_equal(effects.gene_cells, np.array(own).astype(int) @ day)
 

@@ -1,5 +1,7 @@
 """Likelihood weights by day and replicate."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from scipy.optimize import brentq
 from data_prep import ScreenDesign, ScreenWarning, build_fate_data, read_screen, simulate_fate_screen
 from hierarchy import FitSettings, fit
 from hierarchy.inference.weights import Dispersion, common_weight, group_weights, mean_weight
+from tests.hierarchy.conftest import make
 
 
 def noisy(precision, seed, **design):
@@ -89,3 +92,15 @@ def test_groups_without_cells_have_the_common_weight():
     assert own[0, 1] == common[0, 1] and own.isfinite().all() and own[1, 0] > common[1, 0] > own[1, 1]
     one = Dispersion(pearson=table([[200]]), square=table([[60]]), cells=table([[1000]]))
     assert group_weights(one, 1).item() == 5.0
+
+
+def test_the_weight_is_at_least_that_of_one_hot_fates():
+    """60 one-hot cells and 72 coordinates: without the bound the posterior is so wide that the weight falls to 0.001."""
+    data, _ = make(n_cells=60, concentration=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ScreenWarning)
+        assert (fit(data, settings=FitSettings(max_steps=15)).weight_table >= 1).all()
+        assert (fit(data, settings=FitSettings(likelihood_weight=0.5, max_steps=2)).weight_table == 0.5).all()
+    cells = torch.full((1, 2), 100.0, dtype=torch.float64)
+    noisy = Dispersion(pearson=cells * torch.tensor([[3.0, 0.1]]), square=cells * torch.tensor([[15.0, 0.02]]), cells=cells)
+    assert group_weights(noisy, 2)[0, 0] == 1 and group_weights(noisy, 2)[0, 1] > 5 and (common_weight(noisy, 2) > 1).all()
