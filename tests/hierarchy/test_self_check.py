@@ -6,10 +6,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.sparse as sp
 
 from data_prep import ScreenDesign, ScreenKeys, ScreenWarning, build_fate_data, read_screen, simulate_fate_screen
 from hierarchy import FitSettings, check_ntc, check_permuted, fit, summarise
-from hierarchy.self_check import NtcCheck, _permuted
+from hierarchy.self_check import NtcCheck, _permuted, _Scores
 
 DESIGN = {"n_cells": 4000, "n_genes": 20, "guides_per_gene": 3, "n_ntc_guides": 60, "n_days": 2, "effects": "model"}
 
@@ -98,6 +99,19 @@ def test_the_sandwich_by_cell_agrees_with_clusters_of_one_cell():
     screen.obs.loc[screen.obs_names[1], "cell"] = "c0"  # one cluster fewer than cells: the sum over clusters
     named = checked(screen, ScreenKeys(cluster="cell"), se="sandwich")[0]
     np.testing.assert_allclose(named.z, alone.z, rtol=0.05, atol=0.02)
+
+
+def test_z_scores_are_those_of_a_regression_on_centred_counts(small_fit):
+    scores, rng = _Scores.of(small_fit), np.random.default_rng(0)
+    day = small_fit.model.data.day.numpy()
+    count = rng.integers(0, 3, size=(len(day), 4)).astype(float)
+    z = scores.z(sp.csr_matrix(count))
+    for group, d in np.ndindex(4, 3):
+        own = day == d
+        centred = count[own, group] - count[own, group].mean()
+        info = scores.share * np.einsum("i,ifg->fg", centred**2, scores.curvature[own])
+        want = np.linalg.solve(info, centred @ scores.residual[own]) / np.sqrt(np.diag(np.linalg.inv(info)))
+        np.testing.assert_allclose(z[group, :, d], want, rtol=1e-6, atol=1e-9)
 
 
 def test_too_few_controls_are_no_check():
