@@ -17,7 +17,7 @@ COMMANDS = (
     ("hierarchy_sandwich",),
     ("hierarchy_centring",),
     ("mash_speed",),
-    ("hits_calibration", "10"),
+    ("hits_calibration",),
     ("crt_speed",),
     ("crt_growth",),
     ("crt_calibration",),

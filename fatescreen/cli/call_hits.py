@@ -22,20 +22,21 @@ def call_hits_command(options: HitOptions, console: Console) -> None:
     import pandas as pd
 
     from fatescreen.report.hits_report import hits_report
-    from fatescreen.runs.hit_files import chosen, read_hit_estimates, write_hits
+    from fatescreen.runs.hit_files import chosen, read_hit_estimates, read_joint_covariance, write_hits
     from fatescreen.runs.tables import read_table, write_table
-    from hierarchy.mash.hits import call_hits
+    from hierarchy.mash.hits import call_hits_jointly
     from hierarchy.scoring import score_hits
 
     with console.step("reading"):
         estimates = chosen(read_hit_estimates(options.fit), options.contrast_fate)
+        parts = [([own], own.covariance) for own in estimates]
+        if options.joint:
+            parts = [(estimates, read_joint_covariance(options.fit, [own.contrast for own in estimates]))]
         truth = None if options.truth is None else read_table(options.truth)
     out = options.fit / "hits" if options.out is None else options.out
     with run_folder(out, console.command) as folder:
         with console.step("mash"):
-            hits = [
-                call_hits(own, covariances=options.covariances, null_weight=options.null_weight, n_draws=options.draws, seed=options.seed) for own in estimates
-            ]
+            hits = [own for part in parts for own in call_hits_jointly(*part, **options.settings())]
         scores = None if truth is None else pd.concat([score_hits(own.table, truth) for own in hits], ignore_index=True)
         record = console.record(options, contrasts={own.estimates.contrast: _facts(own) for own in hits})
 

@@ -1,7 +1,7 @@
 """Options of call-hits."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
@@ -15,7 +15,8 @@ class HitOptions(Options):
     fit: CliPositionalArg[Path] = Field(description="output folder of fit-hierarchy")
     out: Path | None = Field(None, description="folder for the results; the folder hits in FIT if not given")
     report: bool = Field(True, description="whether to write report.html")
-    contrast_fate: Names | None = Field(None, description="contrasts of the fit that are analysed, each on its own; all if not given")
+    contrast_fate: Names | None = Field(None, description="contrasts of the fit that are analysed; all if not given")
+    joint: bool = Field(False, description="whether days and contrasts are analysed jointly, so that an effect in one contrast is evidence in the others")
     covariances: Literal["auto", "mashr", "canonical"] = Field(
         "auto", description="covariances of effects over days: canonical, temporal and data-driven (auto), without the temporal ones (mashr), or canonical only"
     )
@@ -23,3 +24,7 @@ class HitOptions(Options):
     draws: Count = Field(500, description="number of posterior draws from which the patterns are computed")
     truth: Path | None = Field(None, description="truth.csv of a simulation, with which the hits are compared")
     seed: Seed = 0
+
+    def settings(self) -> dict[str, Any]:
+        """Arguments of `call_hits`."""
+        return {"covariances": self.covariances, "null_weight": self.null_weight, "n_draws": self.draws, "seed": self.seed}

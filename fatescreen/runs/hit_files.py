@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from data_prep.errors import InputError, first_few
 from fatescreen.runs.folder import RECORD
@@ -55,6 +56,21 @@ def read_hit_estimates(folder: Path) -> list[HitEstimates]:
         raise InputError(f"{ESTIMATES}, {GENES} and {GUIDES} in {folder} do not belong to the same fit, or one was changed ({error}). {FIT_AGAIN}") from error
 
 
+def read_joint_covariance(folder: Path, contrasts: Sequence[str]) -> Float[np.ndarray, "genes size size"]:
+    """Covariances of the errors of each gene over days and these contrasts of a fit, contrast by contrast."""
+    genes = _read(folder / GENES, _arrays)
+    fates = _fates(genes)
+    weights = np.stack([contrast_weights(*_split(contrast, fates), fates) for contrast in contrasts])
+    if np.linalg.matrix_rank(weights) < len(weights):
+        raise InputError(f"the contrasts {', '.join(contrasts)} follow from each other, so they can't be analysed jointly. Choose fewer.", "contrast_fate")
+    return contrast_covariance(genes["covariance"], weights)
+
+
+def _fates(genes: Mapping[str, np.ndarray]) -> list[str]:
+    """The fates of a fit, the reference first."""
+    return [str(genes["reference"][0]), *map(str, genes["fates"])]
+
+
 def _check_record(folder: Path) -> None:
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
@@ -88,7 +104,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 def _estimates(contrast: str, i: int, table: pd.DataFrame, genes: Mapping[str, np.ndarray], guides: Mapping[str, np.ndarray]) -> HitEstimates:
     """The estimates of one contrast, "A:B"."""
-    names, days, fates = genes["genes"].astype(object), tuple(map(str, genes["days"])), [str(genes["reference"][0]), *map(str, genes["fates"])]
+    names, days, fates = genes["genes"].astype(object), tuple(map(str, genes["days"])), _fates(genes)
     own = table[table["contrast"] == contrast]
     shape = (len(names), len(days))
     if own["gene"].tolist() != np.repeat(names, len(days)).tolist() or own["day"].tolist() != list(days) * len(names):
@@ -99,7 +115,7 @@ def _estimates(contrast: str, i: int, table: pd.DataFrame, genes: Mapping[str, n
         days=days,
         genes=names,
         betahat=own["betahat"].to_numpy(np.float64).reshape(shape),
-        covariance=contrast_covariance(genes["covariance"], contrast_weights(*_split(contrast, fates), fates)),
+        covariance=contrast_covariance(genes["covariance"], contrast_weights(*_split(contrast, fates), fates)[None]),
         cells=own["n_cells"].to_numpy(np.int64).reshape(shape),
         guides=guides["guides"].astype(object),
         gene_of_guide=np.array([position[name] for name in guides["genes"]]),

@@ -62,7 +62,7 @@ def pairs(n_days: int) -> Covariances:
 
 
 def between_contrasts(over_days: Mapping[str, Float[np.ndarray, "days days"]], n_contrasts: int) -> Covariances:
-    """Covariances over days spread to several contrasts (contrast by contrast): in each contrast alone, and equal in all.
+    """Covariances over days spread to several contrasts (contrast by contrast): in each contrast alone, in all of them independently, and equal in all.
 
     Parameters
     ----------
@@ -71,11 +71,18 @@ def between_contrasts(over_days: Mapping[str, Float[np.ndarray, "days days"]], n
     n_contrasts
         Number of contrasts; conditions are all days of the first contrast, then of the second, and so on.
     """
-    if n_contrasts == 1:
-        return dict(over_days)
     blocks = {f"contrast_{c}": np.outer(np.eye(n_contrasts)[c], np.eye(n_contrasts)[c]) for c in range(n_contrasts)}
-    blocks["contrasts_equal"] = np.ones((n_contrasts, n_contrasts))
+    blocks |= {"contrasts_apart": np.eye(n_contrasts), "contrasts_equal": np.ones((n_contrasts, n_contrasts))}
     return {f"{name}_{place}": np.kron(block, U) for name, U in over_days.items() for place, block in blocks.items()}
+
+
+def distinct(covariances: Covariances) -> Covariances:
+    """The covariances without those that equal an earlier one but for their scale."""
+    found: Covariances = {}
+    for name, U in covariances.items():
+        if not any(np.allclose(U * (own.max() / U.max()), own) for own in found.values()):
+            found[name] = U
+    return found
 
 
 def strong_genes(data: MashData) -> Int[np.ndarray, " strong"]:

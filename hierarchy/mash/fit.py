@@ -1,14 +1,14 @@
 """`fit_mash`: estimates and standard errors in, posteriors shared across conditions and genes out."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Shaped
 
 from data_prep.errors import InputError, positive, warn, whole_number
-from hierarchy.mash.covariances import LEAST_STRONG, between_contrasts, canonical, data_driven, pairs, strong_genes, temporal
+from hierarchy.mash.covariances import LEAST_STRONG, between_contrasts, canonical, data_driven, distinct, pairs, strong_genes, temporal
 from hierarchy.mash.data import MashData, mash_data
 from hierarchy.mash.independence import independence_counts
 from hierarchy.mash.mixture import Prior, autoselect_grid, component_names, fit_weights, log_likelihood_ratios, null_counts
@@ -35,6 +35,8 @@ class MashFit:
         Dirichlet penalty of each component in pseudo-genes: of the null, and of components that are independent between conditions.
     gap
         Largest possible distance of the penalised log likelihood from its maximum; 0 where weights were given.
+    shown
+        The conditions of which estimates and posteriors are returned; all of them, or those of one contrast of a joint fit.
 
     Examples
     --------
@@ -53,6 +55,7 @@ class MashFit:
     weights: Float[np.ndarray, " components"]
     penalty: Float[np.ndarray, " components"]
     gap: float
+    shown: slice = field(default_factory=lambda: slice(None))
 
     @property
     def names(self) -> Sequence[str]:
@@ -69,10 +72,24 @@ class MashFit:
         """Their sum, without the penalty on the null."""
         return float(self.log_likelihoods.sum())
 
+    def of_conditions(self, shown: slice) -> "MashFit":
+        """The same fit, of which only these conditions are returned."""
+        return replace(self, shown=shown)
+
+    @property
+    def betahat(self) -> Float[np.ndarray, "genes conditions"]:
+        """The estimates; NaN where missing."""
+        return np.where(self.data.observed, self.data.betahat, np.nan)[:, self.shown]
+
+    @property
+    def se(self) -> Float[np.ndarray, "genes conditions"]:
+        """Their standard errors; NaN where missing."""
+        return np.where(self.data.observed, self.data.se, np.nan)[:, self.shown]
+
     @cached_property
     def posterior(self) -> Posterior:
         """Means, SDs and sign probabilities; a gene without any estimate has lfsr 1."""
-        return summarise_posterior(self.data, self.prior, self.ratios, self.weights)
+        return summarise_posterior(self.data, self.prior, self.ratios, self.weights).of(self.shown)
 
     def posterior_of(
         self,
@@ -80,10 +97,15 @@ class MashFit:
         se: Float[np.ndarray, "units conditions"],
         V: Float[np.ndarray, "units conditions conditions"] | None = None,
     ) -> Posterior:
-        """The posterior of other estimates of the same conditions, under the prior that was learned from these genes."""
-        data = mash_data(betahat, se, V)
+        """The posterior of other estimates of the conditions shown, all others missing, under the prior that was learned from these genes."""
+        n, n_all = len(betahat), self.data.betahat.shape[1]
+        wide, errors, correlation = np.full((n, n_all), np.nan), np.full((n, n_all), np.nan), np.tile(np.eye(n_all), (n, 1, 1))
+        wide[:, self.shown], errors[:, self.shown] = betahat, se
+        if V is not None:
+            correlation[:, self.shown, self.shown] = V
+        data = mash_data(wide, errors, correlation)
         prior, weights = self.prior.used(self.weights)
-        return summarise_posterior(data, prior, log_likelihood_ratios(data, prior), weights)
+        return summarise_posterior(data, prior, log_likelihood_ratios(data, prior), weights).of(self.shown)
 
     @property
     def mean(self) -> Float[np.ndarray, "genes conditions"]:
@@ -114,7 +136,7 @@ class MashFit:
     def sample(self, n: int, seed: int, *, genes: slice = slice(None)) -> Float[np.ndarray, "draws genes conditions"]:
         """`n` draws of every gene's effects from its posterior, or of a slice of the genes."""
         probability, _ = component_probabilities(self.ratios[genes], self.weights)
-        return draw(self.data.of(genes), self.prior, probability, n=n, rng=np.random.default_rng(seed))
+        return draw(self.data.of(genes), self.prior, probability, n=n, rng=np.random.default_rng(seed))[..., self.shown]
 
 
 def fit_mash(
@@ -209,6 +231,7 @@ def _matrices(data: MashData, covariances: str | Mapping[str, Float[np.ndarray, 
         return {name: _checked_covariance(name, U, n) for name, U in covariances.items()}
     if covariances not in ("auto", "mashr", "canonical"):
         raise InputError(f"covariances is {covariances!r}; choose 'auto', 'mashr', 'canonical', or give a mapping.", "covariances")
+    n_days = n // n_contrasts
     found = canonical(n)
     if n == 1:
         return {"effect": found["identity"]}
@@ -218,7 +241,8 @@ def _matrices(data: MashData, covariances: str | Mapping[str, Float[np.ndarray, 
         warn(f"{n_genes} genes are too few to learn covariances from (at least {LEAST_GENES}): the canonical ones are used alone.", "covariances")
         return found
     if covariances == "auto":
-        found |= between_contrasts(temporal(n // n_contrasts) | pairs(n // n_contrasts), n_contrasts) if n > n_contrasts else {}
+        over_days = temporal(n_days) | pairs(n_days) if n_days > 1 else {}
+        found = distinct(found | between_contrasts(canonical(n_days) | over_days, n_contrasts)) if n_contrasts > 1 else found | over_days
     rows = strong_genes(data)
     if rows.size < LEAST_STRONG:
         warn(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -168,16 +169,68 @@ def call_hits(estimates: HitEstimates, *, covariances: str = "auto", null_weight
     >>> hits.weight_table().shape
     (18, 4)
     """
-    own = estimates
-    require_memory(8 * whole_number("n_draws", n_draws) * len(own.days), f"{n_draws:,} draws of a gene's effects", "n_draws")
-    se, V = errors_of(own.covariance)
-    genes = fit_mash(own.betahat, se, V=V, covariances=covariances, null_weight=null_weight, names=own.genes)
-    guide_se, guide_V = errors_of(own.guide_covariance)
-    guides = fit_mash(own.guide_betahat, guide_se, V=guide_V, covariances=covariances, null_weight=null_weight, names=own.guides)
-    if lost := int((~genes.data.informative).sum()):
+    return call_hits_jointly([estimates], estimates.covariance, covariances=covariances, null_weight=null_weight, n_draws=n_draws, seed=seed)[0]
+
+
+def call_hits_jointly(
+    estimates: Sequence[HitEstimates],
+    covariance: Float[np.ndarray, "genes size size"],
+    *,
+    covariances: str = "auto",
+    null_weight: float = 10.0,
+    n_draws: int = 500,
+    seed: int = 0,
+) -> list[Hits]:
+    """`call_hits` for several contrasts of one fit whose genes are analysed jointly, so that an effect in one contrast is evidence for one in another.
+
+    Guides are analysed contrast by contrast, and `lfsr_leave_one_guide_out` takes the prior of the joint fit but the estimates of its own contrast alone.
+
+    Parameters
+    ----------
+    estimates
+        Estimates in each contrast.
+    covariance
+        Covariances of the errors of each gene over days and contrasts, contrast by contrast, (genes, contrasts · days, contrasts · days).
+    covariances
+        "auto": canonical, temporal and data-driven covariances; "mashr": canonical and data-driven; "canonical".
+    null_weight
+        Dirichlet penalty on the null; 10 prefers the null where the data do not decide, 1 is none.
+    n_draws
+        Number of posterior draws from which patterns are computed.
+    seed
+        Random seed of the draws.
+
+    Returns
+    -------
+    list of Hits
+        One for each contrast.
+
+    Raises
+    ------
+    InputError
+        On estimates or errors that mash cannot use, with the genes concerned.
+
+    Warns
+    -----
+    ScreenWarning
+        Where there are too few genes to learn from, and for genes without any estimate.
+    """
+    n_days = len(estimates[0].days)
+    require_memory(8 * whole_number("n_draws", n_draws) * n_days * len(estimates), f"{n_draws:,} draws of a gene's effects", "n_draws")
+    se, V = errors_of(covariance)
+    chosen: dict[str, Any] = {"covariances": covariances, "null_weight": null_weight}
+    betahat = np.concatenate([own.betahat for own in estimates], 1)
+    together = fit_mash(betahat, se, V=V, n_contrasts=len(estimates), names=estimates[0].genes, **chosen)
+    if lost := int((~together.data.informative).sum()):
         warn(f"{lost:,} genes have no estimate on any day, because no cell carries their guides; they are listed last, with lfsr 1.")
-    patterns = pattern_probabilities(genes, n_draws=n_draws, seed=seed)
-    return Hits(estimates=own, genes=genes, guides=guides, patterns=patterns, table=_ranked(own, genes, patterns))
+    found = []
+    for i, own in enumerate(estimates):
+        genes = together.of_conditions(slice(i * n_days, (i + 1) * n_days))
+        guide_se, guide_V = errors_of(own.guide_covariance)
+        guides = fit_mash(own.guide_betahat, guide_se, V=guide_V, names=own.guides, **chosen)
+        patterns = pattern_probabilities(genes, n_draws=n_draws, seed=seed)
+        found.append(Hits(estimates=own, genes=genes, guides=guides, patterns=patterns, table=_ranked(own, genes, patterns)))
+    return found
 
 
 def contrast_weights(fate: str, against: str, fates: Sequence[str]) -> Float[np.ndarray, " nonref"]:
@@ -186,11 +239,13 @@ def contrast_weights(fate: str, against: str, fates: Sequence[str]) -> Float[np.
     return (unit[fates.index(fate)] - unit[fates.index(against)])[1:]
 
 
-def contrast_covariance(covariance: Float[np.ndarray, "genes size size"], weights: Float[np.ndarray, " nonref"]) -> Float[np.ndarray, "genes days days"]:
-    """Covariance over days in a contrast, from that over days and non-reference fates (fate by fate) and the fates' weights in the contrast."""
-    n, f = len(covariance), len(weights)
+def contrast_covariance(
+    covariance: Float[np.ndarray, "genes size size"], weights: Float[np.ndarray, "contrasts nonref"]
+) -> Float[np.ndarray, "genes wide wide"]:
+    """Covariance over contrasts and days, from that over non-reference fates and days (both with the days of one after those of the other)."""
+    n, (c, f) = len(covariance), weights.shape
     d = covariance.shape[1] // f
-    return np.einsum("lfdhe,f,h->lde", covariance.reshape(n, f, d, f, d), weights, weights)
+    return np.einsum("lfdhe,cf,kh->lcdke", covariance.reshape(n, f, d, f, d), weights, weights, optimize=True).reshape(n, c * d, c * d)
 
 
 def errors_of(covariance: Float[np.ndarray, "units days days"]) -> tuple[Float[np.ndarray, "units days"], Float[np.ndarray, "units days days"]]:
@@ -201,14 +256,7 @@ def errors_of(covariance: Float[np.ndarray, "units days days"]) -> tuple[Float[n
 
 
 def _daywise(fitted: MashFit) -> dict[str, np.ndarray]:
-    missing = ~fitted.data.observed
-    columns = {
-        "betahat": np.where(missing, np.nan, fitted.data.betahat),
-        "se": np.where(missing, np.nan, fitted.data.se),
-        "mean": fitted.mean,
-        "sd": fitted.sd,
-        "lfsr": fitted.lfsr,
-    }
+    columns = {name: getattr(fitted, name) for name in ("betahat", "se", "mean", "sd", "lfsr")}
     return {f"{name}_d{d}": values[:, d] for name, values in columns.items() for d in range(values.shape[1])}
 
 
@@ -216,7 +264,7 @@ def _ranked(own: HitEstimates, genes: MashFit, patterns: np.ndarray) -> pd.DataF
     """The content of hits.csv."""
     n = np.arange(len(own.genes))
     seen, found = genes.data.informative, genes.posterior
-    lfsr = np.where(genes.data.observed, found.lfsr, 1.0)  # a day is called only where there are cells
+    lfsr = np.where(np.isfinite(genes.betahat), found.lfsr, 1.0)  # a day is called only where there are cells
     size = np.nan_to_num(np.abs(found.mean / np.where(found.sd > 0, found.sd, np.inf)))
     best = np.lexsort((-size, lfsr), axis=1)[:, 0]
     sign = np.sign(np.nan_to_num(found.mean[n, best]))

@@ -23,7 +23,7 @@ def pattern_probabilities(fitted: MashFit, *, n_draws: int, seed: int) -> Float[
     seed
         Random seed.
     """
-    n_genes, n_days = fitted.data.betahat.shape
+    n_genes, n_days = fitted.betahat.shape
     size = max(1, BLOCK_NUMBERS // (n_draws * n_days))
     parts = [
         classify(fitted.sample(n_draws, seed=seed + first, genes=slice(first, first + size))).mean(0, dtype=np.float64) for first in range(0, n_genes, size)

@@ -34,6 +34,10 @@ class Posterior:
     positive_prob: Float[np.ndarray, "genes conditions"]
     zero_prob: Float[np.ndarray, "genes conditions"]
 
+    def of(self, conditions: slice) -> "Posterior":
+        """A slice of the conditions."""
+        return Posterior(**{name: getattr(self, name)[:, conditions] for name in self.__slots__})
+
     @property
     def lfsr(self) -> Float[np.ndarray, "genes conditions"]:
         """Local false sign rate: the probability that the more probable sign is wrong, no effect counted as wrong (Stephens 2017, equation 13)."""

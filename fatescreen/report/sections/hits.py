@@ -139,5 +139,8 @@ def prior_section(hits: Sequence[Hits]) -> Section:
         for level, fitted in (("genes", own.genes), ("guides", own.guides)):
             weights = {name: w for name, w in fitted.covariance_weights.items() if w >= LEAST_SHOWN}
             axes = bar_plot(list(weights), list(weights.values()), x_label="weight", ax=panel(60 + 22 * len(weights)))
-            figures.append(Figure(axes=axes, title=f"{own.estimates.contrast}: {level}", caption=f"Weights of at least {LEAST_SHOWN}."))
+            caption = f"Weights of at least {LEAST_SHOWN}."
+            if pseudo := fitted.penalty[1:].sum():
+                caption += f" {pseudo:.0f} pseudo-genes with independent days were added, because this raised the likelihood of {level} left out of the fit."
+            figures.append(Figure(axes=axes, title=f"{own.estimates.contrast}: {level}", caption=caption))
     return Section(id="prior", title="Learned prior", blocks=[Figures(items=figures)], intro=intro)

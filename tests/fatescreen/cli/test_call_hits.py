@@ -69,6 +69,16 @@ def test_scores_count_every_call(hits):
     assert scores[scores["day"] == "all"]["called"].tolist() == calls and (scores["called"] == scores["right"] + scores["null"] + scores["wrong_sign"]).all()
 
 
+def test_contrasts_jointly(folder, hits, tmp_path):
+    done = command("call-hits", folder / "fit", "--out", tmp_path / "a", "--joint", "--no-report")
+    assert done.code == 0, done
+    joint, apart = (pd.read_csv(path / "hits.csv") for path in (tmp_path / "a", hits[1]))
+    assert list(joint.columns) == COLUMNS and list(dict.fromkeys(joint["contrast"])) == ["MES:EC", "MES:NEU"]
+    assert not np.allclose(joint["min_lfsr"], apart["min_lfsr"])
+    done = command("call-hits", folder / "fit", "--out", tmp_path / "b", "--joint", "--contrast-fate", "MES,MES:EC")
+    assert done.code == 2 and "follow from each other, so they can't be analysed jointly" in done.err and not (tmp_path / "b").exists()
+
+
 def test_the_same_bytes_again_and_one_contrast(folder, hits, tmp_path):
     words = ("call-hits", folder / "fit", "--out", tmp_path / "a", "--contrast-fate", "MES", "--no-report")
     assert command(*words).code == 0

@@ -10,7 +10,7 @@ from scipy.stats import norm
 from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
 from data_prep.errors import InputError, ScreenWarning
 from hierarchy import FitSettings, call_hits, fit, hit_estimates, score_hits, summarise
-from hierarchy.mash.hits import CALL_LFSR, HitEstimates, errors_of
+from hierarchy.mash.hits import CALL_LFSR, HitEstimates, call_hits_jointly, contrast_covariance, errors_of
 from hierarchy.mash.patterns import PATTERNS, classify, pattern_probabilities
 
 SHAPES = {
@@ -167,6 +167,49 @@ def test_correlated_errors_are_not_taken_for_effects():
     independent = call_hits(estimates, covariances="canonical").called.sum()
     estimates.covariance[:] = 0.01 * (0.9 + 0.1 * np.eye(4))
     assert call_hits(estimates, covariances="canonical").called.sum() == 0 and independent > 0
+
+
+def in_two_contrasts(seed=0):
+    """The same effects in two contrasts whose errors correlate by 0.5, and the covariance of these errors; one contrast has larger errors."""
+    first, theta = made(seed=seed)
+    rng = np.random.default_rng(seed + 1)
+    error = 0.5 * (first.betahat - theta) / 0.1 + 0.75**0.5 * rng.normal(size=theta.shape)
+    second = dataclasses.replace(first, contrast="NEU:EC", betahat=theta + 0.5 * error, covariance=25 * first.covariance)
+    covariance = np.kron(np.array([[0.01, 0.025], [0.025, 0.25]]), np.eye(4))
+    return [first, second], np.repeat(covariance[None], len(theta), 0), theta
+
+
+@pytest.mark.filterwarnings("ignore::data_prep.errors.ScreenWarning")  # too few strong genes
+def test_a_joint_analysis_finds_effects_that_one_contrast_does_not_show():
+    """Effects of two standard errors in the second contrast, of ten in the first: of 110 gene-days, fewer than 40 are found in the second alone."""
+    estimates, covariance, theta = in_two_contrasts()
+    first, second = call_hits_jointly(estimates, covariance)
+    alone = call_hits(estimates[1])
+    assert second.estimates.contrast == "NEU:EC" and first.genes.lfsr.shape == second.genes.mean.shape == theta.shape
+    np.testing.assert_array_equal(second.genes.betahat, estimates[1].betahat)
+    found = [int(((own.genes.lfsr < CALL_LFSR) & (theta != 0)).sum()) for own in (second, alone)]
+    assert found[0] > 90 > 40 > found[1]
+    wrong = (second.genes.lfsr < CALL_LFSR) & (np.sign(second.genes.mean) != np.sign(theta))
+    assert wrong.sum() <= 0.05 * found[0] and (second.patterns.argmax(1) == first.patterns.argmax(1))[:50].mean() > 0.8
+
+
+def test_draws_and_units_of_one_contrast_of_a_joint_fit():
+    estimates, covariance, _ = in_two_contrasts()
+    second = call_hits_jointly(estimates, covariance, covariances="canonical")[1].genes
+    whole = second.of_conditions(slice(None))
+    np.testing.assert_array_equal(second.sample(3, seed=1), whole.sample(3, seed=1)[..., 4:])
+    wide = np.full((120, 8), np.nan)
+    wide[:, 4:] = estimates[1].betahat
+    expected = whole.posterior_of(wide, np.where(np.isnan(wide), np.nan, 0.5))
+    np.testing.assert_allclose(second.posterior_of(estimates[1].betahat, np.full((120, 4), 0.5)).mean, expected.mean[:, 4:])
+
+
+def test_covariances_over_contrasts():
+    rng = np.random.default_rng(1)
+    root = rng.normal(size=(3, 6, 6))
+    weights = np.array([[1.0, 0.0], [-1.0, 1.0]])
+    over = np.kron(weights, np.eye(3))
+    np.testing.assert_allclose(contrast_covariance(root @ root.transpose(0, 2, 1), weights), over @ root @ root.transpose(0, 2, 1) @ over.T)
 
 
 def cells_with(data, guide):
