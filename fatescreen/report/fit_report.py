@@ -6,6 +6,7 @@ from typing import Any
 
 from data_prep.screen import Screen
 from fatescreen.report.blocks import Page
+from fatescreen.report.glossary import FIT, glossary_section
 from fatescreen.report.inline_svg import page_style
 from fatescreen.report.record import FOOTER, own_settings, settings_section, warnings_of
 from fatescreen.report.render import render
@@ -97,6 +98,7 @@ def fit_report(
             results_section([contrast, *others], effects),
             calibration_section(contrast, checks, controls),
             settings_section(record, fingerprint=fit.model.data.fingerprint, files=FILES, also=also),
+            glossary_section(*FIT),
         ],
         footer=FOOTER,
     )
