@@ -26,6 +26,7 @@ FILES = {
     "theta_covariance.npz": "covariance of the errors of each gene's estimates over days and fates",
     "gene_daywise_posterior.csv": "posterior mean and SD of θ, lfsr and number of cells for each gene and day",
     "guide_daywise_posterior.csv": "the same for each guide",
+    "day_contrasts.csv": "tests between days: the difference of any two, and an effect on any day",
     "effects.csv": "estimates and posterior moments of all contrasts in one long table",
     "guide_estimates.npz": "estimates by guide, and of genes without each guide, with their covariances over days: the input of call-hits",
     "theta_posterior_summary.npz": "θ of all non-reference fates, with names",
