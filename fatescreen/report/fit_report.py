@@ -70,11 +70,6 @@ def fit_report(
     str
         The page; save it as UTF-8.
 
-    Raises
-    ------
-    InputError
-        When `contrast_fate` names an unknown fate.
-
     Examples
     --------
     >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
