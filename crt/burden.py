@@ -83,7 +83,7 @@ def add_burden_covariate(
     table = adata.obs if covar_key is None else _table(adata, covar_key)
     with open_view(adata) as view:
         carriers, names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides, min_umi=min_umi)
-        mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels)
+        mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels, guide_assignment_key)
     is_ntc = in_order(mapping, names, where, map_where).is_ntc
     counted = np.ones(names.size, bool) if count == "all" else ~is_ntc
     burden = pd.Series(np.log1p(np.asarray(carriers[:, np.flatnonzero(counted)].sum(1)).ravel().astype(np.float64)), index=table.index, name=name)

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from crt.inputs import BURDEN, LOW_MOI, CRTInputs, make_inputs, standardised_burden
 from crt.layout import empty_rows
-from crt.read import covariates_of, guide_map_of, in_order, storable, usage_of
+from crt.read import chosen, covariates_of, guide_map_of, in_order, storable, usage_of
 from crt.settings import ControlGroup, MultipleGuides
 from data_prep.design import Design, encode_covariates
 from data_prep.errors import InputError, Problems, warn
@@ -43,6 +43,8 @@ def prepare_crt_inputs(
     multiple_guides: MultipleGuides | None = None,
     burden: Literal["none", "others"] = "none",
     min_umi: int | None = None,
+    outcomes: Sequence[str] | None = None,
+    programs: Sequence[str] | None = None,
 ) -> CRTInputs:
     """Read and check a screen for the test.
 
@@ -91,6 +93,10 @@ def prepare_crt_inputs(
         treatment. The design then differs between units, so that each takes longer.
     min_umi
         Minimum number of UMIs of a guide that a cell carries, for guides that are counts; None for calls. Raw counts without a minimum are refused.
+    outcomes
+        Names of the outcomes to read: columns of `usage` or `usage_key`, columns of `obs`, or genes if `usage_key` is a layer. All of `usage_key` if None.
+    programs
+        Programs to test, after the transformation of all that are read; all if None.
 
     Returns
     -------
@@ -121,32 +127,30 @@ def prepare_crt_inputs(
             raise InputError("the screen has no cells.")
         problems = Problems()
         with problems:
-            values, programs, usage_where = usage_of(view, usage, usage_key, cells)
+            values, names, usage_where = usage_of(view, usage, usage_key, cells, outcomes)
         with problems:
             table, covar_where = covariates_of(view, covariates, covar_key, formula)
         with problems:
             carriers, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides, min_umi=min_umi)
         with problems:
-            mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels)
+            mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels, guide_assignment_key)
         problems.report()
         if carriers.nnz == 0:
             raise InputError(f"{where}: no cell carries a guide; all of its {carriers.shape[1]:,} columns are zero.", "guide_assignment_key")
         ordered = in_order(mapping, guide_names, where, map_where)
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=usage_where)
-        design = _design(table, formula, cells, covar_where)
-        covar_names = (*design.names, BURDEN) if burden == "others" else design.names
-        rows = empty_rows(cells.size, len(covar_names), values.shape[1])
-        rows[:, : len(design.names)] = design.matrix
-        del design  # in float64 it takes a third of the memory of the rows
-        _outcomes(values, rows[:, len(covar_names) :][:, : values.shape[1]], usage_where, None if transform == "none" else eps_quantile)
+        covar_names, rows = _design_rows(_design(table, formula, cells, covar_where), burden, len(keep := chosen(names, programs)))
+        _outcomes(values, rows[:, len(covar_names) :], usage_where, keep, None if transform == "none" else eps_quantile)
     n_cells, n_guides = cells.size, None
     if (multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")) == "drop":
-        keep = _one_gene(carriers, ordered)
-        carriers, cells, table, rows = carriers[keep], cells[keep], table[keep], _some_rows(rows, keep)
+        alone = _one_gene(carriers, ordered)
+        carriers, cells, table, rows = carriers[alone], cells[alone], table[alone], _some_rows(rows, alone)
     if burden == "others":
         n_guides = _guide_counts(carriers, ordered.is_ntc, where)
         rows[:, len(covar_names) - 1] = standardised_burden(n_guides, n_guides)
-    inputs = make_inputs(rows, guides=carriers, guide_map=ordered, program_names=programs, covar_names=covar_names, cells=cells, control_group=control_group)
+    inputs = make_inputs(
+        rows, guides=carriers, guide_map=ordered, program_names=[names[k] for k in keep], covar_names=covar_names, cells=cells, control_group=control_group
+    )
     inputs = _with_raw(replace(inputs, n_several=n_cells - cells.size, n_guides=n_guides), table, batch_key)
     _warn_of_low_moi(inputs)
     return inputs
@@ -171,12 +175,22 @@ def _with_raw(inputs: CRTInputs, table: pd.DataFrame | np.ndarray, batch_key: st
     return replace(inputs, covar_df_raw=table, batch_raw=table[batch_key].copy() if batch_key in table.columns else None)
 
 
-def _outcomes(values: Any, out: np.ndarray, where: str, eps_quantile: float | None) -> None:
-    """Write the outcomes, as centred log-ratios unless there is no quantile."""
+def _design_rows(design: Design, burden: str, n_outcomes: int) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names of the covariates, and rows with the design; the columns of the burden and of the outcomes are written later."""
+    names = (*design.names, BURDEN) if burden == "others" else design.names
+    rows = empty_rows(len(design.matrix), len(names), n_outcomes)
+    rows[:, : len(design.names)] = design.matrix
+    return names, rows
+
+
+def _outcomes(values: Any, out: np.ndarray, where: str, keep: list[int], eps_quantile: float | None) -> None:
+    """Write the outcomes, as centred log-ratios of all of them unless there is no quantile."""
     if eps_quantile is None:
-        out[:] = storable(all_rows(values, where=where), where)
+        out[:, : len(keep)] = storable(all_rows(values, where=where)[:, keep], where)
+    elif len(keep) == values.shape[1]:
+        clr_usage(values, eps_quantile=eps_quantile, where=where, out=out[:, : len(keep)])
     else:
-        clr_usage(values, eps_quantile=eps_quantile, where=where, out=out)
+        out[:, : len(keep)] = clr_usage(values, eps_quantile=eps_quantile, where=where)[:, keep]
 
 
 def _some_rows(rows: np.ndarray, keep: np.ndarray) -> np.ndarray:

@@ -236,7 +236,7 @@ def checked_genes(genes: Sequence[str] | None, inputs: CRTInputs) -> list[str]:
         raise InputError("the list of genes to test is empty. Name the genes, or leave the list out to test all of them.", "genes")
     unknown = [g for g in names if g not in inputs.gene_to_cols]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], inputs.genes, n=3)
+        near = [gene for gene in inputs.genes if gene.lower() == unknown[0].lower()] or difflib.get_close_matches(unknown[0], inputs.genes, n=3)
         hint = f"Similar to {unknown[0]!r}: {', '.join(near)}." if near else f"The screen has {len(inputs.genes)} genes: {first_few(inputs.genes)}."
         raise InputError(f"no guide targets {first_few(unknown)}. {hint}", "genes")
     twice = [str(n) for n, c in zip(*np.unique(names, return_counts=True), strict=True) if c > 1]

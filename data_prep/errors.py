@@ -97,7 +97,7 @@ class Problems:
         """One error for all that were kept; None without any."""
         if len(self._found) < 2:
             return next(iter(self._found), None)
-        return InputError("\n".join(map(str, self._found)), *(name for error in self._found for name in error.arguments))
+        return InputError("\n".join(dict.fromkeys(map(str, self._found))), *(name for error in self._found for name in error.arguments))
 
     def report(self) -> None:
         """Raise that error, if there is one."""

@@ -17,7 +17,6 @@ extensions = [
     "sphinx.ext.napoleon",
     "myst_parser",
     "sphinx_copybutton",
-    "command_options",
     "docstring_roles",
 ]
 exclude_patterns = ["_build", "_ext"]

@@ -6,6 +6,7 @@ from fatescreen.runs.fit_files import write_guide_estimates as write_guide_estim
 from fatescreen.runs.fit_files import write_posterior as write_posterior
 from fatescreen.runs.hit_files import read_hit_estimates as read_hit_estimates
 from fatescreen.runs.hit_files import write_hits as write_hits
+from hierarchy.between_days import day_contrasts as day_contrasts
 from hierarchy.effects import ContrastEffects as ContrastEffects
 from hierarchy.effects import DaywiseEffects as DaywiseEffects
 from hierarchy.effects import check_centred as check_centred

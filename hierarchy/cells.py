@@ -1,5 +1,8 @@
 """Sparse design matrices of the cells, built once for a screen: linear predictors and their transposes are single products."""
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,10 +110,19 @@ def _gene_cells(data: FateData, offsets: np.ndarray, guide: np.ndarray, day: np.
     return np.bincount(carried % data.n_genes * data.n_days + day[carried // data.n_genes], minlength=data.n_genes * data.n_days).reshape(-1, data.n_days)
 
 
+@contextmanager
+def quiet_sparse() -> Iterator[None]:
+    """Without torch's notes that its CSR tensors are in beta and that their invariants are not checked, which users cannot act on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse (CSR tensor support is in beta|invariant checks are implicitly disabled)", UserWarning)
+        yield
+
+
 def _csr(matrix: sp.csr_matrix, device: torch.device, dtype: torch.dtype) -> Tensor:
     matrix.sort_indices()
     parts = (torch.from_numpy(matrix.indptr.astype(np.int64)), torch.from_numpy(matrix.indices.astype(np.int64)), torch.from_numpy(matrix.data).to(dtype))
-    return torch.sparse_csr_tensor(*parts, size=matrix.shape, check_invariants=False).to(device)
+    with quiet_sparse():
+        return torch.sparse_csr_tensor(*parts, size=matrix.shape, check_invariants=False).to(device)
 
 
 def _same_gene_pairs(data: FateData, offsets: np.ndarray, guide: np.ndarray, day: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray, np.ndarray]:

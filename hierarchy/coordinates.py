@@ -15,7 +15,7 @@ from scipy.linalg import helmert
 from torch import Tensor
 
 from data_prep.tensors import FateData
-from hierarchy.cells import CellDesign
+from hierarchy.cells import CellDesign, quiet_sparse
 
 GeneVectors = list[Float[Tensor, "_genes _size"]]  # one (L_n, K·F*) tensor for each `GeneGroup`
 GeneMatrices = list[Float[Tensor, "_genes _size _size"]]  # one (L_n, K·F*, K·F*) tensor for each `GeneGroup`
@@ -178,14 +178,16 @@ def coordinates(data: FateData, design: CellDesign, *, center_guides: bool = Tru
     upper = torch.triu_indices(n_nonref, n_nonref)
     packed[upper[0], upper[1]] = torch.arange(upper.shape[1])
     packed[upper[1], upper[0]] = torch.arange(upper.shape[1])
+    with quiet_sparse():
+        by_column, by_row = to_columns.to_sparse_csr(), to_columns.T.coalesce().to_sparse_csr()
     return Coordinates(
         groups=tuple(groups),
         n_rows=first + m,
         n_nuisance=m,
         n_nonref=n_nonref,
         n_days=n_days,
-        to_columns=to_columns.to_sparse_csr(),
-        from_columns=to_columns.T.coalesce().to_sparse_csr(),
+        to_columns=by_column,
+        from_columns=by_row,
         packed=packed.to(device),
         n_scales=n_days + 1 if time_scale is None else 2 + (n_days > 1),
     )
@@ -233,7 +235,7 @@ def _column_map(groups: Sequence[GeneGroup], n_gene_rows: int, n_beta: int, m: i
     own = torch.arange(m, device=device)
     index = torch.stack([torch.cat([*rows, n_beta + own]), torch.cat([*cols, n_gene_rows + own])])
     value = torch.cat([*values, torch.ones(m, dtype=torch.float64, device=device)])
-    return torch.sparse_coo_tensor(index, value, (n_beta + m, n_gene_rows + m)).coalesce()
+    return torch.sparse_coo_tensor(index, value, (n_beta + m, n_gene_rows + m), check_invariants=False).coalesce()
 
 
 def equal_contrasts(n_nonref: int) -> Float[Tensor, "nonref nonref"]:

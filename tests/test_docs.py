@@ -23,7 +23,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 sys.path.append(str(ROOT / "docs" / "_ext"))
 
-from command_options import options_of, script_of
+from command_tables import options_of, script_of, updated
 
 
 def text_of(page):
@@ -69,8 +69,10 @@ def test_files_commands_and_options_named_exist(page):
 
 
 def test_every_command_has_its_table_and_script():
-    listed = re.findall(r"\{command-options\} ([\w-]+)", text_of(ROOT / "docs" / "commands.md"))
+    page = text_of(ROOT / "docs" / "commands.md")
+    listed = re.findall(r"^## ([a-z-]+)$", page, re.MULTILINE)
     assert sorted(listed) == sorted(PROJECT["scripts"])
+    assert page == updated(page), "the options changed: python docs/_ext/command_tables.py"
     assert all((ROOT / script_of(command)).is_file() and options_of(command).__doc__ for command in listed)
 
 

@@ -1,7 +1,7 @@
 """Access to an AnnData, a MuData, or an h5ad, h5mu or zarr file: only the requested parts are read."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,16 @@ class View:
             found = getattr(self.root, f"{axis}_names")
         self._names[axis] = text_names(found, where=f"{axis}_names of {self.name}")
         return self._names[axis]
+
+    def var_column(self, names: Collection[str]) -> "pd.Series | None":
+        """The column of `var`, by the names along it, whose own name is one of these in any case; None if there is none or several."""
+        with self._reading("var"):
+            frame = self.root["var"] if self.on_disk else self.root.var
+            found = [key for key in (frame.keys() if hasattr(frame, "keys") else []) if str(key).lower() in names]
+            if len(found) != 1:
+                return None
+            values = read_elem(frame[found[0]]) if self.on_disk else frame[found[0]]
+        return pd.Series(np.asarray(values, dtype=object), index=self.names("var"), name=str(found[0]))
 
     @contextmanager
     def _reading(self, place: str) -> Iterator[None]:

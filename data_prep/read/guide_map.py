@@ -14,9 +14,11 @@ from data_prep.read.labels import text_names
 from data_prep.read.text_table import open_table
 
 FORMS = (
-    "guide_name and gene_name (and optionally is_ntc); SCEPTRE's grna_id and grna_target; "
-    "or Cell Ranger's feature reference with id, feature_type and target_gene_name"
+    "guide_name and gene_name (and optionally is_ntc), or the same under names such as sgRNA, gRNA or guide and gene, target or target_gene; SCEPTRE's grna_id "
+    "and grna_target; or Cell Ranger's feature reference with id, feature_type and target_gene_name"
 )
+GUIDE_NAMES = frozenset({"guide_name", "guide", "guide_id", "grna", "grna_id", "grna_name", "sgrna", "sgrna_id", "sgrna_name"})
+GENE_NAMES = frozenset({"gene_name", "gene", "gene_symbol", "target", "target_gene", "target_gene_name", "grna_target", "gene_target"})
 _GUIDE_CAPTURE = "CRISPR Guide Capture"
 _TRUE, _FALSE = {"true", "1", "1.0", "yes", "t"}, {"false", "0", "0.0", "no", "f"}
 
@@ -76,10 +78,10 @@ class GuideMap:
         """A guide map from a table; `where` is its name in error messages.
 
         The table has columns `guide_name`, `gene_name` and optionally `is_ntc`; without `is_ntc`, a guide is NTC if its gene is one of `ntc_labels`, in any
-        case. Two other forms are known. In SCEPTRE's `grna_target_data_frame`, `grna_id` is the guide and `grna_target` the gene. In Cell Ranger's
-        `feature_reference.csv`, rows of the type CRISPR Guide Capture are used: `id` is the guide, as in `protospacer_calls_per_cell.csv`, and
-        `target_gene_name` the gene; guides with the target "Non-Targeting" in any case are NTC, and guides with the target "Ignore" are left out with a
-        warning.
+        case. Other usual names of the two columns are known (`sgRNA`, `gRNA`, `guide`; `gene`, `target`, `target_gene`), and two other forms. In SCEPTRE's
+        `grna_target_data_frame`, `grna_id` is the guide and `grna_target` the gene. In Cell Ranger's `feature_reference.csv`, rows of the type CRISPR Guide
+        Capture are used: `id` is the guide, as in `protospacer_calls_per_cell.csv`, and `target_gene_name` the gene; guides with the target "Non-Targeting" in
+        any case are NTC, and guides with the target "Ignore" are left out with a warning.
         """
         labels = {label.lower() for label in ([ntc_labels] if isinstance(ntc_labels, str) else ntc_labels)}
         frame = _in_our_columns(frame, labels, where)
@@ -148,7 +150,11 @@ def _in_our_columns(frame: pd.DataFrame, ntc_labels: Collection[str], where: str
     if {"id", "feature_type", "target_gene_name"} <= set(columns):
         _once(columns, ("id", "feature_type", "target_gene_name"), where)
         return _from_feature_reference(frame, {*ntc_labels, "non-targeting"}, where)
-    return frame
+    found = {ours: [name for name in columns if name.lower() in known] for ours, known in (("guide_name", GUIDE_NAMES), ("gene_name", GENE_NAMES))}
+    for ours, names in found.items():
+        if len(names) > 1:
+            raise InputError(f"{where} has {len(names)} columns that may be {ours}: {first_few(names)}. Rename the one to use to {ours}.")
+    return frame.rename(columns={names[0]: ours for ours, names in found.items() if names})
 
 
 def _from_feature_reference(frame: pd.DataFrame, ntc_labels: Collection[str], where: str) -> pd.DataFrame:

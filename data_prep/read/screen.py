@@ -15,7 +15,7 @@ from data_prep.outcomes import check_fate_prob
 from data_prep.read.cell_names import cell_index, same_cells, unique
 from data_prep.read.container import View, one_column, open_view
 from data_prep.read.fates import read_fates
-from data_prep.read.guide_map import GuideMap
+from data_prep.read.guide_map import GENE_NAMES, GuideMap
 from data_prep.read.guide_tables import read_guide_table
 from data_prep.read.guides import match_map, presence
 from data_prep.read.keys import NTC_LABELS, ScreenKeys
@@ -128,7 +128,7 @@ def _read_parts(
     with problems:
         cluster = None if keys.cluster is None else _cluster(view, keys.cluster, keys.covar, cells)
     with problems:
-        mapping, _ = read_guide_map(view, guide_map, ntc_labels=ntc_labels)
+        mapping, _ = read_guide_map(view, guide_map, guide_key=keys.guide, ntc_labels=ntc_labels)
     problems.report()
     origin = view.find("uns", "real_or_simulated")
     carriers, mapped_names, gene, is_ntc = match_map(carriers, guide_names, mapping, where=where)
@@ -211,14 +211,14 @@ def read_guides(
     min_umi: int | None = None,
     argument: str = "guide_assignment_key",
 ) -> tuple[sp.csr_matrix, Shaped[np.ndarray, " guides"], str]:
-    """Find the guides of the cells: in a table, in obsm or layers, or in a modality.
+    """Find the guides of the cells: in a table, in obsm or layers, in a modality, or as labels in obs.
 
     Parameters
     ----------
     view
         The screen.
     key
-        Key of the guide matrix in `obsm` or `layers`, or name of the modality.
+        Key of the guide matrix in `obsm` or `layers`, name of the modality, or column of `obs` with the one guide of each cell.
     names_key
         Key in `uns` of the names of the guides, for an array.
     given
@@ -253,6 +253,8 @@ def _stored_guides(view: View, key: str, names_key: str, argument: str) -> tuple
         part = view.modalities[key]
         view.same_cells(part)
         return part.matrix(), part.names("var"), f"mod[{key!r}].X"
+    if view.find("obsm", key) is None and view.find("layers", key) is None and view.find("obs", key) is not None:
+        return _labelled(view.need("obs", key, ""), f"obs[{key!r}]")
     for slot in ("obsm", "layers"):
         if view.find(slot, key) is not None:
             where, matrix = f"{slot}[{key!r}]", view.need_rows(slot, key, "")
@@ -274,10 +276,24 @@ def _stored_guides(view: View, key: str, names_key: str, argument: str) -> tuple
     return matrix, names, where
 
 
+def _labelled(labels: pd.Series, where: str) -> tuple[sp.csr_matrix, np.ndarray, str]:
+    """Presence from a column that has the one guide, or the one target, of each cell; a missing or empty label is no guide."""
+    text = labels.astype(object).where(labels.notna(), "").astype(str)
+    codes, names = pd.factorize(text.where(text != "", None), sort=True)
+    if not len(names):
+        raise InputError(f"{where} has no label. Name a column of guides or targets.")
+    if len(names) > max(100, len(labels) // 2):
+        raise InputError(f"{where} has {len(names):,} different labels for {len(labels):,} cells. Is it a cell name? Name a column of guides or targets.")
+    there = np.flatnonzero(codes >= 0)
+    matrix = sp.csr_matrix((np.ones(there.size, np.float32), (there, codes[there])), shape=(len(labels), len(names)))
+    return matrix, np.asarray(names, dtype=object), where
+
+
 def read_guide_map(
     view: View,
     given: GuideMap | pd.DataFrame | str | Path | None,
     *,
+    guide_key: str = "",
     keys: Sequence[str] = ("guide_map", "guide2gene"),
     ntc_labels: Sequence[str] = NTC_LABELS,
     suggestion: str = "Give a guide map with guide_map, or store it in uns['guide_map'] or uns['guide2gene'].",
@@ -290,6 +306,9 @@ def read_guide_map(
         The screen.
     given
         Guide map, table or file to use.
+    guide_key
+        Key of the guides. If nothing is in `uns`, the map is a column of `var` of the guides' modality (such as `target`), or, for guides that are labels in
+        `obs`, each label is its own target.
     keys
         Keys in `uns` to look at if nothing is given; the first that exists is used.
     ntc_labels
@@ -318,6 +337,13 @@ def read_guide_map(
         if isinstance(found, Mapping):
             return GuideMap.from_mapping(found, ntc_labels=ntc_labels, where=where), where
         raise InputError(f"{where} is a {type(found).__name__}; it must be a DataFrame or a dict of guide → gene.")
+    if guide_key in view.modalities and (target := view.modalities[guide_key].var_column(GENE_NAMES)) is not None:
+        return GuideMap.from_mapping(
+            dict(zip(target.index.astype(str), target, strict=True)), ntc_labels=ntc_labels, where=(where := f"mod[{guide_key!r}].var[{target.name!r}]")
+        ), where
+    if view.find("obsm", guide_key) is None and view.find("layers", guide_key) is None and view.find("obs", guide_key) is not None:
+        _, names, where = _labelled(view.need("obs", guide_key, ""), f"obs[{guide_key!r}]")
+        return GuideMap.from_mapping(dict(zip(names, names, strict=True)), ntc_labels=ntc_labels, where=where), where
     raise missing_key("uns", keys[0], view.keys("uns"), suggestion, "guide_map")
 
 

@@ -22,6 +22,9 @@ class CRTOptions(ScreenOptions):
     guide2gene_key: str = Field("guide2gene", description="uns key of the guide → gene map, a dict or a table")
     usage_key: str = Field("cnmf_usage", description="key of the program usage, in obsm or layers")
     usage: Path | None = Field(None, description="table of program usage, used instead of --usage-key: cNMF's usages file, or another CSV or TSV")
+    outcomes: Names | None = Field(
+        None, description="outcomes to read by name: columns of --usage or --usage-key, columns of obs, or genes if --usage-key is a layer; all if not given"
+    )
     covariates: Names | None = Field(None, description="columns of obs to use as covariates, instead of --covar-key")
     formula: str | None = Field(
         None, description="formula of the design, such as '~ batch + log(n_umis) * phase', with columns of --covar-key or of obs, instead of --covariates"
@@ -100,7 +103,7 @@ class CRTOptions(ScreenOptions):
 
     def reading(self) -> dict[str, Any]:
         """Where the parts of the screen are, as arguments of `prepare_crt_inputs`."""
-        same = {"usage", "guides", "guide_map", "covariates", "formula", "usage_key", "covar_key", "guide2gene_key", "guide_names_key", "batch_key"}
+        same = {"usage", "outcomes", "guides", "guide_map", "covariates", "formula", "usage_key", "covar_key", "guide2gene_key", "guide_names_key", "batch_key"}
         return self.model_dump(include=same | {"min_umi", "transform", "control_group", "ntc_labels", "multiple_guides", "burden"}) | {
             "guide_assignment_key": self.guide_key
         }

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from fatescreen.options.base import Resume, Screen, Seed
+from fatescreen.options.base import Names, Resume, Screen, Seed
 from fatescreen.options.crt import RESAMPLES, UNITS, CRTOptions
 
 
@@ -13,6 +13,7 @@ class RunCRTOptions(CRTOptions):
     """Test which target genes shift which programs, by conditional randomization."""
 
     screen: Screen
+    programs: Names | None = Field(None, description="programs to test, after the transformation of all that are read; all programs if not given")
     unit: Literal["gene", "guide"] = Field("gene", description="what is tested: all guides of a gene together, or each guide by itself")
     adaptive: bool = Field(False, description=f"{RESAMPLES}whether small p-values are computed again with more resamples (4,999, then 24,999)")
     skew_normal: bool = Field(UNITS.skew_normal, description=f"{RESAMPLES}whether skew-normal p-values are computed")
@@ -23,6 +24,10 @@ class RunCRTOptions(CRTOptions):
     positive_controls: Path | None = Field(None, description="CSV of known effects, target and program, whose p-values and ranks are reported")
     resume: Resume = None
     seed: Seed = UNITS.seed
+
+    def reading(self) -> dict[str, Any]:
+        """Where the parts of the screen are and which programs are tested, as arguments of `prepare_crt_inputs`."""
+        return {**super().reading(), "programs": self.programs}
 
     def testing(self) -> dict[str, Any]:
         """The sampler, the kind of test and the p-values, as arguments of `run_all_genes_union_crt`."""

@@ -12,6 +12,7 @@ from crt.results import CRTResult, strongest_first
 from crt.resume import inputs_digest
 from data_prep.errors import first_few
 from fatescreen.report.blocks import Block, Notice, Page
+from fatescreen.report.glossary import TEST, glossary_section
 from fatescreen.report.inline_svg import page_style
 from fatescreen.report.numbers import shown, signed
 from fatescreen.report.record import FOOTER, own_settings, settings_section, warnings_of
@@ -90,6 +91,7 @@ def crt_report(
             *([ntc_section(result, calibration)] if calibration is not None else []),
             *([controls_section(result, controls, calibration)] if controls is not None else []),
             settings_section(record, fingerprint=inputs_digest(inputs), files=CRT_FILES | NULL_FILES, also=own_settings(result.settings, record)),
+            glossary_section(*TEST),
         ],
         footer=FOOTER,
     )

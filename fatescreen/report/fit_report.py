@@ -6,6 +6,7 @@ from typing import Any
 
 from data_prep.screen import Screen
 from fatescreen.report.blocks import Page
+from fatescreen.report.glossary import FIT, glossary_section
 from fatescreen.report.inline_svg import page_style
 from fatescreen.report.record import FOOTER, own_settings, settings_section, warnings_of
 from fatescreen.report.render import render
@@ -25,6 +26,7 @@ FILES = {
     "theta_covariance.npz": "covariance of the errors of each gene's estimates over days and fates",
     "gene_daywise_posterior.csv": "posterior mean and SD of θ, lfsr and number of cells for each gene and day",
     "guide_daywise_posterior.csv": "the same for each guide",
+    "day_contrasts.csv": "tests between days: the difference of any two, and an effect on any day",
     "effects.csv": "estimates and posterior moments of all contrasts in one long table",
     "guide_estimates.npz": "estimates by guide, and of genes without each guide, with their covariances over days: the input of call-hits",
     "theta_posterior_summary.npz": "θ of all non-reference fates, with names",
@@ -68,11 +70,6 @@ def fit_report(
     str
         The page; save it as UTF-8.
 
-    Raises
-    ------
-    InputError
-        When `contrast_fate` names an unknown fate.
-
     Examples
     --------
     >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
@@ -97,6 +94,7 @@ def fit_report(
             results_section([contrast, *others], effects),
             calibration_section(contrast, checks, controls),
             settings_section(record, fingerprint=fit.model.data.fingerprint, files=FILES, also=also),
+            glossary_section(*FIT),
         ],
         footer=FOOTER,
     )

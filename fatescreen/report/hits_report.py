@@ -6,6 +6,7 @@ from typing import Any
 
 from data_prep.errors import first_few
 from fatescreen.report.blocks import Block, Notice, Page
+from fatescreen.report.glossary import HITS, glossary_section
 from fatescreen.report.inline_svg import page_style
 from fatescreen.report.record import FOOTER, settings_section, warnings_of
 from fatescreen.report.render import render
@@ -54,7 +55,13 @@ def hits_report(hits: Sequence[Hits], record: Mapping[str, Any]) -> str:
         title=f"Genes with effects on {', '.join(own.estimates.contrast.replace(':', ' against ', 1) for own in hits)}",
         summary=[_summary(own) for own in hits],
         warnings=warnings_of(record),
-        sections=[hits_section(hits), guides_section(hits[0]), prior_section(hits), settings_section(record, fingerprint=digest.hexdigest(), files=FILES)],
+        sections=[
+            hits_section(hits),
+            guides_section(hits[0]),
+            prior_section(hits),
+            settings_section(record, fingerprint=digest.hexdigest(), files=FILES),
+            glossary_section(*HITS),
+        ],
         footer=FOOTER,
     )
     return render(page)

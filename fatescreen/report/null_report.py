@@ -9,6 +9,7 @@ from crt.inputs import CRTInputs
 from crt.null.diagnostics import NullDiagnostics
 from crt.resume import inputs_digest
 from fatescreen.report.blocks import Page
+from fatescreen.report.glossary import NULL, glossary_section
 from fatescreen.report.inline_svg import page_style
 from fatescreen.report.record import FOOTER, own_settings, settings_section, warnings_of
 from fatescreen.report.render import render
@@ -57,6 +58,7 @@ def null_report(*, inputs: CRTInputs, found: NullDiagnostics, null: np.ndarray |
             curves_section(found, null),
             units_section(found),
             settings_section(record, fingerprint=inputs_digest(inputs), files=NULL_FILES, also=own_settings(found.summary["settings"], record)),
+            glossary_section(*NULL),
         ],
         footer=FOOTER,
     )

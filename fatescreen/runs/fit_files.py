@@ -16,6 +16,7 @@ from data_prep.files import atomic
 from fatescreen.figures import fit_figure
 from fatescreen.figures.style import own_style
 from fatescreen.runs.tables import write_table
+from hierarchy.between_days import day_contrasts
 from hierarchy.effects import DaywiseEffects
 from hierarchy.inference.gene_block import GeneBlock
 from hierarchy.left_out import GuideEstimates
@@ -34,13 +35,12 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str | Se
     out
         Output folder; created if missing.
     contrast_fate
-        Contrast of fates, "A" (against the reference) or "A:B", or several of them: effects.csv has all, the other tables the first.
+        Contrast of fates, "A" (against the reference) or "A:B", or several of them: effects.csv and day_contrasts.csv have all, the other tables the first.
 
     Returns
     -------
     list of pathlib.Path
-        gene_daywise_for_mash.csv, guide_daywise_for_mash.csv, gene_daywise_posterior.csv, guide_daywise_posterior.csv, effects.csv,
-        qc_delta_mean_by_gene.csv, qc_theta_beta_offset_by_gene.csv, theta_covariance.npz, theta_posterior_summary.npz, delta_posterior_summary.npz.
+        Seven tables (.csv) and three archives of arrays (.npz), which docs/outputs.md describes.
 
     Raises
     ------
@@ -52,11 +52,11 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str | Se
     >>> import tempfile
     >>> from pathlib import Path
     >>> from data_prep import ScreenDesign, build_fate_data, read_screen, simulate_fate_screen
-    >>> adata = simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata
-    >>> data = build_fate_data(read_screen(adata), ref_fate="EC")
+    >>> screen = read_screen(simulate_fate_screen(ScreenDesign(n_cells=2000, n_genes=8, n_days=2), seed=0).adata)
     >>> from hierarchy import fit, summarise, write_effects
+    >>> effects = summarise(fit(build_fate_data(screen, ref_fate="EC")))
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     print([path.name for path in write_effects(summarise(fit(data)), Path(folder), contrast_fate="MES")][:2])
+    ...     print([path.name for path in write_effects(effects, Path(folder), contrast_fate="MES")][:2])
     ['gene_daywise_for_mash.csv', 'guide_daywise_for_mash.csv']
     """
     contrasts = [contrast_fate] if isinstance(contrast_fate, str) else list(contrast_fate)
@@ -67,6 +67,7 @@ def write_effects(effects: DaywiseEffects, out: Path, *, contrast_fate: str | Se
         "gene_daywise_posterior.csv": effects.gene_posterior_table(first),
         "guide_daywise_posterior.csv": effects.guide_posterior_table(first),
         "effects.csv": effects.long_table(contrasts),
+        "day_contrasts.csv": day_contrasts(effects, contrasts),
         "qc_delta_mean_by_gene.csv": effects.qc_delta(first),
         "qc_theta_beta_offset_by_gene.csv": effects.qc_offset(first),
     }

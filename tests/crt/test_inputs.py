@@ -1,5 +1,6 @@
 """From an AnnData to `CRTInputs`, and everything that can be wrong on the way."""
 
+import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
@@ -244,3 +245,49 @@ def test_genes_of_the_map_without_a_guide_are_a_warning(screen):
     screen.uns["guide2gene"] = {**screen.uns["guide2gene"], "lost_g1": "LOST"}
     with pytest.warns(ScreenWarning, match=r"1 genes of .* have no guide in .* and are not tested: LOST"):
         assert "LOST" not in prepare_crt_inputs(screen).genes
+
+
+def test_outcomes_by_name(screen_copy, inputs):
+    """Columns of the usage, of obs, or genes of a layer; in the order that is given."""
+    names, usage = inputs.program_names, screen_copy.obsm["cnmf_usage"]
+    screen_copy.obs["score"] = np.arange(screen_copy.n_obs, dtype=float) % 7
+    found = prepare_crt_inputs(screen_copy, outcomes=["score", names[2]], transform="none")
+    assert found.program_names == ("score", names[2])
+    np.testing.assert_allclose(found.Y, np.column_stack([screen_copy.obs["score"], usage[:, 2]]), rtol=1e-6)
+    table = pd.DataFrame(usage, index=screen_copy.obs_names, columns=[f"p{k}" for k in range(5)])
+    found = prepare_crt_inputs(screen_copy, usage=table, outcomes="p4", transform="none")
+    np.testing.assert_allclose(found.Y[:, 0], usage[:, 4], rtol=1e-6)
+    genes = ad.AnnData(sp.csr_matrix((screen_copy.n_obs, 3)), obs=screen_copy.obs, obsm=screen_copy.obsm, uns=screen_copy.uns)
+    genes.var_names, genes.layers["logs"] = ["STAT1", "JAK2", "IRF1"], np.arange(3.0 * genes.n_obs).reshape(-1, 3)
+    found = prepare_crt_inputs(genes, usage_key="logs", outcomes=["IRF1"], transform="none")
+    assert found.program_names == ("IRF1",) and np.ptp(found.Y[:, 0]) == pytest.approx(3.0 * (genes.n_obs - 1))
+    for outcomes, message in (
+        (["scores"], "no outcome scores; there are: .*Did you mean 'score'"),
+        ([], "outcomes is empty"),
+        (["score"] * 2, "lists score twice"),
+    ):
+        with pytest.raises(InputError, match=message):
+            prepare_crt_inputs(screen_copy, outcomes=outcomes, transform="none")
+
+
+def test_programs_narrow_what_is_tested(screen, inputs):
+    """After the transformation: the centred log-ratios are those of all programs."""
+    found = prepare_crt_inputs(screen, programs=["program_3", "program_1"])
+    assert found.program_names == ("program_1", "program_3")
+    np.testing.assert_array_equal(found.Y, inputs.Y[:, [1, 3]])
+    with pytest.raises(InputError, match="there is no program Program_1; .*Did you mean 'program_1'"):
+        prepare_crt_inputs(screen, programs=["Program_1"])
+
+
+def test_guides_as_labels(screen_copy):
+    """A column of obs with the one target of each cell: each label is its own target, unless a map is given."""
+    screen_copy.obs["perturbation"] = pd.Categorical(np.resize(["STAT1", "JAK2", "control", None], screen_copy.n_obs))
+    del screen_copy.uns["guide2gene"], screen_copy.uns["guide_names"]
+    found = prepare_crt_inputs(screen_copy, guide_assignment_key="perturbation", ntc_labels=["control"], control_group="ntc_cells")
+    assert found.genes == ("JAK2", "STAT1") and found.ntc_cells.tolist() == list(range(2, screen_copy.n_obs, 4)) and found.moi == pytest.approx(0.75, abs=0.01)
+    given = pd.DataFrame({"sgRNA": ["STAT1", "JAK2", "control"], "target": ["A", "A", "non-targeting"]})
+    found = prepare_crt_inputs(screen_copy, guide_assignment_key="perturbation", guide_map=given, control_group="ntc_cells")
+    assert found.genes == ("A",)
+    screen_copy.obs["name"] = screen_copy.obs_names
+    with pytest.raises(InputError, match=r"obs\['name'\] has .* different labels"):
+        prepare_crt_inputs(screen_copy, guide_assignment_key="name")

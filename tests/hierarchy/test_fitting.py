@@ -87,7 +87,7 @@ def test_a_foreign_checkpoint_is_refused(small, tmp_path):
     path = tmp_path / "c.pt"
     fit(small, checkpoint=path)
     with pytest.raises(InputError, match="another screen, other settings"):
-        fit(small, settings=FitSettings(seed=5), checkpoint=path)
+        fit(small, settings=FitSettings(seed=5), checkpoint=path, resume=True)
     path.write_bytes(b"nothing of ours")
     with pytest.raises(InputError, match="cannot be read"):
         fit(small, checkpoint=path)

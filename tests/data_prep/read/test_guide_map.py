@@ -1,10 +1,14 @@
 """Guide maps in the columns of SCEPTRE and Cell Ranger."""
 
+import anndata as ad
+import numpy as np
 import pandas as pd
 import pytest
 
 from data_prep.errors import InputError, ScreenWarning
-from data_prep.read.guide_map import GuideMap
+from data_prep.read.guide_map import GENE_NAMES, GUIDE_NAMES, GuideMap
+from data_prep.read.keys import ScreenKeys
+from data_prep.read.screen import read_screen
 
 SCEPTRE = "grna_id,grna_target,chr,start\ng1,GENEA,chr1,5\ng2,enh_7,chr2,9\nn1,non-targeting,,\n"
 CELL_RANGER = """id,name,read,pattern,sequence,feature_type,target_gene_id,target_gene_name
@@ -49,7 +53,7 @@ def test_labels_in_any_case(label):
         (CELL_RANGER.replace("ENSG2,GENEB", ","), "no gene_name for the targeting guides g2"),
         (CELL_RANGER.replace("g2,", "g1,"), "maps a guide to two genes: g1 → GENEA, GENEB"),
         (SCEPTRE.replace("chr,", "grna_id,"), "has 2 columns 'grna_id'. Keep one"),
-        (SCEPTRE.replace("grna_target", "target"), r"has no column 'guide_name'; it has: grna_id, target.*SCEPTRE's grna_id and grna_target; or Cell Ranger"),
+        (SCEPTRE.replace("grna_target", "aim"), r"has no column 'gene_name'; it has: guide_name, aim.*SCEPTRE's grna_id and grna_target; or Cell Ranger"),
         (SCEPTRE + "g3,A\n", "line 5 has 2 fields but the header has 4"),
     ],
 )
@@ -58,3 +62,32 @@ def test_wrong_maps(text, message, tmp_path):
     path.write_text(text)
     with pytest.raises(InputError, match=message):
         GuideMap.from_file(path)
+
+
+@pytest.mark.parametrize("header", ["gRNA,target", "sgRNA,gene", "guide,target_gene", "GUIDE_ID,Gene", "target,extra,sgrna_id"])
+def test_usual_names_of_the_columns(header, tmp_path):
+    names = header.split(",")
+    rows = {name: ["A_g1", "n1"] if name.lower() in GUIDE_NAMES else ["A", "non-targeting"] if name.lower() in GENE_NAMES else [1, 2] for name in names}
+    pd.DataFrame(rows).to_csv(tmp_path / "map.csv", index=False)
+    found = GuideMap.from_file(tmp_path / "map.csv")
+    assert found.guide.tolist() == ["A_g1", "n1"] and found.gene.tolist() == ["A", "non-targeting"] and found.is_ntc.tolist() == [False, True]
+
+
+def test_two_columns_that_may_be_the_gene(tmp_path):
+    with pytest.raises(InputError, match="has 2 columns that may be gene_name: gene, target. Rename the one to use to gene_name"):
+        GuideMap.from_frame(pd.DataFrame({"guide": ["g"], "gene": ["A"], "target": ["chr1"]}))
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_the_targets_of_a_modality(screen_adata, tmp_path, on_disk):
+    """MuData whose guides have a column `target` in var, and no map in uns."""
+    mudata = pytest.importorskip("mudata")
+    table = screen_adata.uns["guide_map"].set_index("guide_name")
+    guides = ad.AnnData(screen_adata.obsm["guide"], obs=screen_adata.obs[[]], var=table[["gene_name"]].rename(columns={"gene_name": "target"}))
+    cells = ad.AnnData(obs=screen_adata.obs, obsm={key: screen_adata.obsm[key] for key in ("lineages_fwd", "covar")})
+    with mudata.set_options(pull_on_update=False):
+        both = mudata.MuData({"cells": cells, "gRNA": guides})
+        if on_disk:
+            both.write(tmp_path / "screen.h5mu")
+    screen = read_screen(tmp_path / "screen.h5mu" if on_disk else both, keys=ScreenKeys(guide="gRNA"))
+    assert np.array_equal(screen.guide_gene, table.loc[screen.guide_names, "gene_name"])

@@ -30,7 +30,7 @@ def test_simulate_fit_and_score(simulated, tmp_path):
     )
     assert first.returncode == 0, first.stderr
     want = {"gene_daywise_for_mash.csv", "guide_daywise_for_mash.csv", "theta_posterior_summary.npz", "delta_posterior_summary.npz"}
-    want |= {"gene_daywise_posterior.csv", "guide_daywise_posterior.csv", "effects.csv", "theta_covariance.npz", "guide_estimates.npz"}
+    want |= {"gene_daywise_posterior.csv", "guide_daywise_posterior.csv", "effects.csv", "day_contrasts.csv", "theta_covariance.npz", "guide_estimates.npz"}
     want |= {"fit.png", "scales.csv", "check_composition.csv", "check_top_genes.csv", "check_family_by_gene.csv"}
     want |= {"qc_delta_mean_by_gene.csv", "qc_theta_beta_offset_by_gene.csv", "run.json", "posterior.nc", "report.html"}
     assert {p.name for p in (tmp_path / "a").iterdir()} == want

@@ -15,6 +15,7 @@ import pytest
 from fatescreen.figures import Estimate, forest_plot, normal_qq_plot
 from fatescreen.report.blocks import MAX_ROWS, Choice, Column, Figure, Figures, Heading, Notice, Page, PlainTable, Prose, Section, Table, Volcano
 from fatescreen.report.data import Strings, page_json
+from fatescreen.report.glossary import FIT, HITS, NULL, TERMS, TEST, glossary_section
 from fatescreen.report.inline_svg import page_style, panel
 from fatescreen.report.numbers import packed, shown, signed
 from fatescreen.report.record import plain, settings_section, warnings_of
@@ -23,6 +24,12 @@ from tests import ROOT
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 COLUMNS = (Column(key="gene", label="gene"), Column(key="z", label="z", kind="z", help="over its <SD>"))
+
+
+def test_the_glossary_has_every_term_and_no_other():
+    """Each term belongs to a report; that a page has the section is tested with each report."""
+    used = {row[0] for names in (FIT, HITS, TEST, NULL) for row in glossary_section(*names).blocks[0].rows}
+    assert used == set(TERMS) and all(meaning[-1] not in ".;" for meaning in TERMS.values())
 
 
 def make_table(n: int = 3, names: list[str] | None = None, id: str = "own") -> Table:
