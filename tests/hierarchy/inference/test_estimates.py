@@ -100,7 +100,7 @@ def test_estimates_do_not_depend_on_the_reference(design):
 
 
 def z_scores(seed, **design):
-    screen = simulate_fate_screen(ScreenDesign(n_cells=8000, n_genes=40, n_days=3, **design), seed=seed)
+    screen = simulate_fate_screen(ScreenDesign(n_cells=4000, n_genes=40, n_days=3, **design), seed=seed)
     fitted = fit(build_fate_data(read_screen(screen.adata), ref_fate="EC"), settings=FitSettings(seed=seed))
     estimates = fitted.estimates()
     n, f, d = estimates.theta.shape
