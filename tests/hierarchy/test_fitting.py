@@ -212,8 +212,6 @@ def test_longer_gaps_shrink_less():
     steps = [f.moments().theta_mean.diff(dim=-1).abs().mean((0, 1)) for f in (even, last)]
     assert steps[1][1] > 1.15 * steps[0][1] and steps[1][0] < 0.85 * steps[0][0]
     assert last.scale_points().scales.shape[1:] == last.draws(2).scales.shape[1:] == (2, 3)
-    relative = fit(data, time_scale=torch.tensor([0.5, 4.0]))
-    torch.testing.assert_close(relative.estimates().theta, last.estimates().theta, rtol=0, atol=0.01)  # only ratios of gaps matter, but for the prior of σ_time
 
 
 @pytest.mark.slow
