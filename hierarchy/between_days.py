@@ -58,7 +58,7 @@ def day_contrasts(effects: DaywiseEffects, contrasts: str | Sequence[str]) -> pd
 
 def _of_contrast(effects: DaywiseEffects, contrast: str) -> pd.DataFrame:
     own = effects.of_genes(contrast)
-    covariance = contrast_covariance(effects.theta_estimate_covariance, effects.contrast_weights(contrast))
+    covariance = contrast_covariance(effects.theta_estimate_covariance, effects.contrast_weights(contrast)[None])
     names = {"gene": effects.genes, "contrast": f"{own.fate}:{own.against}"}
     tables = []
     for i, j in combinations(range(len(effects.days)), 2):
