@@ -30,6 +30,7 @@ COMMANDS = (
     ("null_cost",),
     ("reading_memory",),
     ("import_time",),
+    ("crt_tables",),
 )
 
 

@@ -144,10 +144,10 @@ def _per_unit(units: Sequence[UnitResult], names: pd.Index) -> pd.DataFrame:
     return table
 
 
-def strongest_first(table: pd.DataFrame) -> pd.DataFrame:
-    """The tests sorted by p-value, then by |z| (many empirical p-values are equal to 1/(B + 1)); undefined tests last."""
+def strongest_first(table: pd.DataFrame, *, most: int | None = None) -> pd.DataFrame:
+    """The tests sorted by p-value, then by |z| (many empirical p-values are equal to 1/(B + 1)), undefined tests last; all, or the first `most`."""
     p, z = table["log10_p"].to_numpy(float), np.abs(table["z"].to_numpy(float))
-    return table.iloc[np.lexsort((-np.nan_to_num(z), np.where(np.isfinite(p), p, np.inf)))]
+    return table.iloc[np.lexsort((-np.nan_to_num(z), np.where(np.isfinite(p), p, np.inf)))[:most]]
 
 
 def store_results_in_adata(adata: ad.AnnData, result: CRTResult, *, key: str = "crt") -> None:

@@ -33,6 +33,7 @@ def run_crt(options: RunCRTOptions, console: Console) -> None:
     from crt.run import run_all_genes_union_crt
     from fatescreen.report.crt_report import crt_report
     from fatescreen.runs.null_files import write_diagnostics
+    from fatescreen.runs.tables import write_table
 
     with run_folder(options.out, console.command) as folder:
         with console.step("reading"):
@@ -70,7 +71,7 @@ def run_crt(options: RunCRTOptions, console: Console) -> None:
             if calibration is not None:
                 write_diagnostics(to, calibration)
             for name, frame in tables.items():
-                frame.to_csv(to / f"{name}.csv", index=name in ("pvals", "betas"), float_format="%.10g")
+                write_table(frame, to / f"{name}.csv", index=name in ("pvals", "betas"))
 
         def report(record: Mapping[str, Any]) -> str:
             return crt_report(inputs=inputs, result=result, record=record, guides=guides, calibration=calibration, controls=controls)

@@ -39,7 +39,7 @@ def results_section(result: CRTResult, record: Mapping[str, Any]) -> Section:
     shown = [column for column in COLUMNS if column.key not in ("p_raw", "p_skew") or frame[column.key].notna().any()]
     columns = [dataclasses.replace(column, help=beta_meaning(record)) if column.key == "beta" else column for column in shown]
     table = Table(
-        id="tests", caption="Tests in order of p-value, smallest first.", columns=columns, frame=frame.iloc[:MAX_ROWS], total=len(frame), full="crt_results.csv"
+        id="tests", caption="Tests in order of p-value, smallest first.", columns=columns, frame=frame, total=len(result.table), full="crt_results.csv"
     )
     blocks: list[Block] = [table, _volcano(table, result), *_forests(result), Heading(text="Heat map"), heat(result)]
     return Section(id="results", title="Results", blocks=blocks)
@@ -53,8 +53,8 @@ def beta_meaning(record: Mapping[str, Any]) -> str:
 
 
 def ranked_frame(tests: pd.DataFrame) -> pd.DataFrame:
-    """The tests in order of p-value and then of |z|, undefined ones last; `y` is −log10 p."""
-    ranked = strongest_first(tests)
+    """The tests of the page, in order of p-value and then of |z|, undefined ones last; `y` is −log10 p."""
+    ranked = strongest_first(tests, most=MAX_ROWS)
     frame = ranked[[c.key for c in COLUMNS]]
     return frame.assign(reason=frame["reason"].replace("", "–"), y=-ranked["log10_p"].to_numpy(float))
 
@@ -80,10 +80,12 @@ def _volcano(table: Table, result: CRTResult) -> Volcano:
 
 def _forests(result: CRTResult) -> list[Block]:
     """A forest plot for each of the targets with the smallest p-values: its programs in order of p-value."""
-    ranked = strongest_first(result.table[result.table["p"].notna() & result.table["se"].notna()])
+    tests = result.table
+    drawn = (tests["p"].notna() & tests["se"].notna()).to_numpy()
+    ranked = strongest_first(tests.loc[drawn, ["target", "log10_p", "z"]])
     figures = []
     for target in ranked["target"].drop_duplicates().head(FOREST_TARGETS):
-        own = ranked[ranked["target"] == target].head(FOREST_PROGRAMS)
+        own = strongest_first(tests[drawn & (tests["target"] == target).to_numpy()], most=FOREST_PROGRAMS)
         rows = [Estimate(name=t.program, mean=(t.ci_low + t.ci_high) / 2, sd=t.se, main=bool(t.p_adj < FDR)) for t in own.itertuples()]
         figures.append(Figure(axes=forest_plot([rows], x_label="effect", ax=panel(60 + 15 * len(rows))), title=str(target)))
     text = (
