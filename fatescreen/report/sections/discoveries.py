@@ -86,7 +86,8 @@ def _forests(result: CRTResult) -> list[Block]:
     figures = []
     for target in ranked["target"].drop_duplicates().head(FOREST_TARGETS):
         own = strongest_first(tests[drawn & (tests["target"] == target).to_numpy()], most=FOREST_PROGRAMS)
-        rows = [Estimate(name=t.program, mean=(t.ci_low + t.ci_high) / 2, sd=t.se, main=bool(t.p_adj < FDR)) for t in own.itertuples()]
+        values = zip(own["program"], (own["ci_low"] + own["ci_high"]) / 2, own["se"], own["p_adj"] < FDR, strict=True)
+        rows = [Estimate(name=str(name), mean=float(mean), sd=float(se), main=bool(hit)) for name, mean, se, hit in values]
         figures.append(Figure(axes=forest_plot([rows], x_label="effect", ax=panel(60 + 15 * len(rows))), title=str(target)))
     text = (
         f"Targets with the smallest p-values, and up to {FOREST_PROGRAMS} programs of each in order of p-value. Effects are β minus the mean of its null "

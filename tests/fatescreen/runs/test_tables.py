@@ -29,7 +29,8 @@ def test_a_table_is_read_as_that_of_pandas(table, block, tmp_path, monkeypatch):
     index = table.index.name is not None
     write_table(table, tmp_path / "ours.csv", index=index)
     table.to_csv(tmp_path / "theirs.csv", index=index, float_format="%.10g", lineterminator="\n")
-    read = [pd.read_csv(tmp_path / name, keep_default_na=False, na_values={"float": [""], "whole": [""], "limits": [""]}) for name in ("ours.csv", "theirs.csv")]
+    empty = {"float": [""], "whole": [""], "limits": [""]}
+    read = [pd.read_csv(tmp_path / name, keep_default_na=False, na_values=empty) for name in ("ours.csv", "theirs.csv")]
     pd.testing.assert_frame_equal(*read)
 
 
