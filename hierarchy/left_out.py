@@ -204,7 +204,7 @@ def hit_estimates(fit: Fit, contrast: str) -> HitEstimates:
         days=data.days,
         genes=np.array(data.genes, dtype=object),
         betahat=np.einsum("lfd,f->ld", genes.theta.cpu().numpy(), weights),
-        covariance=contrast_covariance(genes.theta_covariance.cpu().numpy(), weights[None]),
+        covariance=contrast_covariance(genes.theta_covariance.cpu().numpy(), weights),
         cells=fit.model.design.gene_cells.cpu().numpy(),
         guides=np.array(data.guides, dtype=object),
         gene_of_guide=data.guide_to_gene.cpu().numpy(),

@@ -115,7 +115,7 @@ def _estimates(contrast: str, i: int, table: pd.DataFrame, genes: Mapping[str, n
         days=days,
         genes=names,
         betahat=own["betahat"].to_numpy(np.float64).reshape(shape),
-        covariance=contrast_covariance(genes["covariance"], contrast_weights(*_split(contrast, fates), fates)[None]),
+        covariance=contrast_covariance(genes["covariance"], contrast_weights(*_split(contrast, fates), fates)),
         cells=own["n_cells"].to_numpy(np.int64).reshape(shape),
         guides=guides["guides"].astype(object),
         gene_of_guide=np.array([position[name] for name in guides["genes"]]),

@@ -240,9 +240,11 @@ def contrast_weights(fate: str, against: str, fates: Sequence[str]) -> Float[np.
 
 
 def contrast_covariance(
-    covariance: Float[np.ndarray, "genes size size"], weights: Float[np.ndarray, "contrasts nonref"]
+    covariance: Float[np.ndarray, "genes size size"], weights: Float[np.ndarray, "*contrasts nonref"]
 ) -> Float[np.ndarray, "genes wide wide"]:
-    """Covariance over contrasts and days, from that over non-reference fates and days (both with the days of one after those of the other)."""
+    """Covariance over the days of a contrast, or over several contrasts and days, from that over non-reference fates and days: fate by fate, contrast by
+    contrast."""
+    weights = np.atleast_2d(weights)
     n, (c, f) = len(covariance), weights.shape
     d = covariance.shape[1] // f
     return np.einsum("lfdhe,cf,kh->lcdke", covariance.reshape(n, f, d, f, d), weights, weights, optimize=True).reshape(n, c * d, c * d)
