@@ -15,6 +15,7 @@ from tests.house import LIBRARIES, PACKAGES, Source, sources
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ROOMS = [source.path.removesuffix("/__init__.py") for package in PACKAGES for source in sources(package) if source.path.endswith("/__init__.py")]
 PUBLIC = {alias.name for package in LIBRARIES for source in sources(package, "__init__.pyi") for node in source.tree.body for alias in node.names}
+PUBLIC |= {name for name, *_ in house.public_functions(Source("", (ROOT / "fatescreen" / "plot.py").read_text(encoding="utf-8")).tree)}
 UNSHAPED = (
     "Coordinates.join(parts",  # tensors of several shapes
     "cholesky_packed ->",  # a list for each number of guides
@@ -63,6 +64,21 @@ def test_help_and_wrong_options_import_nothing_heavy():
     code = f"import sys, {', '.join(modules)}; from fatescreen.options.describe import describe{described}"
     done = subprocess.run([sys.executable, "-c", f"{code}; print(*[name for name in '{heavy}'.split() if name in sys.modules])"], cwd=ROOT, capture_output=True)
     assert done.returncode == 0 and not done.stdout.split(), done
+
+
+def test_threads_wait_passively():
+    """The variable is read when torch is loaded, so `data_prep`, which everything imports, sets it before; a user's own value stays."""
+    code = "import os, sys; os.environ.pop('OMP_WAIT_POLICY', None); import {}; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    for package in PACKAGES:
+        done = subprocess.run([sys.executable, "-c", code.format(package)], cwd=ROOT, capture_output=True, text=True)
+        assert done.stdout.split() == ["False", "PASSIVE"], done
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("pop('OMP_WAIT_POLICY', None)", "update(OMP_WAIT_POLICY='ACTIVE')").format("hierarchy")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["False", "ACTIVE"], done
 
 
 @pytest.mark.parametrize("package", LIBRARIES)
