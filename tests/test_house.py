@@ -15,7 +15,6 @@ from tests.house import LIBRARIES, PACKAGES, Source, sources
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 ROOMS = [source.path.removesuffix("/__init__.py") for package in PACKAGES for source in sources(package) if source.path.endswith("/__init__.py")]
 PUBLIC = {alias.name for package in LIBRARIES for source in sources(package, "__init__.pyi") for node in source.tree.body for alias in node.names}
-PUBLIC |= {name for name, *_ in house.public_functions(Source("", (ROOT / "fatescreen" / "plot.py").read_text(encoding="utf-8")).tree)}
 UNSHAPED = (
     "Coordinates.join(parts",  # tensors of several shapes
     "cholesky_packed ->",  # a list for each number of guides

@@ -1,4 +1,4 @@
-"""Plots of results: each draws on the Axes it is given, or on those of a new figure, and returns them. The reports use the same drawings."""
+"""Plots of results: each draws on the Axes it is given, or on those of a new figure, and returns them."""
 
 from typing import Any
 
