@@ -22,6 +22,7 @@ from crt.null.verdict import Thresholds as Thresholds
 from crt.null.verdict import Verdict as Verdict
 from crt.prepare import prepare_crt_inputs as prepare_crt_inputs
 from crt.results import CRTResult as CRTResult
+from crt.results import read_results_from_adata as read_results_from_adata
 from crt.results import store_results_in_adata as store_results_in_adata
 from crt.run import run_all_genes_union_crt as run_all_genes_union_crt
 from crt.run import run_one_gene_union_crt as run_one_gene_union_crt

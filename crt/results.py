@@ -1,5 +1,6 @@
 """Results of a run: tables of p-values and coefficients, and their storage in an AnnData."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from crt.engine import UnitResult
 from crt.pvalues import adjust
 from crt.resume import settings_record
 from crt.settings import UnitSettings
-from data_prep.errors import InputError, warn
+from data_prep.errors import InputError, missing_key, warn
 
 TABLE = "target program beta z p_raw p_skew p_adj n_treated reason log10_p se ci_low ci_high p method statistic n_control".split()
 NORMAL_95 = 1.959963984540054  # the 97.5 % quantile of the normal distribution
@@ -194,5 +195,50 @@ def store_results_in_adata(adata: ad.AnnData, result: CRTResult, *, key: str = "
         stored[name] = frame
     if renamed:
         warn(f"uns[{key!r}]: '/' in program names is stored as '|' in the columns of the matrices.")
-    stored["settings"] = {k: str(v) if isinstance(v, (dict, list, tuple)) or v is None else v for k, v in result.settings.items()}
+    stored["settings"] = {k: json.dumps(v) if isinstance(v, (dict, list, tuple)) or v is None else v for k, v in result.settings.items()}
     adata.uns[key] = stored
+
+
+def read_results_from_adata(adata: ad.AnnData, *, key: str = "crt") -> CRTResult:
+    """The result that `store_results_in_adata` has stored; an `InputError` if there is none.
+
+    Parameters
+    ----------
+    adata
+        AnnData.
+    key
+        Key in `uns`.
+
+    Returns
+    -------
+    CRTResult
+        The tables, and the settings as they were.
+
+    Examples
+    --------
+    >>> from crt import make_sceptre_style_synth, prepare_crt_inputs, read_results_from_adata, run_all_genes_union_crt, store_results_in_adata
+    >>> adata = make_sceptre_style_synth(N=1000, K=4, n_target_genes=6, guides_per_gene=2, seed=1)
+    >>> store_results_in_adata(adata, run_all_genes_union_crt(prepare_crt_inputs(adata), B=255))
+    >>> read_results_from_adata(adata).pvals_df.shape
+    (6, 4)
+    """
+    if key not in adata.uns:
+        raise missing_key("uns", key, adata.uns, "Store a result there with store_results_in_adata.", "key")
+    stored = adata.uns[key]
+    if lost := [name for name in ("pvals_df", "betas_df", "treated_df", "table", "settings") if name not in stored]:
+        raise InputError(f"uns[{key!r}] holds no result of a test: it lacks {', '.join(lost)}. Store one with store_results_in_adata.", "key")
+    table = stored["table"].reset_index(drop=True)
+    programs = pd.Index(table["program"].astype(str).unique(), dtype=object, name="program")
+    found: dict[str, Any] = {name: stored.get(name) for name in ("pvals_df", "betas_df", "pvals_raw_df", "pvals_skew_df", "treated_df", "skew_params")}
+    for name, frame in found.items():
+        if frame is not None and name != "skew_params":
+            found[name] = frame.set_axis(frame.index.astype(object).rename("target")).copy()
+            if name != "treated_df":
+                found[name].columns = programs
+    return CRTResult(**found, table=table, settings={name: _plain_setting(value) for name, value in stored["settings"].items()})
+
+
+def _plain_setting(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return json.loads(value) if isinstance(value, str) and (value[:1] in ("{", "[") or value == "null") else value

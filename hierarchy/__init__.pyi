@@ -43,3 +43,5 @@ from hierarchy.self_check import check_ntc as check_ntc
 from hierarchy.self_check import check_permuted as check_permuted
 from hierarchy.settings import FitSettings as FitSettings
 from hierarchy.settings import Priors as Priors
+from hierarchy.storage import read_fit_from_adata as read_fit_from_adata
+from hierarchy.storage import store_fit_in_adata as store_fit_in_adata

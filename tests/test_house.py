@@ -65,6 +65,21 @@ def test_help_and_wrong_options_import_nothing_heavy():
     assert done.returncode == 0 and not done.stdout.split(), done
 
 
+def test_threads_wait_passively():
+    """The variable is read when torch is loaded, so `data_prep`, which everything imports, sets it before; a user's own value stays."""
+    code = "import os, sys; os.environ.pop('OMP_WAIT_POLICY', None); import {}; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    for package in PACKAGES:
+        done = subprocess.run([sys.executable, "-c", code.format(package)], cwd=ROOT, capture_output=True, text=True)
+        assert done.stdout.split() == ["False", "PASSIVE"], done
+    done = subprocess.run(
+        [sys.executable, "-c", code.replace("pop('OMP_WAIT_POLICY', None)", "update(OMP_WAIT_POLICY='ACTIVE')").format("hierarchy")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["False", "ACTIVE"], done
+
+
 @pytest.mark.parametrize("package", LIBRARIES)
 def test_a_library_names_arguments_not_options(package):
     none(house.options_named, package)

@@ -22,6 +22,8 @@ from data_prep.read.keys import NTC_LABELS, ScreenKeys
 from data_prep.read.labels import day_codes, level_codes, text_names
 from data_prep.screen import Screen
 
+USUAL_KEYS = ("guide", "guide_assignment")  # of the guides
+
 
 def read_screen(
     source: Any,
@@ -249,6 +251,7 @@ def read_guides(
 
 
 def _stored_guides(view: View, key: str, names_key: str, argument: str) -> tuple[Any, np.ndarray, str]:
+    key = guides_at(view, key)
     if key in view.modalities:
         part = view.modalities[key]
         view.same_cells(part)
@@ -274,6 +277,12 @@ def _stored_guides(view: View, key: str, names_key: str, argument: str) -> tuple
     if names.size != matrix.shape[1]:
         raise InputError(f"uns[{names_key!r}] has {names.size} names but {where} has {matrix.shape[1]} columns. Give one name for each column.")
     return matrix, names, where
+
+
+def guides_at(view: View, key: str) -> str:
+    """The key of the guides: if a usual one, "guide" or "guide_assignment", is not there, the other is tried."""
+    tried = [key, *(other for other in USUAL_KEYS if other != key)] if key in USUAL_KEYS else [key]
+    return next((k for k in tried if k in view.modalities or view.find("obsm", k) is not None or view.find("layers", k) is not None), key)
 
 
 def _labelled(labels: pd.Series, where: str) -> tuple[sp.csr_matrix, np.ndarray, str]:
@@ -327,6 +336,7 @@ def read_guide_map(
         return GuideMap.from_frame(given, ntc_labels=ntc_labels), "the guide map"
     if given is not None:
         return GuideMap.from_file(given, ntc_labels=ntc_labels), f"the guide map {given}"
+    guide_key = guides_at(view, guide_key)
     for key in keys:
         holder = view.find("uns", key)
         if holder is None:
