@@ -170,7 +170,7 @@ def test_a_run_resumes_and_is_stored(tmp_path):
     pd.testing.assert_frame_equal(again.table, whole.table, check_exact=True)
     pd.testing.assert_frame_equal(again.treated_df, whole.treated_df, check_exact=True)
     with pytest.raises(InputError, match="method: saddlepoint there, resample now"):
-        run_all_genes_union_crt(inputs, out_dir=tmp_path)
+        run_all_genes_union_crt(inputs, out_dir=tmp_path, resume=True)
     store_results_in_adata(adata, whole)
     adata.write_h5ad(tmp_path / "stored.h5ad")
     stored = ad.read_h5ad(tmp_path / "stored.h5ad").uns["crt"]
