@@ -119,7 +119,7 @@ class DaywiseEffects:
           guide   gene  betahat_d0  betahat_d1  se_d0  se_d1
     0  GENE0_g1  GENE0        0.08        0.12   0.03   0.03
     1  GENE0_g2  GENE0        0.16        0.20   0.03   0.03
-    2  GENE0_g3  GENE0       -0.25       -0.21   0.04   0.04
+    2  GENE0_g3  GENE0       -0.24       -0.21   0.04   0.04
     >>> float(effects.qc_delta("NEU")["delta_mean_gene"].abs().max()) < 1e-6
     True
     """

@@ -49,8 +49,8 @@ def score_daywise(table: pd.DataFrame, truth: pd.DataFrame, *, fate: str, level:
     >>> score_daywise(effects.gene_table("MES"), simulated.truth, fate="MES")[["day", "tp", "fp", "fn", "tn"]]
        day  tp  fp  fn  tn
     0   d0   1   0   0   7
-    1   d1   1   1   0   6
-    2  all   2   1   0  13
+    1   d1   1   0   0   7
+    2  all   2   0   0  14
     """
     days = _days(table)
     _check_columns(truth, "truth", {"gene", "fate", "day", "theta"})

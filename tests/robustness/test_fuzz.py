@@ -222,7 +222,7 @@ def test_damaged_files(kind, valid_inputs, fork_server, tmp_path):
         for path, content in ((damaged_file[0], contents[files.index(damaged_file[0])]), (files[which], damaged(contents[which], edits))):
             path.write_bytes(content)
         damaged_file[0] = files[which]
-        ended = fork_server.wait(fork_server.start(name, *arguments, "--out", workspace.out, memory=8 * 2**30), seconds=30 if h5ad else 600)
+        ended = fork_server.wait(fork_server.start(name, *arguments, "--out", workspace.out, memory=8 * 2**30), seconds=10 if h5ad else 600)
         if ended.code not in (0, 2) and (keep := os.environ.get("FATESCREEN_FUZZ_KEEP")):
             shutil.copy(files[which], f"{keep}/{kind.replace(' ', '_')}-{uuid.uuid4()}{files[which].suffix}")
         library = h5ad and (ended.code is None or ended.code < 0)  # libhdf5 loops or crashes on some damaged files; no code of ours runs then

@@ -46,14 +46,19 @@ def plain():
     return inputs, diagnose_null(inputs, kind.settings(0, 199), group_size=3, n_ensemble=3)
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+def kinds(fits):
+    """The kinds of screens for scoring that fit; those for tuning run with the slow tests."""
+    return [pytest.param(name, marks=pytest.mark.slow if name in TUNING else ()) for name, kind in KINDS.items() if fits(name, kind)]
+
+
+@pytest.mark.parametrize("name", kinds(lambda name, kind: name in TUNING or kind.truth[0] in "ABCD" or name in ("hidden confounder", "two groups")))
 def test_verdicts(name):
     """Each alone is wrong with probability under 0.05 by the confusion benchmark (over 20 other seeds); the seed is fixed."""
     kind = KINDS[name]
     assert found_in(kind, 100).verdict.label == kind.truth
 
 
-@pytest.mark.parametrize("name", [name for name, kind in KINDS.items() if kind.truth[0] not in "AC"])
+@pytest.mark.parametrize("name", kinds(lambda _, kind: kind.truth[0] not in "AC"))
 def test_verdicts_without_resamples(name):
     kind = KINDS[name]
     found = diagnose_null(make(kind.plan, 100), kind.saddlepoint(100), group_size=kind.group_size, n_ensemble=3)

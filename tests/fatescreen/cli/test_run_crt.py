@@ -53,10 +53,10 @@ def test_a_run(file, inputs, tmp_path):
         "beta_centred",
         "p_centred",
     ]
-    here = run_all_genes_union_crt(inputs, ["GENE1", "GENE4"], B=99, calibrate_skew_normal=True)
-    np.testing.assert_allclose(table["p_skew"], here.table["p_skew"], rtol=1e-9)
-    np.testing.assert_allclose(pd.read_csv(tmp_path / "pvals.csv", index_col=0), here.pvals_df, rtol=1e-9)
-    np.testing.assert_allclose(pd.read_csv(tmp_path / "betas.csv", index_col=0), here.betas_df, rtol=1e-9)
+    python = run_all_genes_union_crt(inputs, ["GENE1", "GENE4"], B=99, calibrate_skew_normal=True)
+    np.testing.assert_allclose(table["p_skew"], python.table["p_skew"], rtol=1e-9)
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "pvals.csv", index_col=0), python.pvals_df, rtol=1e-9)
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "betas.csv", index_col=0), python.betas_df, rtol=1e-9)
     lines = done.stdout.splitlines()
     first = lines[next(i for i, line in enumerate(lines) if line.split()[:2] == ["target", "program"]) + 1].split()
     smallest = table[table["log10_p"] == table["log10_p"].min()]
@@ -65,7 +65,7 @@ def test_a_run(file, inputs, tmp_path):
     record = json.loads((tmp_path / "run.json").read_text())
     assert record["settings"]["seed"] == 123 and record["settings"]["n_resamples"] == 99 and record["targets"] == 2
     before = (tmp_path / "crt_results.csv").read_bytes()
-    assert command(file, "--out", tmp_path, "--targets", "GENE1,GENE4", *MEANS, "--n-resamples", 99, "--skew-normal").returncode == 0
+    assert here("run-crt", file, "--out", tmp_path, "--targets", "GENE1,GENE4", *MEANS, "--n-resamples", 99, "--skew-normal").code == 0
     assert (tmp_path / "crt_results.csv").read_bytes() == before
 
 
@@ -120,8 +120,8 @@ def test_few_ntc_groups_are_reported(file, tmp_path):
 
 def test_stratified_options(file, tmp_path):
     options = ("--resampling-method", "stratified_perm", "--n-bins", 5, "--no-stratify-by-batch", "--burden-key", "log_depth", "--n-burden-bins", 3)
-    done = command(file, "--out", tmp_path, *MEANS, "--n-resamples", 19, "--side", "left", "--propensity-mode", "oracle_const", *options)
-    assert done.returncode == 0, done.stderr
+    done = here("run-crt", file, "--out", tmp_path, *MEANS, "--n-resamples", 19, "--side", "left", "--propensity-mode", "oracle_const", *options)
+    assert done.code == 0, done.err
     sampler = json.loads((tmp_path / "run.json").read_text())["settings"]["sampler"]
     assert sampler["n_bins"] == 5 and sampler["stratify_by_batch"] is False and sampler["burden_key"] == "log_depth" and sampler["n_burden_bins"] == 3
 
