@@ -213,7 +213,7 @@ def test_damaged_files(kind, valid_inputs, fork_server, tmp_path):
     kept, damaged_file = tmp_path / "kept", files[:1]
     shutil.copytree(workspace.out, kept)
 
-    @tries(12)
+    @tries(6)
     @given(st.integers(0, 10_000), EDITS)
     def any_damage(which, edits):
         shutil.rmtree(workspace.out)

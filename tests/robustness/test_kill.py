@@ -41,7 +41,7 @@ def undisturbed(jobs, fork_server, tmp_path_factory):
     return found
 
 
-FEW = {"fit-hierarchy": (0, 9, 20), "run-crt": (1, 8, 20)}
+FEW = {"fit-hierarchy": (0, 9), "run-crt": (8, 20)}
 TRIALS = [pytest.param(name, i, marks=() if i in FEW[name] else pytest.mark.slow, id=f"{name} at {i} of {MOMENTS}") for name in FEW for i in range(MOMENTS + 1)]
 
 

@@ -25,10 +25,10 @@ def simulated(tmp_path_factory):
 
 
 def test_simulate_fit_and_score(simulated, tmp_path):
-    first = run(
-        "fit_hierarchy", simulated / "screen.h5ad", "--guide-map", simulated / "guide_map.csv", "--out", tmp_path / "a", "--save-posterior", "--draws", 20
+    first = command(
+        "fit-hierarchy", simulated / "screen.h5ad", "--guide-map", simulated / "guide_map.csv", "--out", tmp_path / "a", "--save-posterior", "--draws", 20
     )
-    assert first.returncode == 0, first.stderr
+    assert first.code == 0, first.err
     want = {"gene_daywise_for_mash.csv", "guide_daywise_for_mash.csv", "theta_posterior_summary.npz", "delta_posterior_summary.npz"}
     want |= {"gene_daywise_posterior.csv", "guide_daywise_posterior.csv", "effects.csv", "day_contrasts.csv", "theta_covariance.npz", "guide_estimates.npz"}
     want |= {"fit.png", "scales.csv", "check_composition.csv", "check_top_genes.csv", "check_family_by_gene.csv"}
