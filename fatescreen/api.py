@@ -1,11 +1,11 @@
 """The analyses from Python in one call each, with the options of the commands under the same names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, first_few
 from fatescreen.options.call_hits import HitOptions
 from fatescreen.options.fit_hierarchy import FitOptions
 from fatescreen.options.run_crt import RunCRTOptions
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from hierarchy.result import Fit
 
 UNUSED = {"screen": ".", "out": "."}  # of the commands: files that nothing is read from or written to here
+OF_FILES = ("screen", "out", "report", "resume")  # options about the commands' files
+OF_FIT = (*OF_FILES, "contrast_fate", "calibrate_on_ntc", "check", "draws", "save_posterior", "cache")
+OF_TEST = (*OF_FILES, "guides_alone", "check_calibration", "positive_controls")
+OF_HITS = ("fit", "out", "report", "truth", "joint")
 
 
 def fit_screen(source: Any, **options: Any) -> "Fit":
@@ -49,11 +53,12 @@ def fit_screen(source: Any, **options: Any) -> "Fit":
     from data_prep.tensors import build_fate_data
     from hierarchy.fitting import choose_device, fit
 
-    tables, plain = _tables(options)
+    tables, plain = _given(options, OF_FIT, "fit_screen")
     checked = FitOptions.of(UNUSED, plain, source="fit_screen")
     reading: dict[str, Any] = {"guides": checked.guides, "guide_map": checked.guide_map, "ntc_labels": checked.ntc_labels, "min_umi": checked.min_umi}
     screen = read_screen(source, keys=checked.keys(), max_guides_per_cell=checked.max_guides_per_cell, **{**reading, **tables})
-    return fit(build_fate_data(screen, ref_fate=checked.ref_fate).to(choose_device(checked.device)), settings=checked.settings())
+    data = build_fate_data(screen, ref_fate=checked.ref_fate)
+    return fit(data.to(choose_device(checked.device)), settings=checked.settings(), time_scale=checked.time_scale(data.days))
 
 
 def call_hits(fitted: "Fit", **options: Any) -> "Hits":
@@ -86,7 +91,8 @@ def call_hits(fitted: "Fit", **options: Any) -> "Hits":
     from hierarchy.left_out import hit_estimates
     from hierarchy.mash.hits import call_hits as call
 
-    checked = HitOptions.of({"fit": "."}, options, source="call_hits")
+    _, plain = _given(options, OF_HITS, "call_hits")
+    checked = HitOptions.of({"fit": "."}, plain, source="call_hits")
     contrasts = checked.contrast_fate or (FitOptions.model_fields["contrast_fate"].default,)
     if len(contrasts) > 1:
         raise InputError(f"contrast_fate names {len(contrasts)} contrasts; call_hits ranks the genes of one. Call it for each.", "contrast_fate")
@@ -125,13 +131,15 @@ def test_programs(source: Any, **options: Any) -> "CRTResult":
     from crt.prepare import prepare_crt_inputs
     from crt.run import run_all_genes_union_crt
 
-    tables, plain = _tables(options)
+    tables, plain = _given(options, OF_TEST, "test_programs")
     checked = RunCRTOptions.of(UNUSED, plain, source="test_programs")
     inputs = prepare_crt_inputs(source, **{**checked.reading(), **tables})
     return run_all_genes_union_crt(inputs, genes=checked.targets, n_jobs=checked.n_jobs, **checked.testing())
 
 
-def _tables(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options that are tables in memory, and the others."""
+def _given(options: Mapping[str, Any], of_command: Sequence[str], source: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options that are tables in memory, and the others; an error for those that only the command uses."""
+    if lost := [name for name in options if name in of_command]:
+        raise InputError(f"{source}: {first_few(lost)}: only the command has this, for what it writes or does afterwards. Leave it out.")
     tables = {name: value for name, value in options.items() if isinstance(value, pd.DataFrame)}
     return tables, {name: value for name, value in options.items() if name not in tables}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from data_prep.errors import InputError, Problems, first_few, warn
+from data_prep.errors import Problems, first_few, warn
 from data_prep.memory import require_memory
 from fatescreen.cli.command import Command, NoResult
 from fatescreen.cli.console import Console
@@ -18,8 +17,6 @@ from fatescreen.options.fit_hierarchy import FitOptions
 from fatescreen.runs.folder import run_folder
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from data_prep.screen import Screen
     from data_prep.tensors import FateData
     from hierarchy.result import Fit
@@ -45,8 +42,7 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
         with console.step("reading"):
             screen, data = _read(options)
         contrasts = contrast_names(options.contrast_fate, data.fates)
-        time_scale = None if options.day_gaps is None else _time_scale(options.day_gaps, data.days)
-        settings, progress = options.settings(), console.progress
+        settings, time_scale, progress = options.settings(), options.time_scale(data.days), console.progress
         with console.step("fitting"):
             fitted = fit(data.to(device), settings=settings, time_scale=time_scale, checkpoint=checkpoint, resume=options.resume, progress=progress)
         with _numerical_failures(checkpoint):
@@ -79,24 +75,6 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
     end = "converged" if fitted.converged else "NOT converged"
     log.info("%s in %d steps, %.1f s; likelihood weight %.3g", end, fitted.steps, fitted.seconds, fitted.weight)
     log.info("results: %s", options.out / "gene_daywise_for_mash.csv")
-
-
-def _time_scale(gaps: Sequence[str], days: Sequence[str]) -> Tensor:
-    """Multipliers of the random walk's steps: square roots of the gaps between days over their mean."""
-    import torch
-
-    given, n_steps = ", ".join(gaps), len(days) - 1
-    if tuple(gaps) == ("labels",):
-        numbers = [re.findall(r"(?:(?<!\w)-)?\d+(?:\.\d+)?", label) for label in days]
-        gaps = [] if any(len(own) != 1 for own in numbers) else [str(float(b) - float(a)) for (a,), (b,) in pairwise(numbers)]
-        given = f"labels ({first_few(days)})"
-    try:
-        found = torch.tensor([float(gap) for gap in gaps], dtype=torch.float64)
-    except ValueError:
-        found = torch.zeros(0)
-    if len(found) != n_steps or not bool(((found > 0) & found.isfinite()).all()):
-        raise InputError(f"day_gaps is {given}; it must be {n_steps} positive numbers, the gaps between {first_few(days)}.", "day_gaps")
-    return (found / found.mean()).sqrt()
 
 
 def _controls(fitted: Fit, screen: Screen, options: FitOptions) -> Controls:

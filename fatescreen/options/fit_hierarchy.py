@@ -1,14 +1,20 @@
 """Options of fit-hierarchy."""
 
+import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from data_prep.errors import InputError
+from data_prep.errors import InputError, first_few
 from data_prep.read.keys import ScreenKeys
 from fatescreen.options.base import KEYS, Count, Names, Resume, Screen, ScreenOptions, Seed
 from hierarchy.settings import FitSettings, PosteriorName
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FIT = FitSettings()
 
@@ -84,3 +90,23 @@ class FitOptions(ScreenOptions):
             guide_names=self.guide_names_key,
             cluster=self.cluster_key,
         )
+
+    def time_scale(self, days: Sequence[str]) -> "Tensor | None":
+        """Multipliers of the random walk's steps, if there are gaps: square roots of the gaps between days over their mean."""
+        import torch
+
+        if self.day_gaps is None:
+            return None
+        gaps = list(self.day_gaps)
+        given, n_steps = ", ".join(gaps), len(days) - 1
+        if gaps == ["labels"]:
+            numbers = [re.findall(r"(?:(?<!\w)-)?\d+(?:\.\d+)?", label) for label in days]
+            gaps = [] if any(len(own) != 1 for own in numbers) else [str(float(b) - float(a)) for (a,), (b,) in pairwise(numbers)]
+            given = f"labels ({first_few(days)})"
+        try:
+            found = torch.tensor([float(gap) for gap in gaps], dtype=torch.float64)
+        except ValueError:
+            found = torch.zeros(0)
+        if len(found) != n_steps or not bool(((found > 0) & found.isfinite()).all()):
+            raise InputError(f"day_gaps is {given}; it must be {n_steps} positive numbers, the gaps between {first_few(days)}.", "day_gaps")
+        return (found / found.mean()).sqrt()

@@ -44,8 +44,13 @@ def test_a_fit_and_its_hits(fates, fitted):
     assert fitted.elbo == fit(data, settings=FitSettings(seed=3)).elbo
     table = fates.uns["guide_map"]
     assert fatescreen.fit_screen(fates, seed=3, guide_map=table).elbo == fitted.elbo
+    assert fitted.model.time_scale is None and fatescreen.fit_screen(fates, seed=3, day_gaps="5").model.time_scale == 1
     hits = fatescreen.call_hits(fitted, contrast_fate="NEU", covariances="canonical")
     assert hits.estimates.contrast == "NEU:EC" and len(hits.table) == 8
+    of_commands = {"calibrate_on_ntc": fatescreen.fit_screen, "check_calibration": fatescreen.test_programs, "joint": fatescreen.call_hits}
+    for option, call in of_commands.items():
+        with pytest.raises(fatescreen.InputError, match=f"{option}: only the command has this"):
+            call(fates, **{option: True})
     with pytest.raises(fatescreen.InputError, match="names 2 contrasts"):
         fatescreen.call_hits(fitted, contrast_fate="MES,NEU")
 

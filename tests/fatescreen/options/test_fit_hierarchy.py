@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from data_prep import InputError
-from fatescreen.cli.fit_hierarchy import _time_scale
+from fatescreen.options.fit_hierarchy import FitOptions
+
+
+def time_scale(gaps, days):
+    return FitOptions.of({"screen": "s", "out": "o"}, {"day_gaps": gaps}, source="c.yaml").time_scale(days)
 
 
 @pytest.mark.parametrize(
@@ -18,11 +22,11 @@ from fatescreen.cli.fit_hierarchy import _time_scale
     ],
 )
 def test_steps_grow_with_the_square_root_of_the_gap(gaps, days):
-    torch.testing.assert_close(_time_scale(gaps, days), torch.tensor([2.0, 5.0], dtype=torch.float64).div(3.5).sqrt())
+    torch.testing.assert_close(time_scale(gaps, days), torch.tensor([2.0, 5.0], dtype=torch.float64).div(3.5).sqrt())
 
 
 @pytest.mark.parametrize("gaps", [["2"], ["2", "0"], ["2", "x"], ["inf", "1"], ["labels"]])
 def test_gaps_that_do_not_fit_the_days_are_refused(gaps):
     with pytest.raises(InputError, match=r"day_gaps is .*; it must be 2 positive numbers, the gaps between early, late, later") as error:
-        _time_scale(gaps, ["early", "late", "later"])
+        time_scale(gaps, ["early", "late", "later"])
     assert error.value.arguments == ("day_gaps",)
