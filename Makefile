@@ -2,7 +2,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 OUT ?= results/demo
 READY := .venv/ready
-WORKERS ?= --numprocesses auto --maxprocesses 8 --dist worksteal
+WORKERS ?= --numprocesses auto --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test test-slow lint bench docs env clean
 

@@ -51,11 +51,12 @@ class ShiftResponse:
 
     @classmethod
     def of(cls, inputs: CRTInputs) -> "ShiftResponse":
-        """Measure it on the control cells of a screen."""
+        """Measure it on control cells of a screen, at most `MOST_CELLS`."""
         cells = inputs.all_cells if inputs.control_group == "complement" else inputs.ntc_cells
+        cells = cells[:: -(-cells.size // MOST_CELLS)]
         C, Y = inputs.C[cells], inputs.Y[cells]
         scores = mean_scores(C, Y)
-        some = np.sort(scores.residuals(C)[:: -(-cells.size // MOST_CELLS)].astype(np.float64), axis=0)
+        some = np.sort(scores.residuals(C).astype(np.float64), axis=0)
         return cls(
             sd=np.where(np.isfinite(scores.scale), scores.scale, np.nan),
             correlation=np.array([np.corrcoef(x, _scores(_rank(x, x), len(x)))[0, 1] if x[0] < x[-1] else np.nan for x in some.T]),

@@ -13,7 +13,8 @@ from tests.robustness.inputs import FEW, Workspace
 
 NAMES = {"Greek": "βλ_{}", "accents, quotes and commas": 'é"{},\n', "long": "x" * 5000 + "{}", "emoji": "🧬{}", "spaces": " {} ", "markup": "<b>{}</b>&"}
 
-SIMILAR = ("long", "emoji", "spaces")  # to other names; run with the slow tests, and in the next test
+SIMILAR = ("long", "emoji", "spaces")  # to other names; run with the slow tests
+KINDS = [pytest.param(kind, marks=pytest.mark.slow if kind in SIMILAR else ()) for kind in NAMES]
 
 
 def done(workspace, *arguments):
@@ -32,7 +33,7 @@ def rename_map(adata, key, pattern):
     adata.uns["guide_names"] = np.array(renamed(pattern, adata.uns["guide_names"]), dtype=object)
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow if kind in SIMILAR else ()) for kind in NAMES])
+@pytest.mark.parametrize("kind", KINDS)
 def test_names_of_genes_guides_and_fates(kind, valid_inputs, tmp_path):
     """The same numbers, under those names, in every table, summary and the record."""
     workspace, pattern = Workspace(valid_inputs, tmp_path, "fit-hierarchy"), NAMES[kind]
@@ -57,7 +58,7 @@ def test_names_of_genes_guides_and_fates(kind, valid_inputs, tmp_path):
     assert (out / "report.html").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("kind", NAMES)
+@pytest.mark.parametrize("kind", KINDS)
 def test_names_of_targets_and_programs(kind, valid_inputs, tmp_path):
     workspace, pattern = Workspace(valid_inputs, tmp_path, "run-crt"), NAMES[kind]
 

@@ -57,8 +57,15 @@ def test_killed_and_resumed(name, i, jobs, undisturbed, fork_server):
     assert changed(expected, snapshot(out)) == {}
 
 
-@pytest.mark.parametrize("name", FEW)
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("name", "number", "code"),
+    [
+        ("fit-hierarchy", signal.SIGTERM, 143),
+        ("run-crt", signal.SIGINT, 130),
+        pytest.param("fit-hierarchy", signal.SIGINT, 130, marks=pytest.mark.slow),
+        pytest.param("run-crt", signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
+)
 def test_asked_to_stop(name, number, code, jobs, undisturbed, fork_server):
     """No partial results stay, and the next run resumes."""
     out, expected, changes = undisturbed[name]

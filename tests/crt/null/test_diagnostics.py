@@ -46,9 +46,10 @@ def plain():
     return inputs, diagnose_null(inputs, kind.settings(0, 199), group_size=3, n_ensemble=3)
 
 
-def kinds(fits):
-    """The kinds of screens for scoring that fit; those for tuning run with the slow tests."""
-    return [pytest.param(name, marks=pytest.mark.slow if name in TUNING else ()) for name, kind in KINDS.items() if fits(name, kind)]
+def kinds(fits, every=1):
+    """The kinds of screens that fit; those for tuning, and all but every n-th for scoring, run with the slow tests."""
+    quick = [name for name, kind in SCORING.items() if fits(name, kind)][::every]
+    return [pytest.param(name, marks=() if name in quick else pytest.mark.slow) for name, kind in KINDS.items() if fits(name, kind)]
 
 
 @pytest.mark.parametrize("name", kinds(lambda name, kind: name in TUNING or kind.truth[0] in "ABCD" or name in ("hidden confounder", "two groups")))
@@ -58,7 +59,7 @@ def test_verdicts(name):
     assert found_in(kind, 100).verdict.label == kind.truth
 
 
-@pytest.mark.parametrize("name", kinds(lambda _, kind: kind.truth[0] not in "AC"))
+@pytest.mark.parametrize("name", kinds(lambda _, kind: kind.truth[0] not in "AC", every=2))
 def test_verdicts_without_resamples(name):
     kind = KINDS[name]
     found = diagnose_null(make(kind.plan, 100), kind.saddlepoint(100), group_size=kind.group_size, n_ensemble=3)

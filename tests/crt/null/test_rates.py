@@ -62,6 +62,7 @@ def test_a_few_outliers_do_not_determine_the_sd():
     assert figures(z)["z_sd"] < 1.05 and figures(z)["rate_0.001"] >= 0.003
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("two_sided", [True, False])
 def test_false_alarms(two_sided):
     """Eight tests at 0.00135 each, so at most 1.1 % of null distributions are off; 13 of 600 or more would be seen with probability 0.02 at that rate."""

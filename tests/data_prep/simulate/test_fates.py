@@ -117,6 +117,7 @@ def test_the_seed_decides():
     assert prints[0] == prints[1] != prints[2]
 
 
+@pytest.mark.slow
 def test_the_hash_seed_does_not():
     code = (
         "from data_prep.read.screen import read_screen; from data_prep.simulate.fates import *; from data_prep.tensors import fingerprint;"

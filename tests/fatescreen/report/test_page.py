@@ -172,6 +172,7 @@ def test_rows_without_scripts():
     assert body.count("<tr>") == 50 and "the first 50 rows" in text and ">−3.00<" not in body
 
 
+@pytest.mark.slow
 def test_the_same_page_is_the_same_bytes_in_a_fresh_process():
     made = "render(make_page(make_table(9), warnings=['a', 'b']))"
     code = f"import sys; from tests.fatescreen.report.test_page import *; sys.stdout.write(hashlib.sha256({made}.encode()).hexdigest())"

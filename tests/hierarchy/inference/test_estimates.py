@@ -108,7 +108,9 @@ def z_scores(seed, **design):
     return z[screen.theta == 0], z[screen.theta != 0]
 
 
-@pytest.mark.parametrize("concentration", [5.0, 50.0, None], ids=["5", "50", "one-hot"])
+@pytest.mark.parametrize(
+    "concentration", [pytest.param(5.0, marks=pytest.mark.slow), pytest.param(50.0, marks=pytest.mark.slow), None], ids=["5", "50", "one-hot"]
+)
 def test_intervals_cover_nulls_and_active_gene_days(concentration):
     """1,296 nulls and 144 active gene-days in 6 screens: an SD of the share covered of 0.0083 and 0.025, so bounds at 3.5 SDs; false alarm 1 in 1,000."""
     null, active = (np.concatenate(z) for z in zip(*(z_scores(seed, concentration=concentration) for seed in range(6)), strict=True))

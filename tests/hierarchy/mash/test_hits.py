@@ -219,7 +219,14 @@ def cells_with(data, guide):
     return out
 
 
-@pytest.mark.parametrize("design", [{}, {"concentration": None}, {"guides_per_gene": (2, 5), "n_genes": 8}], ids=["precision 50", "one-hot", "2-5 guides"])
+@pytest.mark.parametrize(
+    "design",
+    [
+        pytest.param({}, id="precision 50", marks=pytest.mark.slow),
+        pytest.param({"concentration": None}, id="one-hot", marks=pytest.mark.slow),
+        pytest.param({"guides_per_gene": (2, 5), "n_genes": 8}, id="2-5 guides"),
+    ],
+)
 def test_a_guide_left_out_is_a_fit_without_its_cells(design):
     """Within 0.5 standard errors, and errors within 6 %: the refit learns other scales, and cells with two guides of a gene count once."""
     adata = simulate_fate_screen(ScreenDesign(**({"n_cells": 6000, "n_genes": 30, "n_days": 3, "effects": "model"} | design)), seed=1).adata
