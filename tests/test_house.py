@@ -45,8 +45,8 @@ def test_imports_run_one_way(folder):
     none(house.imports_upward, folder, ".py", ".pyi")
 
 
+@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["package", "all modules"])
 @pytest.mark.parametrize(("package", "heavy"), [("data_prep", "matplotlib"), ("hierarchy", "matplotlib"), ("crt", "torch matplotlib")])
-@pytest.mark.parametrize("whole", [False, True], ids=["package", "all modules"])
 def test_imports_are_light(package, heavy, whole):
     """A fresh process imports the package, or every module of it."""
     modules = [source.module for source in sources(package)] if whole else [package]

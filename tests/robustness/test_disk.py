@@ -24,7 +24,15 @@ def assert_one_message(ended, *parts):
 
 
 @pytest.mark.parametrize(
-    ("name", "largest"), [("fit-hierarchy", 200), ("fit-hierarchy", 3000), ("run-crt", 200), ("run-crt", 3000), ("diagnose-null", 3000), ("score-daywise", 200)]
+    ("name", "largest"),
+    [
+        ("fit-hierarchy", 3000),
+        ("run-crt", 200),
+        ("score-daywise", 200),
+        pytest.param("fit-hierarchy", 200, marks=pytest.mark.slow),
+        pytest.param("run-crt", 3000, marks=pytest.mark.slow),
+        pytest.param("diagnose-null", 3000, marks=pytest.mark.slow),
+    ],
 )
 def test_files_may_not_grow(name, largest, valid_inputs, fork_server, tmp_path):
     """As on a full disk: every write beyond a size fails."""

@@ -138,7 +138,9 @@ def one_guide_each(adata):
 SAME = [dense_guides, counts_for_presence, shuffled_map, days_unsorted]
 
 
-@pytest.mark.parametrize("change", [*SAME, one_day, one_gene, one_replicate, no_ntc, one_guide_each])
+@pytest.mark.parametrize(
+    "change", [*SAME, one_day, one_gene, no_ntc, *(pytest.param(change, marks=pytest.mark.slow) for change in (one_replicate, one_guide_each))]
+)
 def test_screens(change, valid_inputs, tmp_path):
     workspace = Workspace(valid_inputs, tmp_path, "fit-hierarchy")
     out = done(workspace, workspace.screen(change))
