@@ -8,6 +8,7 @@ import tomllib
 import warnings
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -89,6 +90,7 @@ def test_python_runs(page, tmp_path, monkeypatch):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ScreenWarning)
             exec(compiled, globs)
+    plt.close("all")
 
 
 @pytest.mark.parametrize("package", [data_prep, hierarchy, crt], ids=lambda package: package.__name__)
