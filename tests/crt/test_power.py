@@ -31,7 +31,7 @@ def test_the_detectable_effect_of_the_mean_has_a_closed_form(screen):
 
 @pytest.mark.parametrize("statistic", [pytest.param(name, marks=pytest.mark.slow if name == "mean" else ()) for name in STATISTICS])
 def test_the_detectable_effect_is_found_with_its_power(screen, statistic):
-    """200 tests with treated cells drawn again: their power has a standard error of 0.028, and deviates by 0.12 in one of 50,000 runs."""
+    """200 tests with treated cells drawn again: their power has a standard error of 0.028, and deviates by 0.12 in one of 40,000 runs."""
     result = run_all_genes_union_crt(screen, method="saddlepoint", statistic=statistic)
     mde, rng, found = detectable_effects(screen, result).reshape(result.pvals_df.shape), np.random.default_rng(3), []
     threshold, settings = discovery_threshold(result), UnitSettings(method="saddlepoint", statistic=statistic)

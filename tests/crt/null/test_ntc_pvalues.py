@@ -18,15 +18,14 @@ def drawn(rng, n, location, scale):
 
 @pytest.mark.parametrize("spread", [0.0, 0.2])
 def test_calibrated_under_any_location_and_scale(spread):
-    """Rates of p ≤ 0.05 and 0.01 over 200 screens; the bounds are five standard errors of the means over screens."""
+    """Over 200 screens, p ≤ 0.05 and p ≤ 0.01 in 0.9 to 1.1 times the nominal number of tests; the standard errors of both ratios are below 0.03."""
     rng, rates = np.random.default_rng(0), []
     for _ in range(200):
         location, scale = rng.normal(0, 2 * spread, PROGRAMS), 1.4 * np.exp(rng.normal(0, spread, PROGRAMS))
         null = fit_ntc_null(drawn(rng, GROUPS, location, scale), n_groups=GROUPS, n_tests=GROUPS * PROGRAMS)
         p = np.exp(null.log_p(drawn(rng, 100, location, scale), side="both"))
         rates.append([(p <= 0.05).mean() / 0.05, (p <= 0.01).mean() / 0.01])
-    mean, error = np.mean(rates, axis=0), np.std(rates, axis=0) / np.sqrt(200)
-    assert (np.abs(mean - [1.03, 1.06]) < 0.05 + 5 * error).all(), (mean, error)
+    assert (np.std(rates, axis=0) / np.sqrt(200) < 0.03).all() and (np.abs(np.mean(rates, axis=0) - 1) < 0.1).all(), np.mean(rates, axis=0)
 
 
 def test_intervals_cover_the_p_value_of_the_true_null():
