@@ -55,7 +55,7 @@ def draw(moi: float, strong: bool, by_size: bool, seed: int) -> tuple[ad.AnnData
 
 
 def rate(p: np.ndarray, level: float) -> float:
-    """The share of the defined tests with p ≤ level."""
+    """The share of the defined tests with p ≤ level; NaN where none is."""
     return float((p[np.isfinite(p)] <= level).mean())
 
 
@@ -76,7 +76,7 @@ def main(screens: int) -> None:
                     p = run_all_genes_union_crt(inputs, **METHOD).pvals_df.to_numpy()
                     found[several, burden].append((rate(p[~active], 0.05), rate(p[active], 1e-3) if strong else np.nan))
             for run in runs:
-                rates[run].append("{:.3f} ({:.2f})".format(*np.mean(found[run], axis=0)).replace(" (nan)", ""))
+                rates[run].append("{:.3f} ({:.2f})".format(*np.nanmean(found[run], axis=0)).replace(" (nan)", ""))
         rows += [[moi, control, *run, *rates[run]] for run in runs]
     crt_common.table(
         f"{screens} screens each: null tests with p ≤ 0.05 (active tests with p ≤ 0.001)", ["MOI", "controls", "several guides", "burden", *KINDS], rows

@@ -1,0 +1,148 @@
+"""Blocks on the workers of a Dask cluster. Only sums, and what is computed from them, travel; the cluster tries again where a worker is lost."""
+
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Generic
+
+import numpy as np
+
+from data_prep.blocks.base import B, R, add
+from data_prep.blocks.disk import ALIGNMENT, OnDisk, mapped
+from data_prep.errors import InputError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+LOCAL = "local:"
+SMALL = 2**16  # bytes
+RETRIES = 10  # times that a task is tried again whose worker was lost while it ran
+
+
+class ClusterLost(RuntimeError):
+    """Raised where the scheduler or all workers are gone; its text says what is kept and how to go on."""
+
+
+class OnCluster(Generic[B]):
+    """Blocks that live on the workers.
+
+    Parameters
+    ----------
+    client
+        A connection to the scheduler.
+    futures
+        The blocks.
+    """
+
+    def __init__(self, client: "Client", futures: Sequence["Future"]):
+        self.client, self.futures = client, tuple(futures)
+
+    @classmethod
+    def of(cls, client: "Client", blocks: OnDisk[B]) -> "OnCluster[B]":
+        """The blocks of files that all workers can read, loaded by the workers; a lost block is loaded again."""
+        with _watched():
+            return cls(client, client.map(_load, blocks.loaders, pure=False, retries=RETRIES))
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        return len(self.futures)
+
+    def map(self, function: Callable[..., R], *arguments: Any) -> "OnCluster[R]":
+        """As `CellBlocks.map`."""
+        with _watched():
+            return OnCluster(self.client, self._each(function, arguments))
+
+    def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
+        """As `CellBlocks.map_reduce`."""
+        with _watched():
+            return reduce(combine, self.client.gather(self._each(function, arguments)))
+
+    def _each(self, function: Callable[..., R], arguments: Sequence[Any]) -> list["Future"]:
+        shared = [a if isinstance(a, OnCluster) or _small(a) else self.client.submit(_same, a, pure=False, retries=RETRIES) for a in arguments]
+        each = ([a.futures[i] if isinstance(a, OnCluster) else a for a in shared] for i in range(len(self)))
+        return [self.client.submit(_call, function, block, *own, pure=False, retries=RETRIES) for block, own in zip(self.futures, each, strict=True)]
+
+
+def _load(loader: Callable[[], B]) -> B:
+    return loader()
+
+
+def _call(function: Callable[..., R], *arguments: Any) -> R:
+    """function(*arguments), after arrays that came from another worker are moved to where arrays begin elsewhere: the order of sums depends on it."""
+    return function(*mapped(arguments, _aligned))
+
+
+def _aligned(value: Any) -> Any:
+    if "strided" in str(getattr(value, "layout", "")):
+        import torch
+
+        return torch.from_numpy(_aligned(value.numpy()))
+    if not isinstance(value, np.ndarray) or value.ctypes.data % ALIGNMENT == 0:
+        return value
+    buffer = np.empty(value.nbytes + ALIGNMENT, np.uint8)
+    first = -buffer.ctypes.data % ALIGNMENT
+    out = buffer[first : first + value.nbytes].view(value.dtype).reshape(value.shape)
+    out[...] = value
+    return out
+
+
+def _small(value: Any) -> bool:
+    """Whether a value may travel with every task, rather than once to every worker."""
+    return len(pickle.dumps(value)) <= SMALL
+
+
+def _same(value: Any) -> Any:
+    """A value as the result of a task: the scheduler can make it again, unlike scattered data, where a worker that has it is lost."""
+    return value
+
+
+@contextmanager
+def connect(scheduler: str) -> Iterator["Client"]:
+    """A client of a Dask scheduler.
+
+    Parameters
+    ----------
+    scheduler
+        Address of a scheduler, such as tcp://node17:8786; or local:N for N worker processes of one thread on this machine.
+
+    Raises
+    ------
+    InputError
+        If there is no such scheduler, if it has no workers, or if dask.distributed is not installed.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError:
+        raise InputError("a cluster needs dask.distributed. Install it: pip install 'fatescreen[cluster]'.", "scheduler") from None
+    n_local = scheduler.removeprefix(LOCAL)
+    if scheduler.startswith(LOCAL):
+        if not n_local.isdigit() or int(n_local) < 1:
+            raise InputError(f"the scheduler is {scheduler!r}; after local: comes a number of workers, as in local:4.", "scheduler")
+        with LocalCluster(n_workers=int(n_local), threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+            yield client
+        return
+    try:
+        client = Client(scheduler, timeout=20)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(f"there is no Dask scheduler at {scheduler!r} ({error}). Check the address, and that the scheduler runs.", "scheduler") from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise InputError(f"the scheduler at {scheduler!r} has no workers. Start workers, then run again.", "scheduler")
+        yield client
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """Turn the many errors of a lost scheduler into `ClusterLost`."""
+    from distributed import CancelledError
+    from distributed.comm import CommClosedError
+    from distributed.scheduler import KilledWorker
+
+    try:
+        yield
+    except (CommClosedError, CancelledError, KilledWorker, TimeoutError, OSError) as error:
+        raise ClusterLost(
+            f"the connection to the cluster was lost ({type(error).__name__}: {error}). What was finished is kept: start the scheduler and its workers, and run "
+            "the same command again."
+        ) from error

@@ -1,0 +1,146 @@
+"""Blocks in files, which are mapped into memory while a function has them, and no longer."""
+
+import dataclasses
+import mmap
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any, Generic
+
+import numpy as np
+
+from data_prep.blocks.base import B, R, add
+
+ALIGNMENT = 64  # bytes: a line of the cache
+
+
+class OnDisk(Generic[B]):
+    """Blocks that are loaded when they are needed, one ahead.
+
+    Parameters
+    ----------
+    loaders
+        A function for each block, which returns it; it can be pickled.
+    scratch
+        Folder in which results of `map` are kept until nothing refers to them.
+    """
+
+    def __init__(self, loaders: Sequence[Callable[[], B]], scratch: Path):
+        self.loaders, self.scratch = tuple(loaders), scratch
+
+    def __len__(self) -> int:
+        """Number of blocks."""
+        return len(self.loaders)
+
+    def map(self, function: Callable[..., R], *arguments: Any) -> "OnDisk[R]":
+        """As `CellBlocks.map`; the results consist of arrays and tensors, in tuples or frozen classes."""
+        folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="blocks-"))
+        found: OnDisk[R] = OnDisk([save_block(result, folder / str(i)) for i, result in enumerate(self._each(function, arguments))], self.scratch)
+        weakref.finalize(found, shutil.rmtree, folder, ignore_errors=True)
+        return found
+
+    def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
+        """As `CellBlocks.map_reduce`."""
+        return reduce(combine, self._each(function, arguments))
+
+    def _each(self, function: Callable[..., R], arguments: Sequence[Any]) -> Iterator[R]:
+        ahead = self._loaded(arguments, 0)
+        for i in range(len(self)):
+            now, ahead = ahead, self._loaded(arguments, i + 1) if i + 1 < len(self) else []
+            yield function(*now)
+
+    def _loaded(self, arguments: Sequence[Any], i: int) -> list[Any]:
+        return [self.loaders[i](), *(argument.loaders[i]() if isinstance(argument, OnDisk) else argument for argument in arguments)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where an array is in a block's file."""
+
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+    tensor: bool
+
+
+def save_block(block: B, path: Path) -> Callable[[], B]:
+    """Write the arrays and tensors of a block to a file; the result loads the block again."""
+    size = 0
+    with path.open("wb") as file:
+
+        def put(array: np.ndarray, tensor: bool) -> _Place:
+            nonlocal size
+            file.write(bytes(-size % ALIGNMENT))
+            size += -size % ALIGNMENT
+            place = _Place(size, array.dtype.str, array.shape, tensor)
+            file.write(np.ascontiguousarray(array).data)
+            size += array.nbytes
+            return place
+
+        form = mapped(block, lambda value: _put(value, put))
+    return partial(load_block, path, form)
+
+
+def load_block(path: Path, form: Any) -> Any:
+    """The block of a file: its arrays are the file's pages, mapped privately, until the block is dropped."""
+    pages = np.memmap(path, np.uint8, "c") if path.stat().st_size else np.empty(0, np.uint8)
+    if isinstance(pages, np.memmap):
+        read_ahead(pages)
+    return mapped(form, lambda value: _get(value, pages))
+
+
+def read_ahead(pages: np.memmap) -> None:
+    """Ask the operating system to read the pages of a mapped file while other work is done."""
+    file = getattr(pages, "_mmap", None)
+    if file is not None and hasattr(mmap, "MADV_WILLNEED"):
+        file.madvise(mmap.MADV_WILLNEED)
+
+
+def mapped(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    """A value of the same form with `leaf` of each of its parts."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, (type, _Place, _Sparse)):
+        return type(value)(**{f.name: mapped(getattr(value, f.name), leaf) for f in dataclasses.fields(value)})
+    if isinstance(value, (tuple, list)):
+        parts = [mapped(part, leaf) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return leaf(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sparse:
+    """Where a CSR tensor is in a block's file."""
+
+    parts: tuple[_Place, _Place, _Place]
+    shape: tuple[int, ...]
+
+
+def _put(value: Any, put: Callable[[np.ndarray, bool], _Place]) -> Any:
+    if isinstance(value, np.ndarray):
+        return put(value, False)
+    if not hasattr(value, "layout"):
+        return value
+    if "sparse_csr" in str(value.layout):
+        first, second, third = (put(part.numpy(), True) for part in (value.crow_indices(), value.col_indices(), value.values()))
+        return _Sparse((first, second, third), tuple(value.shape))
+    return put(value.numpy(), True)
+
+
+def _get(value: Any, pages: np.ndarray) -> Any:
+    if isinstance(value, _Sparse):
+        import torch
+
+        return torch.sparse_csr_tensor(*(_get(part, pages) for part in value.parts), size=value.shape, check_invariants=False)
+    if not isinstance(value, _Place):
+        return value
+    dtype = np.dtype(value.dtype)
+    n_bytes = dtype.itemsize * int(np.prod(value.shape, dtype=np.int64))
+    array = pages[value.offset : value.offset + n_bytes].view(dtype).reshape(value.shape).view(np.ndarray)
+    if not value.tensor:
+        return array
+    import torch
+
+    return torch.from_numpy(array)
