@@ -1,6 +1,6 @@
 """Whatever either half computes from the cells is a sum over blocks of cells, and sums are taken in the order of the blocks.
 
-So a result does not depend on where the blocks are or who summed them: the blocks are the same, the function is the same, and so is the order. Where they are is
+So a result does not depend on where the blocks are or who summed them: the blocks, the function and the order are the same. Where they are is
 decided once, at the edge: in memory (`InMemory`), in files that are mapped when they are needed (`data_prep.blocks.disk.OnDisk`), or on the workers of a Dask
 cluster (`data_prep.blocks.cluster.OnCluster`), which only sums leave.
 """

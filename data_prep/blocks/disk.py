@@ -133,7 +133,8 @@ def _get(value: Any, pages: np.ndarray) -> Any:
     if isinstance(value, _Sparse):
         import torch
 
-        return torch.sparse_csr_tensor(*(_get(part, pages) for part in value.parts), size=value.shape, check_invariants=False)
+        rows, columns, values = (_get(part, pages) for part in value.parts)
+        return torch.sparse_csr_tensor(rows, columns, values, size=value.shape, check_invariants=False)
     if not isinstance(value, _Place):
         return value
     dtype = np.dtype(value.dtype)
