@@ -143,6 +143,6 @@ def _watched() -> Iterator[None]:
         yield
     except (CommClosedError, CancelledError, KilledWorker, TimeoutError, OSError) as error:
         raise ClusterLost(
-            f"the connection to the cluster was lost ({type(error).__name__}: {error}). What was finished is kept. Start the scheduler and its workers, and run "
-            "the same command again."
+            f"the connection to the cluster was lost ({type(error).__name__}: {error}). What was finished is kept. Start the scheduler and its workers, and "
+            "run the same command again."
         ) from error
