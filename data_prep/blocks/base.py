@@ -6,16 +6,17 @@ cluster (`data_prep.blocks.cluster.OnCluster`), which only sums leave.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from typing import Any, Generic, Protocol, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial, reduce
+from typing import Any, Generic, TypeVar
 
 BLOCK_CELLS = 2**17  # of each block but the last, whatever the memory, the workers or the device: sums depend on it to the last digit
 
 B = TypeVar("B")
 R = TypeVar("R")
-B_co = TypeVar("B_co", covariant=True)
+T = TypeVar("T")
 
 
 def block_slices(n_cells: int, size: int = BLOCK_CELLS) -> tuple[slice, ...]:
@@ -35,45 +36,71 @@ def add(first: Any, second: Any) -> Any:
     return first + second
 
 
-class CellBlocks(Protocol[B_co]):
-    """An ordered list of blocks of cells, wherever they are. Arguments that are blocks themselves are passed block by block."""
+class CellBlocks(ABC, Generic[B]):
+    """An ordered list of blocks of cells, wherever they are.
 
+    Functions that are given to it belong to modules, have no state and change nothing: a cluster may call one again. Arguments that are blocks themselves are
+    passed block by block.
+    """
+
+    @abstractmethod
     def __len__(self) -> int:
         """Number of blocks."""
 
-    def map(self, function: Callable[..., R], *arguments: Any) -> "CellBlocks[R]":
-        """function(block, *arguments) of every block; the results stay where the blocks are.
+    @abstractmethod
+    def each(self, function: Callable[..., R], *arguments: Any) -> Iterator[R]:
+        """function(block, *arguments) of every block, in their order; the results come here."""
 
-        Functions are of modules, without state, and change nothing: a cluster may call one again.
-        """
+    @abstractmethod
+    def map(self, function: Callable[..., R], *arguments: Any) -> "CellBlocks[R]":
+        """function(block, *arguments) of every block; the results stay where the blocks are."""
+
+    @abstractmethod
+    def place(self, items: Iterable[R]) -> "CellBlocks[R]":
+        """An item for each block, brought to where the blocks are."""
+
+    @abstractmethod
+    def spread(self, function: "Callable[[CellBlocks[B], T], R]", items: Sequence[T], *, n_jobs: int = 1) -> Iterator[R]:
+        """function(all blocks, item) of every item, in their order: by threads of this process, or by the workers of a cluster."""
 
     def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
         """function(block, *arguments) of every block, combined in the order of the blocks."""
+        return reduce(combine, self.each(function, *arguments))
+
+    def _in_threads(self, function: "Callable[[CellBlocks[B], T], R]", items: Sequence[T], n_jobs: int) -> Iterator[R]:
+        with ThreadPoolExecutor(max_workers=n_jobs) as pool:
+            yield from pool.map(partial(function, self), items)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InMemory(Generic[B]):
+class InMemory(CellBlocks[B]):
     """Blocks in memory, or on a device.
 
-    Attributes
+    Parameters
     ----------
     items
         The blocks.
     """
 
-    items: Sequence[B]
+    def __init__(self, items: Iterable[B]):
+        self.items = tuple(items)
 
     def __len__(self) -> int:
         """Number of blocks."""
         return len(self.items)
 
+    def each(self, function: Callable[..., R], *arguments: Any) -> Iterator[R]:
+        """As `CellBlocks.each`."""
+        for i, block in enumerate(self.items):
+            yield function(block, *(argument.items[i] if isinstance(argument, InMemory) else argument for argument in arguments))
+
     def map(self, function: Callable[..., R], *arguments: Any) -> "InMemory[R]":
         """As `CellBlocks.map`."""
-        return InMemory([function(block, *self._of(arguments, i)) for i, block in enumerate(self.items)])
+        return InMemory(self.each(function, *arguments))
 
-    def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
-        """As `CellBlocks.map_reduce`."""
-        return reduce(combine, (function(block, *self._of(arguments, i)) for i, block in enumerate(self.items)))
+    def place(self, items: Iterable[R]) -> "InMemory[R]":
+        """As `CellBlocks.place`."""
+        return InMemory(items)
 
-    def _of(self, arguments: Sequence[Any], i: int) -> list[Any]:
-        return [argument.items[i] if isinstance(argument, InMemory) else argument for argument in arguments]
+    def spread(self, function: Callable[[CellBlocks[B], T], R], items: Sequence[T], *, n_jobs: int = 1) -> Iterator[R]:
+        """As `CellBlocks.spread`."""
+        return self._in_threads(function, items, n_jobs)

@@ -1,14 +1,14 @@
 """Blocks on the workers of a Dask cluster. Only sums, and what is computed from them, travel; the cluster tries again where a worker is lost."""
 
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import reduce
-from typing import TYPE_CHECKING, Any, Generic
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.blocks.base import B, R, add
+from data_prep.blocks.base import B, CellBlocks, R, T
 from data_prep.blocks.disk import ALIGNMENT, OnDisk, mapped
 from data_prep.errors import InputError
 
@@ -24,7 +24,7 @@ class ClusterLost(RuntimeError):
     """Raised where the scheduler or all workers are gone; its text says what is kept and how to go on."""
 
 
-class OnCluster(Generic[B]):
+class OnCluster(CellBlocks[B]):
     """Blocks that live on the workers.
 
     Parameters
@@ -33,32 +33,45 @@ class OnCluster(Generic[B]):
         A connection to the scheduler.
     futures
         The blocks.
+    files
+        The files that all workers can read and from which the blocks were loaded; for results of `map`, those of the blocks that they are of.
     """
 
-    def __init__(self, client: "Client", futures: Sequence["Future"]):
-        self.client, self.futures = client, tuple(futures)
+    def __init__(self, client: "Client", futures: Sequence["Future"], files: OnDisk[Any]):
+        self.client, self.futures, self.files = client, tuple(futures), files
 
     @classmethod
-    def of(cls, client: "Client", blocks: OnDisk[B]) -> "OnCluster[B]":
-        """The blocks of files that all workers can read, loaded by the workers; a lost block is loaded again."""
+    def of(cls, client: "Client", files: OnDisk[B]) -> "OnCluster[B]":
+        """The blocks of files, loaded by the workers; a lost block is loaded again."""
         with _watched():
-            return cls(client, client.map(_load, blocks.loaders, pure=False, retries=RETRIES))
+            return cls(client, client.map(_load, files.loaders, pure=False, retries=RETRIES), files)
 
     def __len__(self) -> int:
         """Number of blocks."""
         return len(self.futures)
 
+    def each(self, function: Callable[..., R], *arguments: Any) -> Iterator[R]:
+        """As `CellBlocks.each`."""
+        with _watched():
+            for future in self._submitted(function, arguments):
+                yield future.result()
+
     def map(self, function: Callable[..., R], *arguments: Any) -> "OnCluster[R]":
         """As `CellBlocks.map`."""
         with _watched():
-            return OnCluster(self.client, self._each(function, arguments))
+            return OnCluster(self.client, self._submitted(function, arguments), self.files)
 
-    def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
-        """As `CellBlocks.map_reduce`."""
+    def place(self, items: Iterable[R]) -> "OnCluster[R]":
+        """As `CellBlocks.place`: through files."""
+        return OnCluster.of(self.client, self.files.place(items))
+
+    def spread(self, function: Callable[[CellBlocks[B], T], R], items: Sequence[T], *, n_jobs: int = 1) -> Iterator[R]:
+        """As `CellBlocks.spread`; the function sees the blocks as files."""
         with _watched():
-            return reduce(combine, self.client.gather(self._each(function, arguments)))
+            for future in self.client.map(partial(function, self.files), items, pure=False, retries=RETRIES):
+                yield future.result()
 
-    def _each(self, function: Callable[..., R], arguments: Sequence[Any]) -> list["Future"]:
+    def _submitted(self, function: Callable[..., R], arguments: Sequence[Any]) -> list["Future"]:
         shared = [a if isinstance(a, OnCluster) or _small(a) else self.client.submit(_same, a, pure=False, retries=RETRIES) for a in arguments]
         each = ([a.futures[i] if isinstance(a, OnCluster) else a for a in shared] for i in range(len(self)))
         return [self.client.submit(_call, function, block, *own, pure=False, retries=RETRIES) for block, own in zip(self.futures, each, strict=True)]

@@ -5,20 +5,20 @@ import mmap
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any
 
 import numpy as np
 
-from data_prep.blocks.base import B, R, add
+from data_prep.blocks.base import B, CellBlocks, R, T
 
 ALIGNMENT = 64  # bytes: a line of the cache
 
 
-class OnDisk(Generic[B]):
+class OnDisk(CellBlocks[B]):
     """Blocks that are loaded when they are needed, one ahead.
 
     Parameters
@@ -27,31 +27,42 @@ class OnDisk(Generic[B]):
         A function for each block, which returns it; it can be pickled.
     scratch
         Folder in which results of `map` are kept until nothing refers to them.
+    own
+        Folder of these blocks, which is deleted with them; None if they belong to another.
     """
 
-    def __init__(self, loaders: Sequence[Callable[[], B]], scratch: Path):
-        self.loaders, self.scratch = tuple(loaders), scratch
+    def __init__(self, loaders: Sequence[Callable[[], B]], scratch: Path, own: Path | None = None):
+        self.loaders, self.scratch, self.own = tuple(loaders), scratch, own
+        if own is not None:
+            weakref.finalize(self, shutil.rmtree, own, ignore_errors=True)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For workers, which do not delete files."""
+        return OnDisk, (self.loaders, self.scratch)
 
     def __len__(self) -> int:
         """Number of blocks."""
         return len(self.loaders)
 
-    def map(self, function: Callable[..., R], *arguments: Any) -> "OnDisk[R]":
-        """As `CellBlocks.map`; the results consist of arrays and tensors, in tuples or frozen classes."""
-        folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="blocks-"))
-        found: OnDisk[R] = OnDisk([save_block(result, folder / str(i)) for i, result in enumerate(self._each(function, arguments))], self.scratch)
-        weakref.finalize(found, shutil.rmtree, folder, ignore_errors=True)
-        return found
-
-    def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
-        """As `CellBlocks.map_reduce`."""
-        return reduce(combine, self._each(function, arguments))
-
-    def _each(self, function: Callable[..., R], arguments: Sequence[Any]) -> Iterator[R]:
+    def each(self, function: Callable[..., R], *arguments: Any) -> Iterator[R]:
+        """As `CellBlocks.each`."""
         ahead = self._loaded(arguments, 0)
         for i in range(len(self)):
             now, ahead = ahead, self._loaded(arguments, i + 1) if i + 1 < len(self) else []
             yield function(*now)
+
+    def map(self, function: Callable[..., R], *arguments: Any) -> "OnDisk[R]":
+        """As `CellBlocks.map`; the results consist of arrays and tensors, in tuples or frozen classes."""
+        return self.place(self.each(function, *arguments))
+
+    def place(self, items: Iterable[R]) -> "OnDisk[R]":
+        """As `CellBlocks.place`."""
+        folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="blocks-"))
+        return OnDisk([save_block(item, folder / str(i)) for i, item in enumerate(items)], self.scratch, folder)
+
+    def spread(self, function: Callable[[CellBlocks[B], T], R], items: Sequence[T], *, n_jobs: int = 1) -> Iterator[R]:
+        """As `CellBlocks.spread`."""
+        return self._in_threads(function, items, n_jobs)
 
     def _loaded(self, arguments: Sequence[Any], i: int) -> list[Any]:
         return [self.loaders[i](), *(argument.loaders[i]() if isinstance(argument, OnDisk) else argument for argument in arguments)]
