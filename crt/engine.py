@@ -12,17 +12,18 @@ from jaxtyping import Bool, Float64, Int
 from tqdm import tqdm
 
 from crt.inputs import CRTInputs
+from crt.linear.score_test import ScoreResult
 from crt.linear.units import ScoredUnit, ScoreTest
-from crt.propensity import Coefficients, fit_logistic
 from crt.pvalues import empirical_pvalues, mean_and_sd
 from crt.sampling.base import Drawer
 from crt.settings import FEW, UnitSettings, stage_seed
-from crt.statistic import NullDraws, ObservedUnit, Projection, observe, resample, without_resamples
+from crt.statistic import Compared, NullDraws, ObservedUnit, observe, resample, without_resamples
 from crt.tails.saddlepoint import cauchy_combination
 from crt.tails.skew_normal import skew_normal_pvalues
 from data_prep.errors import whole_number
 
-BATCH = 32  # units whose propensities and moments are computed together
+BATCH = 32  # units whose propensities and moments are computed together: each pass over the cells serves them all
+STORED_BATCH = 128  # where a pass reads files
 T = TypeVar("T")
 
 
@@ -139,19 +140,17 @@ class TestedUnit:
     draws: NullDraws
 
 
-def run_unit(
-    name: str, seen: ObservedUnit, unit: ScoredUnit | None, score: ScoreTest | None, inputs: CRTInputs, settings: UnitSettings, drawer: Drawer
-) -> tuple[UnitResult, NullDraws]:
-    """Test one unit.
+def run_batch(
+    names: Sequence[str], seen: Sequence[ObservedUnit], score: ScoreTest | None, inputs: CRTInputs, settings: UnitSettings, drawer: Drawer
+) -> list[tuple[UnitResult, NullDraws]]:
+    """Test units together.
 
     Parameters
     ----------
-    name
-        Name of the unit, which determines its random stream.
+    names
+        Names of the units, which determine their random streams.
     seen
-        The unit.
-    unit
-        The unit with its outcome scores; None where its statistic is undefined.
+        The units.
     score
         The test of outcome scores; None for resamples of β itself.
     inputs
@@ -161,14 +160,23 @@ def run_unit(
     drawer
         Sampler bound to the screen.
     """
-    if seen.reason:
-        drawn, nan = without_resamples(seen), np.full(seen.statistic.size, np.nan)
-        return _result(name, drawn, 0, beta=seen.statistic, z=nan, null_mean=nan, se=nan, p=nan, p_raw=nan, log10_p=nan), drawn
-    if score is None or unit is None:
-        return _by_resamples(name, seen, settings, partial(resample, seen, inputs, drawer), None)
-    if settings.method == "saddlepoint":
-        return _by_saddlepoint(name, unit, score)
-    return _by_resamples(name, seen, settings, partial(score.draws, unit), unit)
+    scored: list[ScoredUnit | None] = [None] * len(names) if score is None else score.scored(seen)
+    solved: dict[str, ScoreResult] = {}
+    if score is not None and settings.method == "saddlepoint":
+        units = {name: unit for name, unit in zip(names, scored, strict=True) if unit is not None}
+        solved = dict(zip(units, score.without_resamples(list(units), list(units.values())), strict=True))
+    out = []
+    for name, one, unit in zip(names, seen, scored, strict=True):
+        if one.reason:
+            drawn, nan = without_resamples(one), np.full(one.statistic.size, np.nan)
+            out.append((_result(name, drawn, 0, beta=one.statistic, z=nan, null_mean=nan, se=nan, p=nan, p_raw=nan, log10_p=nan), drawn))
+        elif score is None or unit is None:
+            out.append(_by_resamples(name, one, settings, partial(resample, one, inputs, drawer), None))
+        elif name in solved:
+            out.append(_by_saddlepoint(name, unit, solved[name]))
+        else:
+            out.append(_by_resamples(name, one, settings, partial(score.draws, unit), unit))
+    return out
 
 
 def _by_resamples(
@@ -208,9 +216,9 @@ def _power_of_ten(log10_p: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(log10_p), np.nan, np.maximum(10.0**log10_p, np.finfo(np.float64).tiny))
 
 
-def _by_saddlepoint(name: str, unit: ScoredUnit, score: ScoreTest) -> tuple[UnitResult, NullDraws]:
-    """Test one unit without resamples."""
-    drawn, scored = without_resamples(unit.seen), score.without_resamples(name, unit)
+def _by_saddlepoint(name: str, unit: ScoredUnit, scored: ScoreResult) -> tuple[UnitResult, NullDraws]:
+    """The result of a unit that was tested without resamples."""
+    drawn = without_resamples(unit.seen)
     p = _power_of_ten(scored.log10_p)
     null_mean, se = unit.effect
     numbers: dict[str, Any] = {"z": scored.z, "null_mean": null_mean, "se": se, "p": p, "log10_p": scored.log10_p, "n_resampled": int(scored.resampled.sum())}
@@ -221,7 +229,6 @@ def _result(name: str, drawn: NullDraws, n_resamples: int, **numbers: Any) -> Un
     """The result of a unit from its numbers by one of the methods."""
     nan, none = np.full(numbers["p"].size, np.nan), np.zeros(numbers["p"].size, bool)
     fitted = drawn.propensity
-    propensity = np.full(1, np.nan) if fitted is None else fitted.p
     absent: dict[str, Any] = {"p_raw": nan, "p_skew": nan, "xi": nan, "omega": nan, "alpha": nan, "fallback": none, "n_stages": 0, "n_resampled": 0}
     return UnitResult(
         name=name,
@@ -229,9 +236,9 @@ def _result(name: str, drawn: NullDraws, n_resamples: int, **numbers: Any) -> Un
         n_control=drawn.n_control,
         n_resamples=n_resamples,
         n_undefined=drawn.n_undefined,
-        propensity_min=float(propensity.min()),
-        propensity_mean=float(propensity.mean()),
-        propensity_max=float(propensity.max()),
+        propensity_min=np.nan if fitted is None else fitted.low,
+        propensity_mean=np.nan if fitted is None else fitted.mean,
+        propensity_max=np.nan if fitted is None else fitted.high,
         propensity_converged=fitted is None or fitted.converged,
         propensity_separated=fitted is not None and fitted.separated,
         reason=drawn.reason,
@@ -261,29 +268,25 @@ def run_units(
     """
     whole_number("n_jobs", n_jobs)
     drawer = settings.sampler.bind(inputs)
-    whole = inputs.control_group == "complement"
-    projection = Projection.of(inputs.gram, inputs.cross) if whole else None
     plain = settings.method == "resample" and settings.statistic == "mean"  # the resamples of β itself, not of a linear statistic
-    score = ScoreTest.of(inputs, settings, drawer, n_jobs=n_jobs) if units and not plain and inputs.n_guides is None else None
+    compared = Compared.of_screen(inputs) if units and inputs.control_group == "complement" and inputs.n_guides is None else None
+    score = None if plain or not units or inputs.n_guides is not None else ScoreTest.of(inputs, settings, drawer, compared=compared, n_jobs=n_jobs)
     names = list(units)
-    size = max(1, min(BATCH, -(-len(names) // n_jobs)))
+    size = max(1, min(BATCH if inputs.storage.folder is None else STORED_BATCH, -(-len(names) // n_jobs)))
     batches = [names[i : i + size] for i in range(0, len(names), size)]
 
     def alone(name: str, treated: np.ndarray) -> tuple[UnitResult, NullDraws]:
         own = inputs.without_own(units[name])
-        bound, seen = settings.sampler.bind(own), observe(treated, own, settings)
-        test = None if plain else ScoreTest.of(own, settings, bound)
-        return run_unit(name, seen, None if test is None else test.scored([seen])[0], test, own, settings, bound)
-
-    def together(batch: Sequence[str], sets: Sequence[np.ndarray]) -> Iterator[tuple[UnitResult, NullDraws]]:
-        fits = _fit_batch(sets, inputs, settings) if whole else [None] * len(batch)
-        seen = [observe(t, inputs, settings, fit=f, projection=projection) for t, f in zip(sets, fits, strict=True)]
-        scored = [None] * len(batch) if score is None else score.scored(seen)
-        return (run_unit(*unit, score, inputs, settings, drawer) for unit in zip(batch, seen, scored, strict=True))
+        cells, bound = Compared.of_screen(own) if own.control_group == "complement" else None, settings.sampler.bind(own)
+        test = None if plain else ScoreTest.of(own, settings, bound, compared=cells)
+        return run_batch([name], observe([treated], own, settings, cells), test, own, settings, bound)[0]
 
     def work(batch: Sequence[str]) -> dict[str, T]:
         sets = [inputs.treated(units[name]) for name in batch]
-        found = together(batch, sets) if inputs.n_guides is None else map(alone, batch, sets)
+        if inputs.n_guides is None:
+            found = run_batch(batch, observe(sets, inputs, settings, compared), score, inputs, settings, drawer)
+        else:
+            found = [alone(name, treated) for name, treated in zip(batch, sets, strict=True)]
         return {name: keep(TestedUnit(treated=t, result=r, draws=d)) for name, t, (r, d) in zip(batch, sets, found, strict=True)}
 
     yield from in_threads(work, batches, n_jobs)
@@ -349,17 +352,3 @@ def all_units(
             found |= batch
             progress.update(len(batch))
     return [found[name] for name in units]
-
-
-def _fit_batch(sets: Sequence[np.ndarray], inputs: CRTInputs, settings: UnitSettings) -> list[Coefficients | None]:
-    """The logistic regressions of a batch; None where there is nothing to fit."""
-    n = inputs.all_cells.size
-    can = [i for i, treated in enumerate(sets) if 0 < treated.size < n]
-    out: list[Coefficients | None] = [None] * len(sets)
-    if settings.propensity_mode != "fit" or not can:
-        return out
-    fit = fit_logistic(inputs.columns, [sets[i] for i in can], settings=settings.logistic)
-    for row, i in enumerate(can):
-        one = slice(row, row + 1)
-        out[i] = Coefficients(beta=fit.beta[one], converged=fit.converged[one], n_iter=fit.n_iter[one])
-    return out

@@ -4,14 +4,20 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float32, Float64, Int32
 
+from crt.cells.stored import MEMORY, Storage, pieces
 
-def empty_rows(n: int, n_covariates: int, n_programs: int) -> Float32[np.ndarray, "{n} width"]:
+
+def empty_rows(n: int, n_covariates: int, n_programs: int, storage: Storage = MEMORY) -> Float32[np.ndarray, "{n} width"]:
     """Zeros for covariates and outcomes. The width is a multiple of 16, so that rows start at cache lines of 64 bytes."""
-    shape = (n, -(-(n_covariates + n_programs) // 16) * 16)
-    count = shape[0] * shape[1]
-    buffer = np.zeros(count + 16, np.float32)
-    first = (-buffer.ctypes.data % 64) // 4
-    return buffer[first : first + count].reshape(shape)
+    return storage.matrix(n, -(-(n_covariates + n_programs) // 16) * 16).open()
+
+
+def transposed(rows: Float32[np.ndarray, "cells width"], p: int, storage: Storage = MEMORY) -> Float32[np.ndarray, "{p} cells"]:
+    """The first p columns of the rows, by column."""
+    out = storage.matrix(p, len(rows)).open()
+    for cells in pieces(rows):
+        out[:, cells] = rows[cells, :p].T
+    return out
 
 
 def moments(
@@ -19,9 +25,10 @@ def moments(
 ) -> tuple[Float64[np.ndarray, "covariates covariates"], Float64[np.ndarray, "covariates programs"]]:
     """C'C and C'Y in float64, by blocks of cells."""
     total = np.zeros((p, p + n_programs))
-    for first in range(0, len(rows), 65_536):
-        block = rows[first : first + 65_536, : p + n_programs].astype(np.float64)
-        total += block[:, :p].T @ block
+    for cells in pieces(rows):
+        for first in range(cells.start, cells.stop, 65_536):
+            block = rows[first : min(first + 65_536, cells.stop), : p + n_programs].astype(np.float64)
+            total += block[:, :p].T @ block
     return total[:, :p].copy(), total[:, p:].copy()
 
 

@@ -222,7 +222,7 @@ def units_of(genes: Sequence[str], inputs: CRTInputs, unit: Literal["gene", "gui
 
 def warn_of_few_values(inputs: CRTInputs, settings: UnitSettings) -> None:
     """Warn of programs without the three distinct values from which normal scores differ from the outcome itself."""
-    few = [] if settings.statistic == "mean" else [inputs.program_names[k] for k in few_valued(inputs.Y)]
+    few = [] if settings.statistic == "mean" else [inputs.program_names[k] for k in few_valued(inputs.blocks())]
     if few:
         warn(f"the outcomes {first_few(few)} have fewer than three distinct values, so tests of their normal scores are tests of their means.", "statistic")
 

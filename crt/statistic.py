@@ -4,18 +4,22 @@ The statistic is the OLS coefficient of the treatment x in Y_k ~ x + C. With n t
 β_k = (S_k − u'A C'Y_k)/(n − u'Au).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int
+from jaxtyping import Float, Float32, Float64, Int
 
+from crt.cells.block import CellBlock, Members, members_of, treated_sums
+from crt.cells.stored import MEMORY, some_rows
 from crt.inputs import CRTInputs
 from crt.kernels import statistics as _kernels
-from crt.propensity import Coefficients, PropensityFit, propensity
+from crt.propensity import PropensityFit, asked_probabilities, given_propensity, propensities
 from crt.sampling.base import Drawer, Unit
 from crt.sampling.methods import Sampler
 from crt.settings import LogisticSettings, Propensity, UnitSettings
-from data_prep.errors import whole_number
+from data_prep.blocks.base import CellBlocks, InMemory, block_slices
+from data_prep.errors import InputError, whole_number
 
 DEN_MIN = 1e-12
 SINGULAR = 1e-5  # relative to n − n²/N: a smaller denominator of float32 sums is rounding error
@@ -111,6 +115,16 @@ class Projection:
             n_cells=int(round(n)),
         )
 
+    @property
+    def n_covariates(self) -> int:
+        """Number of covariates, the intercept included."""
+        return self.whiten.shape[1] + 1
+
+    @property
+    def n_programs(self) -> int:
+        """K."""
+        return self.cross.shape[1]
+
     def coefficients(
         self, total_c: Float64[np.ndarray, " covariates"], total_y: Float64[np.ndarray, " programs"]
     ) -> tuple[Float64[np.ndarray, " programs"], float]:
@@ -122,6 +136,64 @@ class Projection:
         if not (den > DEN_MIN and den > 1e-9 * spread):
             return np.full(total_y.size, np.nan), den
         return (total_y - n * self.mean[q:] - w @ self.cross) / den, den
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Compared:
+    """The cells that units are compared on, in blocks.
+
+    Attributes
+    ----------
+    cells
+        Rows of the screen, ascending.
+    blocks
+        The cells.
+    terms
+        What propensities depend on, (terms, cells): the covariates.
+    projection
+        What the statistics take from all of the cells.
+    whole
+        Whether the cells are the whole screen.
+    """
+
+    cells: Int[np.ndarray, " cells"]
+    blocks: CellBlocks[CellBlock]
+    terms: Float[np.ndarray, "terms cells"]
+    projection: Projection
+    whole: bool
+
+    @classmethod
+    def of_screen(cls, inputs: CRTInputs) -> "Compared":
+        """All cells of a screen."""
+        projection = Projection.of(inputs.gram, inputs.cross)
+        return cls(cells=inputs.all_cells, blocks=inputs.blocks(), terms=inputs.columns, projection=projection, whole=True)
+
+    @classmethod
+    def of_unit(cls, treated: Int[np.ndarray, " treated"], inputs: CRTInputs) -> "Compared":
+        """The treated cells of a unit and the NTC cells, in memory."""
+        cells, _, _ = unit_cells(treated, inputs)
+        terms = np.ascontiguousarray(inputs.columns[:, cells])
+        blocks = MEMORY.blocks(some_rows(inputs.rows, cells), terms, len(inputs.program_names))
+        return cls(cells=cells, blocks=blocks, terms=terms, projection=unit_projection(treated, inputs), whole=False)
+
+    def members(self, sets: Sequence[Int[np.ndarray, " treated"]]) -> CellBlocks[Members]:
+        """The treated cells of units, as positions among the cells, by block."""
+        return self.blocks.place(members_of(sets, block_slices(self.cells.size)))
+
+    def normal_sums(self, normal: CellBlocks[np.ndarray], sets: Sequence[Int[np.ndarray, " treated"]]) -> Float64[np.ndarray, "units programs"]:
+        """Sums of the normal scores over the treated cells of units."""
+        return self.blocks.map_reduce(treated_sums, normal, self.members(sets))
+
+    def given(self, p: Float[np.ndarray, " cells"]) -> "tuple[Compared, PropensityFit]":
+        """The same cells for a unit whose propensity is given."""
+        fitted = given_propensity(p)
+        if not isinstance(self.blocks, InMemory):
+            raise InputError(
+                "a propensity_mode that is a function needs the screen in memory. Allow more memory, or choose 'fit'.", "propensity_mode", "memory"
+            )
+        slices = block_slices(self.cells.size)
+        own = InMemory(replace(block, columns=np.ascontiguousarray(fitted.terms[:, cells])) for block, cells in zip(self.blocks.items, slices, strict=True))
+        return replace(self, blocks=own, terms=fitted.terms), fitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -140,8 +212,8 @@ class ObservedUnit:
         Number of treated cells.
     n_control
         Number of control cells.
-    projection
-        The projection of the unit's cells.
+    compared
+        The cells that the unit is compared on.
     unit
         The cells with their treatment and propensity; None where `reason` is set.
     propensity
@@ -155,7 +227,7 @@ class ObservedUnit:
     u_norm: float
     n_treated: int
     n_control: int
-    projection: Projection
+    compared: Compared
     unit: Unit | None
     propensity: PropensityFit | None
     reason: str
@@ -219,56 +291,66 @@ def draws(
     whole_number("n_resamples", n_resamples)
     drawer = sampler.bind(inputs) if hasattr(sampler, "bind") else sampler
     settings = UnitSettings(propensity_mode=propensity_mode, logistic=logistic or LogisticSettings())
-    return resample(observe(treated, inputs, settings), inputs, drawer, n_resamples, seed)
+    (seen,) = observe([treated], inputs, settings)
+    return resample(seen, inputs, drawer, n_resamples, seed)
 
 
-def observe(
-    treated: Int[np.ndarray, " treated"],
-    inputs: CRTInputs,
-    settings: UnitSettings,
-    *,
-    fit: Coefficients | None = None,
-    projection: Projection | None = None,
-) -> ObservedUnit:
-    """Compute the observed statistics of a unit and fit its propensity.
+def observe(sets: Sequence[Int[np.ndarray, " treated"]], inputs: CRTInputs, settings: UnitSettings, compared: Compared | None = None) -> list[ObservedUnit]:
+    """Compute the observed statistics of a batch of units and fit their propensities.
 
     Parameters
     ----------
-    treated
-        Cells that carry the unit's guides, int32, ascending.
+    sets
+        Cells that carry each unit's guides, int32, ascending.
     inputs
         Screen.
     settings
         Settings of the test.
-    fit
-        Logistic regression of this unit, where several units were fitted together (complement only).
-    projection
-        Projection of the whole screen, where it has been computed (complement only).
+    compared
+        The cells of the whole screen, where they have been brought together already (complement only).
     """
-    cells, local, whole = unit_cells(treated, inputs)
-    projection = projection or unit_projection(treated, inputs)
-    p = len(inputs.covar_names)
-    own = inputs.rows[treated].astype(np.float64).sum(0)
-    total_c, total_y = own[:p], own[p : p + len(inputs.program_names)]
-    statistic, den = projection.coefficients(total_c, total_y)
-    reason, unit, fitted = _reason(treated.size, cells.size - treated.size, statistic, settings), None, None
-    if reason:
-        statistic = np.full_like(statistic, np.nan)
-    else:
-        columns = inputs.columns if whole else np.ascontiguousarray(inputs.columns[:, cells])
-        fitted = propensity(columns, local, mode=settings.propensity_mode, settings=settings.logistic, fit=fit)
-        unit = Unit(cells=cells, treated=local, p=fitted.p, whole=whole)
-    return ObservedUnit(
-        statistic=statistic,
-        den=den,
-        u_norm=float(np.linalg.norm(total_c)),
-        n_treated=int(treated.size),
-        n_control=int(cells.size - treated.size),
-        projection=projection,
-        unit=unit,
-        propensity=fitted,
-        reason=reason,
-    )
+    if inputs.control_group != "complement":
+        units = [(treated, Compared.of_unit(treated, inputs)) for treated in sets]
+        return [_observed([np.searchsorted(own.cells, treated).astype(np.int32)], own, settings)[0] for treated, own in units]
+    return _observed(sets, compared or Compared.of_screen(inputs), settings)
+
+
+def _observed(local: Sequence[np.ndarray], compared: Compared, settings: UnitSettings) -> list[ObservedUnit]:
+    """The units whose treated cells are at these positions among the compared cells."""
+    totals = compared.blocks.map_reduce(treated_sums, None, compared.members(local))
+    p, K = compared.projection.n_covariates, compared.projection.n_programs
+    found = [compared.projection.coefficients(total[:p], total[p : p + K]) for total in totals]
+    n = [own.size for own in local]
+    reasons = [_reason(n_t, compared.cells.size - n_t, statistic, settings) for n_t, (statistic, _) in zip(n, found, strict=True)]
+    can = [i for i, reason in enumerate(reasons) if not reason]
+    fitted = dict(zip(can, _propensities([local[i] for i in can], totals[can, :p], compared, settings), strict=True)) if can else {}
+    out = []
+    for i, (statistic, den) in enumerate(found):
+        own, fit = fitted.get(i, (compared, None))
+        unit = None if fit is None else Unit(cells=own.cells, treated=local[i], propensity=fit, whole=own.whole)
+        out.append(
+            ObservedUnit(
+                statistic=np.full_like(statistic, np.nan) if reasons[i] else statistic,
+                den=den,
+                u_norm=float(np.linalg.norm(totals[i, :p])),
+                n_treated=n[i],
+                n_control=compared.cells.size - n[i],
+                compared=own,
+                unit=unit,
+                propensity=fit,
+                reason=reasons[i],
+            )
+        )
+    return out
+
+
+def _propensities(local: Sequence[np.ndarray], score: np.ndarray, compared: Compared, settings: UnitSettings) -> list[tuple[Compared, PropensityFit]]:
+    """The propensities of units, and the cells with what those depend on."""
+    mode = settings.propensity_mode
+    if callable(mode):
+        return [compared.given(asked_probabilities(mode, treated, compared.terms.T)) for treated in local]
+    logistic = settings.logistic if mode == "fit" else None
+    return [(compared, fit) for fit in propensities(compared.blocks, score, compared.members(local), compared.terms, logistic)]
 
 
 def resample(seen: ObservedUnit, inputs: CRTInputs, drawer: Drawer, n_resamples: int, seed: int) -> NullDraws:
@@ -290,7 +372,7 @@ def resample(seen: ObservedUnit, inputs: CRTInputs, drawer: Drawer, n_resamples:
     if seen.unit is None:
         return without_resamples(seen)
     sums, sampling = drawer.sums(seen.unit, inputs.rows, n_resamples, seed)
-    null, n_undefined = null_statistics(sums, seen.projection, seen.statistic.size)
+    null, n_undefined = null_statistics(sums, seen.compared.projection, seen.statistic.size)
     return replace(without_resamples(seen), null=null.T, n_undefined=n_undefined, sampling=sampling)
 
 
@@ -325,15 +407,13 @@ def unit_cells(treated: Int[np.ndarray, " treated"], inputs: CRTInputs) -> tuple
     if inputs.control_group == "complement":
         return inputs.all_cells, treated, True
     cells = np.union1d(treated, inputs.ntc_cells).astype(np.int32)
-    return cells, np.searchsorted(cells, treated), False
+    return cells, np.searchsorted(cells, treated).astype(np.int32), False
 
 
 def unit_projection(treated: Int[np.ndarray, " treated"], inputs: CRTInputs) -> Projection:
-    """The projection of a unit's cells. With NTC controls, the moments of the NTC cells are shared and only the other treated cells are added."""
-    if inputs.control_group == "complement":
-        return Projection.of(inputs.gram, inputs.cross)
+    """The projection of the NTC cells and a unit's treated cells: the moments of the NTC cells are shared, and only the other treated cells are added."""
     p = len(inputs.covar_names)
-    new = inputs.rows[np.setdiff1d(treated, inputs.ntc_cells, assume_unique=True)].astype(np.float64)
+    new = some_rows(inputs.rows, np.setdiff1d(treated, inputs.ntc_cells, assume_unique=True)).astype(np.float64)
     C, Y = new[:, :p], new[:, p : p + len(inputs.program_names)]
     return Projection.of(inputs.ntc_gram + C.T @ C, inputs.ntc_cross + C.T @ Y)
 

@@ -17,7 +17,7 @@ from scipy.special import ndtr, ndtri
 
 from crt.hits.guides import FDR
 from crt.inputs import CRTInputs
-from crt.linear.scores import mean_scores
+from crt.linear.scores import sampled_scores
 from crt.results import CRTResult
 from crt.settings import SIDES, Side, Statistic, check_side
 from data_prep.errors import InputError
@@ -54,9 +54,8 @@ class ShiftResponse:
         """Measure it on control cells of a screen, at most `MOST_CELLS`."""
         cells = inputs.all_cells if inputs.control_group == "complement" else inputs.ntc_cells
         cells = cells[:: -(-cells.size // MOST_CELLS)]
-        C, Y = inputs.C[cells], inputs.Y[cells]
-        scores = mean_scores(C, Y)
-        some = np.sort(scores.residuals(C).astype(np.float64), axis=0)
+        scores, r = sampled_scores(inputs, cells, normal=False)
+        some = np.sort(r.astype(np.float64), axis=0)
         return cls(
             sd=np.where(np.isfinite(scores.scale), scores.scale, np.nan),
             correlation=np.array([np.corrcoef(x, _scores(_rank(x, x), len(x)))[0, 1] if x[0] < x[-1] else np.nan for x in some.T]),

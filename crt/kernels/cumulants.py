@@ -13,7 +13,7 @@ CELLS = 256  # cells taken at a time: their scratch arrays stay in the first-lev
 _LN2 = math.log(2.0)
 _SQRT2 = math.sqrt(2.0)
 CLOSE = 0.02  # of an SD, and of the curvature: as near to the saddlepoint as this, four cumulants give the rest of the way
-SOLVED, UNSOLVED = 1, 0
+SOLVED, UNSOLVED, RUNNING = 1, 0, -1
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
@@ -77,34 +77,31 @@ def residual_block(values, centre, inverse, C, coef, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def residual_columns(values, C, coef, scale, programs, cells, out):
-    """out[j, i] = values[cells[i], k]/scale[k] − C[cells[i]]·coef[:, k] for the j-th of some programs.
+def residual_columns(values, C, coef, scale, programs, out):
+    """out[j, i] = values[i, k]/scale[k] − C[i]·coef[:, k] for the j-th of some programs.
 
     Parameters
     ----------
     values
-        Outcomes or scores, (all cells, K).
+        Outcomes, (cells, K).
     C
-        The design, (all cells, covariates).
+        The design, (cells, covariates).
     coef
         Coefficients of values/scale on C, (covariates, K).
     scale
         SD of the residuals, (K,).
     programs
         Programs wanted.
-    cells
-        Cells wanted.
     out
         Receives the result.
     """
     p = C.shape[1]
-    for i in range(cells.size):
-        cell = cells[i]
+    for i in range(out.shape[1]):
         for j in range(programs.size):
             k = programs[j]
-            total = np.float64(values[cell, k]) / scale[k]
+            total = np.float64(values[i, k]) / scale[k]
             for h in range(p):
-                total -= np.float64(C[cell, h]) * coef[h, k]
+                total -= np.float64(C[i, h]) * coef[h, k]
             out[j, i] = total
 
 
@@ -216,47 +213,78 @@ def _polish(s, target, sums):
 
 
 @nb.njit(cache=True, nogil=True)
-def bernoulli_saddle(p, r, target, start, max_iter, sums):
-    """Solve K′(s) = target ≠ 0 by Newton's method inside a bracket; `sums` gets K … K⁗ there. Returns s and whether it was found.
-
-    K′ rises from one end of the support of T to the other, so there is no root at or beyond an end: s runs away and K″ vanishes.
+def bernoulli_tilts(p, r, unit, column, s, total):
+    """Add K(s) and its first four derivatives over some cells to `total` (tests, 5).
 
     Parameters
     ----------
     p
-        Propensities, (cells,).
+        Propensities, (units, cells).
     r
-        Residuals, (cells,).
-    target
-        Value of K′, or of Σqd, to reach; not 0.
-    start
-        First value of s.
-    max_iter
-        Maximum number of Newton steps.
-    sums
-        Receives K and its first four derivatives, (5,).
+        Residuals, (columns, cells).
+    unit
+        Unit of each test.
+    column
+        Column of each test.
+    s
+        The tilt of each test.
+    total
+        Receives the sums.
     """
-    low, high = (0.0, np.inf) if target > 0 else (-np.inf, 0.0)
-    s = start
-    variance = 0.0
-    for _ in range(max_iter):
-        bernoulli_tilt(p, r, s, sums)
-        gap = target - sums[1]
-        variance = max(variance, sums[2])
-        if not (sums[2] > 1e-12 * variance and abs(s) < 1e8):
-            if not (low > -np.inf and high < np.inf):
-                return s, UNSOLVED
-        elif abs(gap) <= CLOSE * math.sqrt(sums[2]) and abs(gap * sums[3]) <= CLOSE * sums[2] * sums[2]:
-            return _polish(s, target, sums), SOLVED
+    sums = np.empty(5)
+    for j in range(s.size):
+        bernoulli_tilt(p[unit[j]], r[column[j]], s[j], sums)
+        for i in range(5):
+            total[j, i] += sums[i]
+
+
+@nb.njit(cache=True, nogil=True)
+def newton_steps(targets, start, sums, s, low, high, variance, status):
+    """One step of Newton's method inside a bracket for each of several equations K′(s) = target ≠ 0 that are `RUNNING`.
+
+    K′ rises from one end of the support of T to the other, so there is no root at or beyond an end: s runs away and K″ vanishes. Where s is near enough to the
+    root, `sums` and s become those there.
+
+    Parameters
+    ----------
+    targets
+        Values of K′ to reach; not 0.
+    start
+        First values of s.
+    sums
+        K and its first four derivatives at s, (tests, 5).
+    s
+        The tilts, which are moved.
+    low
+        Lower ends of the brackets, which are moved.
+    high
+        Upper ends of the brackets, which are moved.
+    variance
+        The largest K″ of each equation up to now.
+    status
+        `RUNNING`, `SOLVED` or `UNSOLVED`.
+    """
+    for j in range(s.size):
+        if status[j] != RUNNING:
+            continue
+        gap = targets[j] - sums[j, 1]
+        variance[j] = max(variance[j], sums[j, 2])
+        if not (sums[j, 2] > 1e-12 * variance[j] and abs(s[j]) < 1e8):
+            if not (low[j] > -np.inf and high[j] < np.inf):
+                status[j] = UNSOLVED
+                continue
+        elif abs(gap) <= CLOSE * math.sqrt(sums[j, 2]) and abs(gap * sums[j, 3]) <= CLOSE * sums[j, 2] * sums[j, 2]:
+            s[j] = _polish(s[j], targets[j], sums[j])
+            status[j] = SOLVED
+            continue
         if gap > 0:
-            low = s
+            low[j] = s[j]
         else:
-            high = s
-        step = gap / sums[2] if sums[2] > 0 else np.inf
-        reach = 2.0 * abs(s) + abs(start)
-        new = s + min(max(step, -reach), reach)
-        s = new if low < new < high else 0.5 * (low + high)
-    return s, UNSOLVED
+            high[j] = s[j]
+        step = gap / sums[j, 2] if sums[j, 2] > 0 else np.inf
+        reach = 2.0 * abs(s[j]) + abs(start[j])
+        new = s[j] + min(max(step, -reach), reach)
+        s[j] = new if low[j] < new < high[j] else 0.5 * (low[j] + high[j])
 
 
 @nb.njit(cache=True, nogil=True, fastmath={"contract", "nsz"}, error_model="numpy")

@@ -118,17 +118,75 @@ def logistic_pass(Ct, beta, gradient, hessian, want_hessian):
 
 
 @nb.njit(cache=True, nogil=True, fastmath=True)
-def logistic_probability(Ct, beta, out):
-    """P(treated) of every cell for one coefficient vector."""
+def logistic_probabilities(Ct, start, beta, out):
+    """P(treated) of some cells, those from `start`, for several coefficient vectors.
+
+    Parameters
+    ----------
+    Ct
+        The design, transposed, (covariates, cells).
+    start
+        The first cell wanted, a multiple of `CELLS`: a cell's digits depend on its place in a pass.
+    beta
+        Coefficient vectors, (units, covariates).
+    out
+        Receives the probabilities, (units, cells wanted).
+    """
     x, k, mu = np.empty(CELLS), np.empty(CELLS), np.empty(CELLS)
     exponent = np.empty(CELLS, np.int64)
     scale = exponent.view(np.float64)
-    block = np.empty((Ct.shape[0], CELLS), np.float32)
-    for first in range(0, out.size, CELLS):
-        n = min(CELLS, out.size - first)
+    block = np.empty((Ct.shape[0], CELLS))
+    for first in range(0, out.shape[1], CELLS):
+        n = min(CELLS, out.shape[1] - first)
         for j in range(Ct.shape[0]):
             for i in range(n):
-                block[j, i] = Ct[j, first + i]
-        _probability(block, n, beta, x, k, scale, exponent, mu)
-        for i in range(n):
-            out[first + i] = mu[i]
+                block[j, i] = np.float64(Ct[j, start + first + i])
+        for unit in range(beta.shape[0]):
+            _probability(block, n, beta[unit], x, k, scale, exponent, mu)
+            for i in range(n):
+                out[unit, first + i] = mu[i]
+
+
+@nb.njit(cache=True, nogil=True, fastmath=True)
+def propensity_range(Ct, beta, offsets, members, out):
+    """Of each unit's P(treated) the minimum, sum and maximum, the minimum over its treated and the maximum over its other cells.
+
+    Parameters
+    ----------
+    Ct
+        The design, transposed, (covariates, cells).
+    beta
+        Coefficient vectors, (units, covariates).
+    offsets
+        Bounds of the units in `members`, (units + 1,).
+    members
+        Treated cells of all units, ascending within a unit.
+    out
+        Receives the result, (units, 5).
+    """
+    x, k, mu = np.empty(CELLS), np.empty(CELLS), np.empty(CELLS)
+    exponent = np.empty(CELLS, np.int64)
+    scale = exponent.view(np.float64)
+    block = np.empty((Ct.shape[0], CELLS))
+    at = offsets[:-1].copy()
+    out[:, 0], out[:, 1], out[:, 2], out[:, 3], out[:, 4] = 2.0, 0.0, -1.0, 2.0, -1.0  # beyond any probability
+    for first in range(0, Ct.shape[1], CELLS):
+        n = min(CELLS, Ct.shape[1] - first)
+        for j in range(Ct.shape[0]):
+            for i in range(n):
+                block[j, i] = np.float64(Ct[j, first + i])
+        for unit in range(beta.shape[0]):
+            _probability(block, n, beta[unit], x, k, scale, exponent, mu)
+            low, total, high = 2.0, 0.0, -1.0
+            for i in range(n):
+                low, high = min(low, mu[i]), max(high, mu[i])
+                total += mu[i]
+            own = out[unit]
+            own[0], own[1], own[2] = min(own[0], low), own[1] + total, max(own[2], high)
+            while at[unit] < offsets[unit + 1] and members[at[unit]] < first + n:
+                i = members[at[unit]] - first
+                own[3] = min(own[3], mu[i])
+                mu[i] = -1.0
+                at[unit] += 1
+            for i in range(n):
+                own[4] = max(own[4], mu[i])

@@ -1,71 +1,27 @@
 """Outcome scores: what the linear statistic T_k = Σ_i r_ik (x_i − p_i) is made of, the outcome itself or its normal scores, residualised on the covariates."""
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int, Shaped
+from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped
 from scipy.special import ndtri
 
-from crt.kernels import cumulants as _kernels
+from crt.cells.block import CellBlock, MeanScores, moment_sums, wide_residuals
+from crt.cells.stored import MEMORY, Matrix, some_rows
+from crt.inputs import CRTInputs
+from data_prep.blocks.base import CellBlocks, block_slices
 
 TIE = 2.0**36  # steps of an SD in which residuals are ranked: rounding errors are smaller
-_BLOCK = 8_192  # cells residualised at a time
+TOGETHER = 2  # programs that are ranked together: one pass over the cells serves both
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scores:
-    """Residuals r of K programs over n cells, of variance 1: values/scale − C coef, or the values themselves.
-
-    Attributes
-    ----------
-    values
-        float32 (n, K): the outcomes, a view of the inputs' rows, from which a block of residuals is computed when it is needed; or the residuals.
-    coef
-        Least-squares coefficients of values/scale on C, float64 (p, K); None where the values are the residuals.
-    centre
-        Mean of the values, float32 (K,).
-    scale
-        SD of the residuals of `values`, float64 (K,). Infinite, so that r is 0, where the outcome has no variance given C.
-    """
-
-    values: Float[np.ndarray, "cells programs"]
-    coef: Float64[np.ndarray, "covariates programs"] | None
-    centre: Float32[np.ndarray, " programs"]
-    scale: Float64[np.ndarray, " programs"]
-
-    def residuals(self, C: Float[np.ndarray, "cells covariates"], cells: slice = slice(None)) -> Float[np.ndarray, "block programs"]:
-        """r of some cells, float32."""
-        values = self.values[cells]
-        if self.coef is None:
-            return values
-        out, coef = np.empty(values.shape, np.float32), self.coef.copy()
-        coef[0] -= self.centre / self.scale
-        _kernels.residual_block(values, self.centre, (1 / self.scale).astype(np.float32), C[cells], coef.astype(np.float32), out)
-        return out
+def mean_scores(blocks: CellBlocks[CellBlock]) -> MeanScores:
+    """Scores of `statistic="mean"`: the outcome as it is, residualised."""
+    return _least_squares(blocks, None)
 
 
-def mean_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"]) -> Scores:
-    """Scores of `statistic="mean"`: the outcome as it is, residualised.
-
-    Parameters
-    ----------
-    C
-        The design, intercept first.
-    Y
-        Outcomes; kept, not copied.
-
-    Returns
-    -------
-    Scores
-        Residuals of variance 1.
-    """
-    coef, scale = _least_squares(C, Y)
-    return Scores(values=Y, coef=coef / scale, centre=Y.mean(0, dtype=np.float64).astype(np.float32), scale=scale)
-
-
-def normal_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray, "cells programs"], *, n_jobs: int = 1) -> Scores:
-    """Scores of `statistic="normal_scores"`: Φ⁻¹(rank/(n + 1)) of the outcome's residuals, residualised once more.
+def normal_scores(blocks: CellBlocks[CellBlock], mean: MeanScores, scratch: Matrix, *, n_jobs: int = 1) -> CellBlocks[np.ndarray]:
+    """Scores of `statistic="normal_scores"`: Φ⁻¹(rank/(n + 1)) of the outcome's residuals, residualised once more; float32 (cells, K) for each block.
 
     Tied residuals (equal to 1e-11 SD) share the mean of their ranks. With these scores a linear statistic is, against shifts, never less efficient than the
     mean of the outcome, and as efficient where the residuals are normal (Chernoff & Savage 1958, "Asymptotic normality and efficiency of certain
@@ -73,31 +29,54 @@ def normal_scores(C: Float[np.ndarray, "cells covariates"], Y: Float[np.ndarray,
 
     Parameters
     ----------
-    C
-        The design, intercept first.
-    Y
-        Outcomes.
+    blocks
+        The cells.
+    mean
+        The outcomes as scores.
+    scratch
+        Receives the scores by program, (K, cells).
     n_jobs
         Number of worker threads.
     """
-    n, K = Y.shape
-    coef, sd = _least_squares(C, Y)
-    wide = C.astype(np.float64)
-    table = ndtri(np.arange(1, 2 * n + 2) / (2 * n + 2)).astype(np.float32)  # at j, the score of rank (j + 1)/2
-    values = np.empty((n, K), np.float32)
+    K = scratch.shape[0]
+    groups = [(np.arange(first, min(first + TOGETHER, K)), mean, scratch) for first in range(0, K, TOGETHER)]
+    for _ in blocks.spread(_rank_programs, groups, n_jobs=n_jobs):
+        pass
+    by_program = scratch.open()
+    raw = blocks.place(np.ascontiguousarray(by_program[:, cells].T) for cells in block_slices(scratch.shape[1]))
+    return blocks.map(_scores_again, raw, _least_squares(blocks, raw))
 
-    def score(k: int) -> None:
-        steps = np.rint((Y[:, k] - wide @ coef[:, k]) * (TIE / sd[k]))
-        values[:, k] = table[twice_midranks(steps) - 1]
 
-    with ThreadPoolExecutor(max_workers=n_jobs) as pool:
-        list(pool.map(score, range(K)))
-    again, scale = _least_squares(C, values)
-    raw = Scores(values=values, coef=again / scale, centre=np.zeros(K, np.float32), scale=scale)
-    for first in range(0, n, _BLOCK):
-        cells = slice(first, first + _BLOCK)
-        values[cells] = raw.residuals(C, cells)
-    return Scores(values=values, coef=None, centre=raw.centre, scale=scale)
+def _rank_programs(blocks: CellBlocks[CellBlock], group: tuple[np.ndarray, MeanScores, Matrix]) -> None:
+    """Write Φ⁻¹ of the ranks of some programs' residuals."""
+    programs, mean, scratch = group
+    steps, out = np.empty((programs.size, scratch.shape[1])), scratch.open()
+    first = 0
+    for own in blocks.each(_steps, mean, programs):
+        steps[:, first : first + own.shape[1]] = own
+        first += own.shape[1]
+    for k, values in zip(programs, steps, strict=True):
+        out[k] = _table(values.size)[twice_midranks(values) - 1]
+
+
+def _steps(block: CellBlock, mean: MeanScores, programs: Int[np.ndarray, " some"]) -> Float64[np.ndarray, "some cells"]:
+    """Residuals of some programs, rounded to what differs for certain."""
+    return np.rint(wide_residuals(block, None, mean, programs, slice(0, len(block))) * TIE)
+
+
+@lru_cache(maxsize=1)
+def _table(n: int) -> Float32[np.ndarray, " ranks"]:
+    """At j, the score of rank (j + 1)/2 among n."""
+    out = np.empty(2 * n + 1, np.float32)
+    for first in range(0, out.size, 2**20):
+        own = out[first : first + 2**20]
+        own[:] = ndtri(np.arange(first + 1, first + own.size + 1) / (2 * n + 2))
+    return out
+
+
+def _scores_again(block: CellBlock, raw: Float32[np.ndarray, "cells programs"], scores: MeanScores) -> Float32[np.ndarray, "cells programs"]:
+    """The scores, residualised."""
+    return scores.residuals(block.C, raw)
 
 
 def twice_midranks(values: Float[np.ndarray, " cells"]) -> Shaped[np.ndarray, " cells"]:
@@ -114,21 +93,42 @@ def twice_midranks(values: Float[np.ndarray, " cells"]) -> Shaped[np.ndarray, " 
     return out
 
 
-def few_valued(Y: Float[np.ndarray, "cells programs"]) -> Int[np.ndarray, " few"]:
+def sampled_scores(inputs: CRTInputs, cells: Int[np.ndarray, " cells"], *, normal: bool) -> tuple[MeanScores, Float32[np.ndarray, "cells programs"]]:
+    """Scores computed on some of the cells alone: what residuals of the outcomes are made of, and the normal scores, or the residuals."""
+    K = len(inputs.program_names)
+    blocks = MEMORY.blocks(some_rows(inputs.rows, cells), np.ascontiguousarray(inputs.columns[:, cells]), K)
+    mean = mean_scores(blocks)
+    parts = normal_scores(blocks, mean, MEMORY.matrix(K, cells.size)).each(np.asarray) if normal else blocks.each(_mean_residuals, mean)
+    return mean, np.concatenate(list(parts))
+
+
+def _mean_residuals(block: CellBlock, mean: MeanScores) -> Float32[np.ndarray, "cells programs"]:
+    return mean.residuals(block.C, block.Y)
+
+
+def few_valued(blocks: CellBlocks[CellBlock]) -> Int[np.ndarray, " few"]:
     """The programs with fewer than three distinct values, whose normal scores are the outcome itself on another scale."""
-    return np.flatnonzero(((Y == Y.min(0)) | (Y == Y.max(0))).all(0))
+    low, high = (blocks.map_reduce(_extreme, largest, combine=np.maximum if largest else np.minimum) for largest in (False, True))
+    return np.flatnonzero(blocks.map_reduce(_only_extremes, low, high, combine=np.logical_and))
 
 
-def _least_squares(C: np.ndarray, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of Y on C, float64 (p, K), and the SD of the residuals; directions of C without variance among the cells are left out."""
-    p, n = C.shape[1], len(C)
-    moments, square = np.zeros((p, p + Y.shape[1])), np.zeros(Y.shape[1])
-    for first in range(0, n, _BLOCK):
-        c, y = C[first : first + _BLOCK].astype(np.float64), Y[first : first + _BLOCK].astype(np.float64)
-        moments += c.T @ np.hstack([c, y])
-        square += np.square(y).sum(0)
+def _extreme(block: CellBlock, largest: bool) -> Float32[np.ndarray, " programs"]:
+    return block.Y.max(0) if largest else block.Y.min(0)
+
+
+def _only_extremes(block: CellBlock, low: Float32[np.ndarray, " programs"], high: Float32[np.ndarray, " programs"]) -> Bool[np.ndarray, " programs"]:
+    return ((block.Y == low) | (block.Y == high)).all(0)
+
+
+def _least_squares(blocks: CellBlocks[CellBlock], raw: CellBlocks[np.ndarray] | None) -> MeanScores:
+    """The outcomes, or `raw` in their place, as scores; directions of C without variance among the cells are left out."""
+    moments, square = blocks.map_reduce(moment_sums, raw)
+    p = len(moments)
     gram, cross = moments[:, :p], moments[:, p:]
+    n = gram[0, 0]
     size = np.sqrt(np.where(gram.diagonal() > 0, gram.diagonal(), 1.0))
     coef = np.linalg.pinv(gram / size / size[:, None], rcond=1e-9, hermitian=True) @ (cross / size[:, None]) / size[:, None]
     left = (square - np.einsum("pk,pk->k", cross, coef)) / n
-    return coef, np.sqrt(np.where(left > 1e-10 * square / n, left, np.inf))
+    scale = np.sqrt(np.where(left > 1e-10 * square / n, left, np.inf))
+    centre = np.zeros(scale.size) if raw is not None else cross[0] / n
+    return MeanScores(coef=coef / scale, centre=centre.astype(np.float32), scale=scale)

@@ -23,7 +23,7 @@ from scipy.sparse import csc_matrix
 from scipy.stats import norm
 
 from crt.inputs import CRTInputs
-from crt.linear.scores import mean_scores, normal_scores
+from crt.linear.scores import sampled_scores
 from crt.sampling.methods import Sampler, StratifiedPermutation
 from crt.sampling.raw_columns import burden_of
 from crt.sampling.strata import compute_bins
@@ -112,7 +112,7 @@ def treatment_correlations(sets: Sequence[Int[np.ndarray, " _"]], inputs: CRTInp
     n, N = inputs.all_cells.size, len(sets)
     starts = np.concatenate([[0], np.cumsum([s.size for s in sets])])
     x = csc_matrix((np.ones(starts[-1]), np.concatenate(sets) if N else np.empty(0, np.int64), starts), shape=(n, N))
-    C = inputs.C.astype(np.float64)
+    C = inputs.columns.T.astype(np.float64)
     if isinstance(sampler, StratifiedPermutation) and sampler.burden_key is not None:
         burden = burden_of(inputs, sampler.burden_key)
         bins, n_bins, _ = compute_bins(burden, sampler.n_burden_bins, sampler.burden_bin_method, sampler.burden_clip_quantiles)
@@ -134,12 +134,8 @@ def outcome_correlations(inputs: CRTInputs, statistic: Statistic) -> Float64[np.
     """
     cells = inputs.all_cells if inputs.control_group == "complement" else inputs.ntc_cells
     cells = cells[:: -(-cells.size // MOST_CELLS)]
-    C, Y = inputs.C[cells], inputs.Y[cells]
-    found = []
-    if statistic != "normal_scores":
-        found.append(mean_scores(C, Y).residuals(C).astype(np.float64))
-    if statistic != "mean":
-        found.append(normal_scores(C, Y).residuals(C).astype(np.float64))
+    kinds = [normal for normal in (False, True) if statistic != ("mean" if normal else "normal_scores")]
+    found = [sampled_scores(inputs, cells, normal=normal)[1].astype(np.float64) for normal in kinds]
     first, last = (_scaled(r.T @ r) for r in (found[0], found[-1]))
     return np.where(np.abs(first) >= np.abs(last), first, last)
 

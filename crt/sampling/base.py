@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32, Float64, Int
 
+from crt.propensity import PropensityFit
 from data_prep.errors import InputError
 
 
@@ -42,16 +43,21 @@ class Unit:
         Rows of the screen, int32 (cells,), ascending.
     treated
         Positions of the treated cells among `cells`, ascending.
-    p
-        Propensity of `cells`, float64 (cells,).
+    propensity
+        Propensity of `cells`.
     whole
         Whether `cells` is every cell of the screen.
     """
 
     cells: Int[np.ndarray, " cells"]
     treated: Int[np.ndarray, " treated"]
-    p: Float[np.ndarray, " cells"]
+    propensity: PropensityFit
     whole: bool
+
+    @property
+    def p(self) -> Float64[np.ndarray, " cells"]:
+        """Propensity of `cells`, (cells,)."""
+        return self.propensity.p
 
 
 class Drawer(Protocol):

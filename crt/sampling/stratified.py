@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Float, Float32, Int, Shaped
 
 from crt.kernels import sums as _kernels
+from crt.propensity import given_propensity
 from crt.sampling.base import Resamples, Unit, checked_probabilities
 from crt.sampling.methods import BinMethod, StratifiedPermutation
 from crt.sampling.strata import Strata, batch_codes, compute_bins, sorted_strata
@@ -99,7 +100,7 @@ def stratified_permutation_sampler(
         batch=None if batch_raw is None or not stratify_by_batch else batch_codes(batch_raw),
         burden=None if burden_values is None else np.asarray(burden_values, dtype=np.float64),
     )
-    unit = Unit(cells=np.arange(p_hat.size, dtype=np.int32), treated=np.flatnonzero(x_obs), p=p_hat, whole=True)
+    unit = Unit(cells=np.arange(p_hat.size, dtype=np.int32), treated=np.flatnonzero(x_obs), propensity=given_propensity(p_hat), whole=True)
     return drawer.resamples(unit, whole_number("B", B), seed)
 
 

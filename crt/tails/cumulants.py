@@ -1,10 +1,10 @@
 """Cumulants of the linear statistic under both null designs, all programs and a batch of units at once.
 
-The products over cells are taken block by block, so that a block's residuals and their powers stay in cache and nothing of the size of the outcomes is made.
-They are written in the array API: the same lines run on NumPy arrays and on torch tensors on a device.
+The products over cells are taken a few cells at a time, so that residuals and their powers stay in cache and nothing of the size of the outcomes is made. They
+are written in the array API: the same lines run on NumPy arrays and on torch tensors on a device.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,49 +14,49 @@ from jaxtyping import Float, Int
 from crt.kernels import cumulants as _kernels
 from crt.tails.saddlepoint import Cumulants
 
-BLOCK = 1024  # cells of a block
+
+@dataclass(frozen=True, slots=True)
+class PowerSums:
+    """Sums over cells that the cumulants of T = Σ r(x − p) consist of, float64, x independent with probabilities p; v = p(1 − p).
+
+    Attributes
+    ----------
+    low
+        Σ p r and Σ v r², (2, units, columns).
+    high
+        Σ v(1 − 2p) r³ and Σ v(1 − 6v) r⁴ of the leading columns, those that are tested, (2, units, tested).
+    """
+
+    low: Any
+    high: Any
+
+    def __add__(self, other: "PowerSums") -> "PowerSums":
+        """The sums over the cells of both."""
+        return PowerSums(self.low + other.low, self.high + other.high)
+
+    def cumulants(self) -> tuple[Float[np.ndarray, "units columns"], Cumulants]:
+        """Σ p r and the cumulants κ₂, κ₃, κ₄ of each unit and column; κ₃ and κ₄ of columns that are not tested are zero."""
+        (mean, second), tested = (np.asarray(x.cpu() if hasattr(x, "cpu") else x) for x in (self.low, self.high))
+        third, fourth = (np.pad(x, ((0, 0), (0, second.shape[1] - x.shape[1]))) for x in tested)
+        return mean, Cumulants(second, third, fourth)
 
 
-def bernoulli_cumulants(
-    residuals: Callable[[slice], Any], probabilities: Callable[[slice], Any], n_cells: int, *, n_tested: int | None = None, block: int = BLOCK
-) -> tuple[Float[np.ndarray, "units columns"], Cumulants]:
-    """Σ p r and the cumulants of T = Σ r(x − p), x independent with probabilities p.
-
-    κ₂ = Σ v r², κ₃ = Σ v(1 − 2p) r³, κ₄ = Σ v(1 − 6v) r⁴, v = p(1 − p).
+def power_sums(r: Any, p: Any, n_tested: int) -> PowerSums:
+    """The sums over some cells, few enough that residuals and their powers stay in cache; products are of the arrays' own type.
 
     Parameters
     ----------
-    residuals
-        A function of a slice of cells that gives r, (block, K).
-    probabilities
-        A function of a slice of cells that gives p, (units, block).
-    n_cells
-        Number of cells.
+    r
+        Residuals, (cells, columns), a NumPy array or a tensor.
+    p
+        Probabilities, (units, cells).
     n_tested
-        Number of leading columns whose κ₃ and κ₄ are wanted; those of the others are zero. All by default.
-    block
-        Cells of a block.
-
-    Returns
-    -------
-    tuple
-        Σ p r, (units, K), and the cumulants, (units, K) each, in float64. Within a block sums are of the arrays' own type.
+        Number of leading columns that are tested.
     """
-    low: Any = 0.0
-    high: Any = 0.0
-    for first in range(0, n_cells, block):
-        cells = slice(first, min(first + block, n_cells))
-        r, p = residuals(cells), probabilities(cells)
-        xp = array_namespace(r, p)
-        v = p * (1 - p)
-        square = r * r
-        low = low + xp.astype(xp.stack((product(p, r), product(v, square))), xp.float64)
-        if n_tested is not None:
-            r, square = r[:, :n_tested], square[:, :n_tested]
-        high = high + xp.astype(xp.stack((product(v * (1 - 2 * p), square * r), product(v * (1 - 6 * v), square * square))), xp.float64)
-    (mean, second), tested = (np.asarray(x.cpu() if hasattr(x, "cpu") else x) for x in (low, high))
-    third, fourth = (np.pad(x, ((0, 0), (0, second.shape[1] - x.shape[1]))) for x in tested)
-    return mean, Cumulants(second, third, fourth)
+    xp = array_namespace(r, p)
+    v, square, tested = p * (1 - p), r * r, r[:, :n_tested]
+    high = xp.stack((product(v * (1 - 2 * p), square[:, :n_tested] * tested), product(v * (1 - 6 * v), square[:, :n_tested] * square[:, :n_tested])))
+    return PowerSums(xp.astype(xp.stack((product(p, r), product(v, square))), xp.float64), xp.astype(high, xp.float64))
 
 
 def product(weights: Any, r: Any) -> Any:

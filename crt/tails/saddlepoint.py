@@ -8,10 +8,11 @@ T has no lattice unless the residuals do, so no continuity is corrected for.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from scipy.special import erfcx, log_ndtr
 
 from crt.kernels import cumulants as _kernels
@@ -83,15 +84,6 @@ def lugannani_rice(saddle: Saddle) -> Float[np.ndarray, "*tests"]:
     return np.minimum(np.where(sound, log_p, star), 0.0)
 
 
-class LinearNull(Protocol):
-    """The null distribution of T of one unit's programs."""
-
-    def saddles(
-        self, programs: Int[np.ndarray, " tests"], targets: Float[np.ndarray, " tests"], start: Float[np.ndarray, " tests"]
-    ) -> tuple[Saddle, Int[np.ndarray, " tests"]]:
-        """The saddlepoints of some programs at some values of T (less its mean), and what became of each: `SOLVED`, `UNSOLVED` or `BEYOND` the support."""
-
-
 class ScorePvalues(NamedTuple):
     """p-values of one unit, (K,).
 
@@ -110,16 +102,56 @@ class ScorePvalues(NamedTuple):
     unsolved: Bool[np.ndarray, " programs"]
 
 
-def score_pvalues(
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FarTails:
+    """p-values of one unit by Edgeworth series, and the tails too far out for it, whose saddlepoint equations are to be solved.
+
+    Attributes
+    ----------
+    log_p
+        Natural logarithms of the p-values, NaN where T has no variance, (K,).
+    programs
+        Program of each tail.
+    targets
+        Value of T, less its mean, where each tail begins.
+    start
+        Where Newton's method begins.
+    sign
+        1 for P(T ≥ target), −1 for P(T ≤ target). The tails of one side come after those of the other, in the same order.
+    n_sides
+        Number of sides.
+    """
+
+    log_p: Float[np.ndarray, " programs"]
+    programs: Int[np.ndarray, " tails"]
+    targets: Float[np.ndarray, " tails"]
+    start: Float[np.ndarray, " tails"]
+    sign: Float[np.ndarray, " tails"]
+    n_sides: int
+
+    def with_saddles(self, saddle: Saddle, status: Int[np.ndarray, " tails"]) -> ScorePvalues:
+        """The p-values, with those of the far tails from their saddlepoints and what became of each. On the other side of the mean: 1 − the other tail."""
+        log_p, far = self.log_p.copy(), self.programs[: self.programs.size // self.n_sides]
+        tail = np.where(status == BEYOND, -np.inf, lugannani_rice(saddle))
+        with np.errstate(divide="ignore"):
+            tail = np.where(self.targets * self.sign < 0, np.log1p(-np.exp(tail)), tail)
+        tail = np.where(status == UNSOLVED, np.nan, tail)
+        with np.errstate(invalid="ignore"):
+            log_p[far] = np.minimum(np.logaddexp.reduce(tail.reshape(self.n_sides, -1), axis=0), 0.0)
+        unsolved, by = np.zeros(log_p.shape, bool), np.zeros(log_p.shape, bool)
+        unsolved[far], by[far] = np.isnan(log_p[far]), True
+        return ScorePvalues(log_p, by & ~unsolved, unsolved)
+
+
+def far_tails(
     t: Float[np.ndarray, " programs"],
     cumulants: Cumulants,
-    null: LinearNull,
     *,
     largest: Float[np.ndarray, " programs"],
     side: Side = "both",
     accuracy: float = ACCURACY,
-) -> ScorePvalues:
-    """p-values of T − E(T) = t: by Edgeworth series where that is accurate, else by saddlepoints.
+) -> FarTails:
+    """p-values of T − E(T) = t by Edgeworth series, and the tails for which it is not accurate.
 
     Two-sided p is P(T ≥ |t|) + P(T ≤ −|t|), T less its mean; nothing is random.
 
@@ -129,8 +161,6 @@ def score_pvalues(
         The observed T less its null mean.
     cumulants
         Of T, (K,) each.
-    null
-        Where the saddlepoint equation can be solved.
     largest
         The largest absolute residual.
     side
@@ -144,31 +174,13 @@ def score_pvalues(
     safe = Cumulants(*(np.where(ok, c, 1.0 if j == 0 else 0.0) for j, c in enumerate(cumulants)))
     z = np.where(ok, t / safe.sd, 0.0)
     log_p, error = edgeworth_tails(z, safe.skewness, safe.kurtosis, reach=largest / safe.sd, side=side)
-    log_p = np.where(ok, log_p, np.nan)
     far = np.flatnonzero(ok & (error > accuracy) & (z != 0))
-    unsolved = np.zeros(t.shape, bool)
-    if far.size:
-        signs = (1.0, -1.0) if side == "both" else (float(np.sign(SIDES[side])),)
-        size = np.abs(t[far]) if side == "both" else t[far] * signs[0]
-        parts = [_tail(far, sign * size, sign, safe, null) for sign in signs]
-        with np.errstate(invalid="ignore"):
-            log_p[far] = np.minimum(np.logaddexp.reduce(parts, axis=0), 0.0)
-        unsolved[far] = np.isnan(log_p[far])
-    by = np.zeros(t.shape, bool)
-    by[far] = True
-    return ScorePvalues(log_p, by & ~unsolved, unsolved)
-
-
-def _tail(programs: np.ndarray, target: np.ndarray, sign: float, cumulants: Cumulants, null: LinearNull) -> np.ndarray:
-    """log P(T ≥ target) for sign 1, log P(T ≤ target) for sign −1; NaN where there is no solution. On the other side of the mean: 1 − the other tail."""
-    sd = cumulants.sd[programs]
-    start = _start(target / sd, cumulants.skewness[programs], cumulants.kurtosis[programs]) / sd
-    saddle, status = null.saddles(programs, target, start)
-    log_p = np.where(status == BEYOND, -np.inf, lugannani_rice(saddle))
-    inward = target * sign < 0
-    with np.errstate(divide="ignore"):
-        log_p = np.where(inward, np.log1p(-np.exp(log_p)), log_p)
-    return np.where(status == UNSOLVED, np.nan, log_p)
+    signs = np.array([1.0, -1.0] if side == "both" else [np.sign(SIDES[side])])
+    size = np.abs(t[far]) if side == "both" else t[far] * signs[0]
+    programs, targets = np.tile(far, signs.size), np.concatenate([sign * size for sign in signs])
+    start = _start(targets / safe.sd[programs], safe.skewness[programs], safe.kurtosis[programs]) / safe.sd[programs]
+    sign = np.repeat(signs, far.size)
+    return FarTails(log_p=np.where(ok, log_p, np.nan), programs=programs, targets=targets, start=start, sign=sign, n_sides=signs.size)
 
 
 def _start(z: np.ndarray, skewness: np.ndarray, kurtosis: np.ndarray) -> np.ndarray:
@@ -201,48 +213,50 @@ def cauchy_combination(log_p: Float[np.ndarray, " statistics *tests"]) -> Float[
     return np.where(c > 1e8, harmonic, direct)
 
 
-class BernoulliNull:
-    """T where every cell is treated independently with its own probability: K(s) = Σ log(1 − p + p e^{sr}) − s Σ p r.
+def bernoulli_saddles(
+    targets: Float[np.ndarray, " tails"],
+    start: Float[np.ndarray, " tails"],
+    sums: Callable[[Int[np.ndarray, " some"], Float[np.ndarray, " some"]], Float64[np.ndarray, "some 5"]],
+    ends: Callable[[Int[np.ndarray, " some"], Float[np.ndarray, " some"]], Float64[np.ndarray, "some 2"]],
+) -> tuple[Saddle, Int[np.ndarray, " tails"]]:
+    """Saddlepoints where every cell is treated independently with its own probability: K(s) = Σ log(1 − p + p e^{sr}) − s Σ p r.
+
+    All equations take their steps together, so that one pass over the cells serves them all.
 
     Parameters
     ----------
-    p
-        Propensities, (cells,).
-    residuals
-        A function of program indices that gives their residuals, float64 (programs, cells).
+    targets
+        Values of T, less its mean.
+    start
+        Where Newton's method begins.
+    sums
+        K and its first four derivatives of some of the equations, at values of s.
+    ends
+        Σ |r| over the cells that can be treated and have residuals of a sign, of some of the equations; and Σ p r.
+
+    Returns
+    -------
+    tuple
+        The saddlepoints, and what became of each: `SOLVED`, `UNSOLVED` or `BEYOND` the support.
     """
-
-    def __init__(self, p: np.ndarray, residuals: Callable[[np.ndarray], np.ndarray]):
-        self.p, self.residuals = np.ascontiguousarray(p, np.float64), residuals
-
-    def saddles(
-        self, programs: Int[np.ndarray, " tests"], targets: Float[np.ndarray, " tests"], start: Float[np.ndarray, " tests"]
-    ) -> tuple[Saddle, Int[np.ndarray, " tests"]]:
-        """As `LinearNull.saddles`."""
-        sums, s, status = np.empty((programs.size, 5)), np.empty(programs.size), np.empty(programs.size, np.int64)
-        few = max(1, _HELD // max(1, self.p.size))
-        for first in range(0, programs.size, few):
-            chunk = slice(first, min(first + few, programs.size))
-            unique, which = np.unique(programs[chunk], return_inverse=True)
-            columns = self.residuals(unique)
-            for j, column in zip(range(chunk.start, chunk.stop), which, strict=True):
-                r = columns[column]
-                s[j], status[j] = _kernels.bernoulli_saddle(self.p, r, targets[j], start[j], MAX_ITER, sums[j])
-                if status[j] == UNSOLVED and self._beyond(r, targets[j]):
-                    status[j] = BEYOND
-        return _saddle(s, targets, sums), status
-
-    def _beyond(self, r: np.ndarray, target: float) -> bool:
-        """Whether no treatment of the cells gives T as far out as the target."""
-        end = np.sum(np.maximum(np.sign(target) * r, 0.0)[self.p > 0]) - np.sign(target) * float(self.p @ r)
-        return bool(abs(target) > end * (1 + 1e-9))
-
-
-def _saddle(s: np.ndarray, targets: np.ndarray, sums: np.ndarray) -> Saddle:
-    """ŵ, û, ρ₃, ρ₄ from ŝ, t and K, K′, …, K⁗ at ŝ."""
+    n, s = targets.size, start.copy()
+    low, high, variance = np.where(targets > 0, 0.0, -np.inf), np.where(targets > 0, np.inf, 0.0), np.zeros(n)
+    found, status = np.full((n, 5), np.nan), np.full(n, _kernels.RUNNING)
+    for _ in range(MAX_ITER):
+        on = np.flatnonzero(status == _kernels.RUNNING)
+        if on.size == 0:
+            break
+        found[on] = sums(on, s[on])
+        _kernels.newton_steps(targets, start, found, s, low, high, variance, status)
+    status[status == _kernels.RUNNING] = UNSOLVED
+    left = np.flatnonzero(status == UNSOLVED)
+    if left.size:
+        side = np.sign(targets[left])
+        most, mean = ends(left, side).T
+        status[left[np.abs(targets[left]) > (most - side * mean) * (1 + 1e-9)]] = BEYOND
     with np.errstate(invalid="ignore", divide="ignore"):
-        w = np.sign(s) * np.sqrt(np.maximum(2 * (s * targets - sums[:, 0]), 0.0))
-        return Saddle(w, s * np.sqrt(sums[:, 2]), sums[:, 3] / sums[:, 2] ** 1.5, sums[:, 4] / sums[:, 2] ** 2)
+        w = np.sign(s) * np.sqrt(np.maximum(2 * (s * targets - found[:, 0]), 0.0))
+        return Saddle(w, s * np.sqrt(found[:, 2]), found[:, 3] / found[:, 2] ** 1.5, found[:, 4] / found[:, 2] ** 2), status
 
 
 class PermutationNull:
@@ -273,7 +287,10 @@ class PermutationNull:
     def saddles(
         self, programs: Int[np.ndarray, " tests"], targets: Float[np.ndarray, " tests"], start: Float[np.ndarray, " tests"]
     ) -> tuple[Saddle, Int[np.ndarray, " tests"]]:
-        """As `LinearNull.saddles`; the tilted ρ₃ and ρ₄ are not known, and zero."""
+        """The saddlepoints of some programs at some values of T (less its mean), and what became of each: `SOLVED`, `UNSOLVED` or `BEYOND` the support.
+
+        The tilted ρ₃ and ρ₄ are not known, and zero.
+        """
         squares, s, status = np.full((programs.size, 2), np.nan), np.empty(programs.size), np.empty(programs.size, np.int64)
         few = max(1, _HELD // max(1, self.cells.size))
         for first in range(0, programs.size, few):
