@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from crt.cells.stored import MEMORY, Storage, pieces, some_rows
 from crt.inputs import BURDEN, LOW_MOI, CRTInputs, make_inputs, standardised_burden
 from crt.layout import empty_rows
-from crt.read import chosen, covariates_of, guide_map_of, in_order, storable, usage_of
+from crt.read import chosen, covariates_of, guide_map_of, in_order, usage_of
 from crt.settings import ControlGroup, MultipleGuides
 from data_prep.design import Design, encode_covariates
 from data_prep.errors import InputError, Problems, warn
 from data_prep.formula import encode_formula
-from data_prep.outcomes import all_rows, check_outcome, check_usage, clr_usage
+from data_prep.outcomes import check_outcome, check_usage, clr_usage, plain_outcomes
 from data_prep.read.container import open_view
 from data_prep.read.guide_map import NTC_LABELS, GuideMap
 from data_prep.read.screen import read_guides
@@ -45,6 +46,7 @@ def prepare_crt_inputs(
     min_umi: int | None = None,
     outcomes: Sequence[str] | None = None,
     programs: Sequence[str] | None = None,
+    storage: Storage = MEMORY,
 ) -> CRTInputs:
     """Read and check a screen for the test.
 
@@ -97,6 +99,8 @@ def prepare_crt_inputs(
         Names of the outcomes to read: columns of `usage` or `usage_key`, columns of `obs`, or genes if `usage_key` is a layer. All of `usage_key` if None.
     programs
         Programs to test, after the transformation of all that are read; all if None.
+    storage
+        Where the matrices of the cells are: in memory, or in files of a folder, for screens larger than memory.
 
     Returns
     -------
@@ -139,17 +143,24 @@ def prepare_crt_inputs(
             raise InputError(f"{where}: no cell carries a guide; all of its {carriers.shape[1]:,} columns are zero.", "guide_assignment_key")
         ordered = in_order(mapping, guide_names, where, map_where)
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=usage_where)
-        covar_names, rows = _design_rows(_design(table, formula, cells, covar_where), burden, len(keep := chosen(names, programs)))
+        covar_names, rows = _design_rows(_design(table, formula, cells, covar_where), burden, len(keep := chosen(names, programs)), storage)
         _outcomes(values, rows[:, len(covar_names) :], usage_where, keep, None if transform == "none" else eps_quantile)
     n_cells, n_guides = cells.size, None
     if (multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")) == "drop":
         alone = _one_gene(carriers, ordered)
-        carriers, cells, table, rows = carriers[alone], cells[alone], table[alone], _some_rows(rows, alone)
+        carriers, cells, table, rows = carriers[alone], cells[alone], table[alone], _some_rows(rows, alone, storage)
     if burden == "others":
         n_guides = _guide_counts(carriers, ordered.is_ntc, where)
         rows[:, len(covar_names) - 1] = standardised_burden(n_guides, n_guides)
     inputs = make_inputs(
-        rows, guides=carriers, guide_map=ordered, program_names=[names[k] for k in keep], covar_names=covar_names, cells=cells, control_group=control_group
+        rows,
+        guides=carriers,
+        guide_map=ordered,
+        program_names=[names[k] for k in keep],
+        covar_names=covar_names,
+        cells=cells,
+        control_group=control_group,
+        storage=storage,
     )
     inputs = _with_raw(replace(inputs, n_several=n_cells - cells.size, n_guides=n_guides), table, batch_key)
     _warn_of_low_moi(inputs)
@@ -175,30 +186,30 @@ def _with_raw(inputs: CRTInputs, table: pd.DataFrame | np.ndarray, batch_key: st
     return replace(inputs, covar_df_raw=table, batch_raw=table[batch_key].copy() if batch_key in table.columns else None)
 
 
-def _design_rows(design: Design, burden: str, n_outcomes: int) -> tuple[tuple[str, ...], np.ndarray]:
+def _design_rows(design: Design, burden: str, n_outcomes: int, storage: Storage) -> tuple[tuple[str, ...], np.ndarray]:
     """Names of the covariates, and rows with the design; the columns of the burden and of the outcomes are written later."""
     names = (*design.names, BURDEN) if burden == "others" else design.names
-    rows = empty_rows(len(design.matrix), len(names), n_outcomes)
-    rows[:, : len(design.names)] = design.matrix
+    rows = empty_rows(len(design.matrix), len(names), n_outcomes, storage)
+    for cells in pieces(rows):
+        rows[cells, : len(design.names)] = design.matrix[cells]
     return names, rows
 
 
 def _outcomes(values: Any, out: np.ndarray, where: str, keep: list[int], eps_quantile: float | None) -> None:
     """Write the outcomes, as centred log-ratios of all of them unless there is no quantile."""
     if eps_quantile is None:
-        out[:, : len(keep)] = storable(all_rows(values, where=where)[:, keep], where)
-    elif len(keep) == values.shape[1]:
-        clr_usage(values, eps_quantile=eps_quantile, where=where, out=out[:, : len(keep)])
+        plain_outcomes(values, out[:, : len(keep)], keep, where=where)
     else:
-        out[:, : len(keep)] = clr_usage(values, eps_quantile=eps_quantile, where=where)[:, keep]
+        clr_usage(values, eps_quantile=eps_quantile, where=where, out=out[:, : len(keep)], keep=keep)
 
 
-def _some_rows(rows: np.ndarray, keep: np.ndarray) -> np.ndarray:
+def _some_rows(rows: np.ndarray, keep: np.ndarray, storage: Storage) -> np.ndarray:
     """The rows of some cells, aligned as all are."""
     if keep.all():
         return rows
-    kept = empty_rows(int(keep.sum()), 0, rows.shape[1])
-    kept[:] = rows[keep]
+    kept, which = empty_rows(int(keep.sum()), 0, rows.shape[1], storage), np.flatnonzero(keep)
+    for cells in pieces(kept):
+        kept[cells] = some_rows(rows, which[cells])
     return kept
 
 

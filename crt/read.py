@@ -203,13 +203,3 @@ def in_order(mapping: GuideMap, names: Shaped[np.ndarray, " guides"], where: str
     if lost := sorted({*mapping.gene[~mapping.is_ntc]} - {*ordered.gene}):
         warn(f"{len(lost)} genes of {map_where} have no guide in {where} and are not tested: {first_few(lost)}")
     return ordered
-
-
-def storable(values: Float[np.ndarray, "cells programs"], where: str) -> Float[np.ndarray, "cells programs"]:
-    """Outcomes for storage in float32: those far from zero are centred, which changes no coefficient."""
-    mean, sd = values.mean(0), values.std(0)
-    far = np.abs(mean) > 100 * sd
-    if far.any():
-        warn(f"{where}: the means of {int(far.sum())} outcomes are more than 100 SD from zero; these outcomes were centred.")
-        values = values - np.where(far, mean, 0.0)
-    return values

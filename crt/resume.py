@@ -11,14 +11,16 @@ from typing import get_type_hints
 from zipfile import ZipFile
 
 import numpy as np
+import pandas as pd
 
+from crt.cells.stored import pieces
 from crt.engine import UnitResult
 from crt.inputs import CRTInputs
 from crt.settings import UnitSettings
 from data_prep.errors import InputError, first_few, warn
 from data_prep.files import atomic, first_missing, locked, remove_empty, writable_folder
 
-FORMAT = 2
+FORMAT = 3
 EARLIER = "finished_earlier"  # the finished units of another run, set aside
 _KINDS = {name: {bool: "b", int: "i", float: "f", str: "U"}.get(hint) for name, hint in get_type_hints(UnitResult).items()}  # None for arrays
 
@@ -45,12 +47,16 @@ def inputs_digest(inputs: CRTInputs) -> str:
     """A hash of everything in the inputs that results depend on."""
     digest = hashlib.blake2b(digest_size=16)
     g = inputs.guides
-    for array in (inputs.rows, g.indptr, g.indices, inputs.ntc_cells):
+    for cells in pieces(inputs.rows):
+        digest.update(np.ascontiguousarray(inputs.rows[cells]).view(np.uint8).data)
+    for array in (g.indptr, g.indices, inputs.ntc_cells):
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     words = (inputs.control_group, inputs.program_names, inputs.covar_names, tuple(map(str, inputs.guide_names)), tuple(inputs.guide2gene.values()))
     digest.update(repr(words).encode())
     if inputs.covar_df_raw is not None:
-        digest.update(inputs.covar_df_raw.to_csv(index=False).encode())
+        for name, column in inputs.covar_df_raw.items():
+            digest.update(f"{name} {column.dtype}".encode())
+            digest.update(pd.util.hash_pandas_object(column, index=False).to_numpy().data)
     return digest.hexdigest()
 
 

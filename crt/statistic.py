@@ -176,11 +176,11 @@ class Compared:
         blocks = MEMORY.blocks(some_rows(inputs.rows, cells), terms, len(inputs.program_names))
         return cls(cells=cells, blocks=blocks, terms=terms, projection=unit_projection(treated, inputs), whole=False)
 
-    def members(self, sets: Sequence[Int[np.ndarray, " treated"]]) -> CellBlocks[Members]:
+    def members(self, sets: Sequence[Int[np.ndarray, " _"]]) -> CellBlocks[Members]:
         """The treated cells of units, as positions among the cells, by block."""
         return self.blocks.place(members_of(sets, block_slices(self.cells.size)))
 
-    def normal_sums(self, normal: CellBlocks[np.ndarray], sets: Sequence[Int[np.ndarray, " treated"]]) -> Float64[np.ndarray, "units programs"]:
+    def normal_sums(self, normal: CellBlocks[np.ndarray], sets: Sequence[Int[np.ndarray, " _"]]) -> Float64[np.ndarray, "units programs"]:
         """Sums of the normal scores over the treated cells of units."""
         return self.blocks.map_reduce(treated_sums, normal, self.members(sets))
 
@@ -295,7 +295,7 @@ def draws(
     return resample(seen, inputs, drawer, n_resamples, seed)
 
 
-def observe(sets: Sequence[Int[np.ndarray, " treated"]], inputs: CRTInputs, settings: UnitSettings, compared: Compared | None = None) -> list[ObservedUnit]:
+def observe(sets: Sequence[Int[np.ndarray, " _"]], inputs: CRTInputs, settings: UnitSettings, compared: Compared | None = None) -> list[ObservedUnit]:
     """Compute the observed statistics of a batch of units and fit their propensities.
 
     Parameters
@@ -323,7 +323,7 @@ def _observed(local: Sequence[np.ndarray], compared: Compared, settings: UnitSet
     n = [own.size for own in local]
     reasons = [_reason(n_t, compared.cells.size - n_t, statistic, settings) for n_t, (statistic, _) in zip(n, found, strict=True)]
     can = [i for i, reason in enumerate(reasons) if not reason]
-    fitted = dict(zip(can, _propensities([local[i] for i in can], totals[can, :p], compared, settings), strict=True)) if can else {}
+    fitted = dict(zip(can, unit_propensities([local[i] for i in can], totals[can, :p], compared, settings), strict=True)) if can else {}
     out = []
     for i, (statistic, den) in enumerate(found):
         own, fit = fitted.get(i, (compared, None))
@@ -344,8 +344,20 @@ def _observed(local: Sequence[np.ndarray], compared: Compared, settings: UnitSet
     return out
 
 
-def _propensities(local: Sequence[np.ndarray], score: np.ndarray, compared: Compared, settings: UnitSettings) -> list[tuple[Compared, PropensityFit]]:
-    """The propensities of units, and the cells with what those depend on."""
+def unit_propensities(local: Sequence[np.ndarray], score: np.ndarray, compared: Compared, settings: UnitSettings) -> list[tuple[Compared, PropensityFit]]:
+    """The propensities of units, and the cells with what those depend on.
+
+    Parameters
+    ----------
+    local
+        Positions of each unit's treated cells among the compared cells.
+    score
+        Sums of the covariates over them, (units, covariates).
+    compared
+        The cells that the units are compared on.
+    settings
+        Settings of the test.
+    """
     mode = settings.propensity_mode
     if callable(mode):
         return [compared.given(asked_probabilities(mode, treated, compared.terms.T)) for treated in local]

@@ -1,10 +1,12 @@
 """Checks of fate probabilities and program usage, and the centred log-ratio."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Shaped
 
+from data_prep.blocks.disk import release
 from data_prep.errors import InputError, first_few, first_rows, warn
 from data_prep.read.cell_names import same_number
 from data_prep.read.rows import row_blocks, take
@@ -103,9 +105,36 @@ def check_outcome(values: Any, cells: Shaped[np.ndarray, " cells"], *, where: st
     return values
 
 
-def all_rows(values: Any, *, where: str) -> Float64[np.ndarray, "cells programs"]:
-    """All rows of an array, a DataFrame or a `StoredRows`, as float64."""
-    return _numbers(values, slice(0, values.shape[0]), where)
+def plain_outcomes(values: Any, out: Float[np.ndarray, "cells some"], keep: Sequence[int], *, where: str) -> None:
+    """Write some of the outcomes as they are, but for those far from zero: they are centred, which changes no coefficient and keeps their digits in float32.
+
+    Parameters
+    ----------
+    values
+        Outcomes, (cells, programs): an array, a DataFrame or a `StoredRows`, read in blocks of cells.
+    out
+        Array for the result.
+    keep
+        The outcomes to write.
+    where
+        Name of the outcomes in messages.
+
+    Warns
+    -----
+    ScreenWarning
+        If outcomes were centred.
+    """
+    mean, square = np.zeros(len(keep)), np.zeros(len(keep))
+    for rows in row_blocks(values.shape):
+        mean += _numbers(values, rows, where)[:, keep].sum(0) / values.shape[0]
+    for rows in row_blocks(values.shape):
+        square += np.square(_numbers(values, rows, where)[:, keep] - mean).sum(0) / values.shape[0]
+    far = np.abs(mean) > 100 * np.sqrt(square)
+    if far.any():
+        warn(f"{where}: the means of {int(far.sum())} outcomes are more than 100 SD from zero; these outcomes were centred.")
+    for rows in row_blocks(values.shape):
+        out[rows] = _numbers(values, rows, where)[:, keep] - np.where(far, mean, 0.0)
+        release(out)
 
 
 def _numbers(values: Any, rows: slice, where: str) -> np.ndarray:
@@ -116,8 +145,13 @@ def _numbers(values: Any, rows: slice, where: str) -> np.ndarray:
 
 
 def clr_usage(
-    usage: Any, *, eps_quantile: float = 1e-4, where: str = "usage", out: Float[np.ndarray, "cells programs"] | None = None
-) -> Float[np.ndarray, "cells programs"]:
+    usage: Any,
+    *,
+    eps_quantile: float = 1e-4,
+    where: str = "usage",
+    out: Float[np.ndarray, "cells some"] | None = None,
+    keep: Sequence[int] | None = None,
+) -> Float[np.ndarray, "cells some"]:
     """Centred log-ratios of program usage.
 
     With the shares u of a cell's total usage, clr_k = log u_k − mean_j log u_j (Aitchison 1986, "The statistical analysis of compositional
@@ -133,7 +167,9 @@ def clr_usage(
     where
         Name of the usage in messages.
     out
-        Array for the result, (cells, programs); None for a new one in float64.
+        Array for the result; None for a new one in float64.
+    keep
+        The programs whose log-ratios are wanted; all if None.
 
     Raises
     ------
@@ -159,14 +195,16 @@ def clr_usage(
     elif (np.abs(total - 1) > SUM_ROUNDED).any():
         warn(f"{where}: rows do not sum to 1 (they sum to {total.min():.4g} to {total.max():.4g}); they were divided by their sums.")
     floor = max(least.quantile(), np.finfo(np.float64).tiny)
-    out = np.empty(usage.shape) if out is None else out
+    keep = list(range(usage.shape[1])) if keep is None else keep
+    out = np.empty((usage.shape[0], len(keep))) if out is None else out
     for rows in row_blocks(usage.shape):
         share = _numbers(usage, rows, where) / total[rows]
         np.maximum(share, floor, out=share)
         share /= share.sum(1, keepdims=True)
         np.log(share, out=share)
         share -= share.mean(1, keepdims=True)
-        out[rows] = share
+        out[rows] = share if len(keep) == share.shape[1] else share[:, keep]
+        release(out)
     return out
 
 

@@ -74,12 +74,12 @@ class Members:
     offsets: Int[np.ndarray, " bounds"]
     cells: Int[np.ndarray, " entries"]
 
-    def by_unit(self) -> Iterator[Int[np.ndarray, " treated"]]:
+    def by_unit(self) -> Iterator[Int[np.ndarray, " _"]]:
         """The cells of each unit."""
         return (self.cells[a:b] for a, b in zip(self.offsets, self.offsets[1:], strict=False))
 
 
-def members_of(sets: Sequence[Int[np.ndarray, " treated"]], blocks: Sequence[slice]) -> Iterator[Members]:
+def members_of(sets: Sequence[Int[np.ndarray, " _"]], blocks: Sequence[slice]) -> Iterator[Members]:
     """The members of each block, from the treated cells of each unit, ascending."""
     bounds = np.array([[cells.start, cells.stop] for cells in blocks])
     ends = [np.searchsorted(treated, bounds) for treated in sets]

@@ -1,6 +1,5 @@
 """Where the matrices of a screen are: in memory, or in files of a scratch folder whose pages are mapped while they are needed."""
 
-import mmap
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from jaxtyping import Float32, Int, Shaped
 
 from crt.cells.block import CellBlock
 from data_prep.blocks.base import CellBlocks, InMemory, block_slices
-from data_prep.blocks.disk import OnDisk
+from data_prep.blocks.disk import OnDisk, release
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -109,13 +108,6 @@ def pieces(matrix: Shaped[np.ndarray, "rows columns"]) -> Iterator[slice]:
     for cells in block_slices(len(matrix)):
         yield cells
         release(matrix)
-
-
-def release(matrix: Shaped[np.ndarray, "rows columns"]) -> None:
-    """Drop the pages of a matrix's file from this process; they stay in the system's cache as long as there is room. Nothing happens to arrays in memory."""
-    file = getattr(matrix, "_mmap", None)
-    if file is not None:
-        file.madvise(mmap.MADV_DONTNEED)
 
 
 def some_rows(matrix: Shaped[np.ndarray, "rows columns"], which: Int[np.ndarray, " some"]) -> Shaped[np.ndarray, "some columns"]:

@@ -31,8 +31,10 @@ def _add_rows(total, Z, cells, n, width):
 
 
 @nb.njit(cache=True, nogil=True)
-def bernoulli_sums(Z, cells, hazard, sums, state):
+def bernoulli_sums(Z, cells, hazard, sums, drawn, value, left, state):
     """Draw Bernoulli resamples and sum at once, cell by cell: each row is read once, and the sums stay in the second-level cache.
+
+    Called for pieces of the cells in their order, with the same state, it gives the sums over all of them.
 
     Parameters
     ----------
@@ -44,22 +46,35 @@ def bernoulli_sums(Z, cells, hazard, sums, state):
         Hazard of each of them, (cells,).
     sums
         Receives the sums, float32 (resamples, width); zeros at first.
+    drawn
+        The block of exponential numbers in use, (BLOCK,), from `first_exponentials`.
+    value
+        Room for the next, (BLOCK,).
+    left
+        What is left of the current exponential number, and the position of the next, (2,).
     state
-        Initial state of the generator.
+        State of the generator, uint64 (1,).
     """
     n_resamples, width = sums.shape
-    out, value, hits = np.empty(BLOCK), np.empty(BLOCK), np.empty(n_resamples, np.int32)
-    state = fill_exponentials(out, value, state)
-    left, at = out[0], 1
+    hits = np.empty(n_resamples, np.int32)
+    rest, at, now = left[0], np.int64(left[1]), state[0]
     for i in range(cells.size):
         span = hazard[i] * n_resamples
-        if left >= span:
-            left -= span
+        if rest >= span:
+            rest -= span
             continue
-        n, left, at, state = hits_of(hazard[i], n_resamples, left, at, state, hits, out, value)
+        n, rest, at, now = hits_of(hazard[i], n_resamples, rest, at, now, hits, drawn, value)
         row = Z[cells[i]]
         for t in range(n):
             _add_row(sums[hits[t]], row, width)
+    left[0], left[1], state[0] = rest, at, now
+
+
+@nb.njit(cache=True, nogil=True)
+def first_exponentials(drawn, value, left, state):
+    """Begin the stream of `bernoulli_sums`: fill the block of exponential numbers and take the first."""
+    state[0] = fill_exponentials(drawn, value, state[0])
+    left[0], left[1] = drawn[0], 1.0
 
 
 @nb.njit(cache=True, nogil=True)

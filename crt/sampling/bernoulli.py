@@ -5,7 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
+from crt.cells.stored import pieces
 from crt.kernels import sums as _kernels
+from crt.kernels.random import BLOCK
 from crt.sampling.base import Resamples, Unit, checked_probabilities
 from crt.sampling.streams import stream_state
 from data_prep.errors import whole_number
@@ -73,8 +75,12 @@ class BernoulliDrawer:
         seed
             Random seed of the unit.
         """
-        sums = np.zeros((n_resamples, rows.shape[1]), np.float32)
-        _kernels.bernoulli_sums(rows, unit.cells, _hazard(unit.p), sums, stream_state(seed))
+        sums, hazard = np.zeros((n_resamples, rows.shape[1]), np.float32), _hazard(unit.p)
+        drawn, value, left, state = np.empty(BLOCK), np.empty(BLOCK), np.empty(2), np.array([stream_state(seed)], np.uint64)
+        _kernels.first_exponentials(drawn, value, left, state)
+        for piece in pieces(rows):
+            first, last = np.searchsorted(unit.cells, (piece.start, piece.stop))
+            _kernels.bernoulli_sums(rows, unit.cells[first:last], hazard[first:last], sums, drawn, value, left, state)
         return sums, {}
 
 

@@ -175,7 +175,7 @@ def far_tails(
     z = np.where(ok, t / safe.sd, 0.0)
     log_p, error = edgeworth_tails(z, safe.skewness, safe.kurtosis, reach=largest / safe.sd, side=side)
     far = np.flatnonzero(ok & (error > accuracy) & (z != 0))
-    signs = np.array([1.0, -1.0] if side == "both" else [np.sign(SIDES[side])])
+    signs = np.array([1.0, -1.0] if side == "both" else [float(np.sign(SIDES[side]))])
     size = np.abs(t[far]) if side == "both" else t[far] * signs[0]
     programs, targets = np.tile(far, signs.size), np.concatenate([sign * size for sign in signs])
     start = _start(targets / safe.sd[programs], safe.skewness[programs], safe.kurtosis[programs]) / safe.sd[programs]

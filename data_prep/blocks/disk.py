@@ -111,6 +111,13 @@ def read_ahead(pages: np.memmap) -> None:
         file.madvise(mmap.MADV_WILLNEED)
 
 
+def release(array: np.ndarray) -> None:
+    """Drop the pages of a mapped file from this process; they stay in the system's cache as long as there is room. Nothing happens to other arrays."""
+    file = getattr(array, "_mmap", None)
+    if file is not None and hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)
+
+
 def mapped(value: Any, leaf: Callable[[Any], Any]) -> Any:
     """A value of the same form with `leaf` of each of its parts."""
     if dataclasses.is_dataclass(value) and not isinstance(value, (type, _Place, _Sparse)):

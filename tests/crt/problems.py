@@ -5,11 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
+from crt.cells.stored import MEMORY
 from crt.inputs import CRTInputs, make_inputs
 from crt.layout import empty_rows
+from crt.propensity import Coefficients, PropensityFit, fit_logistic
 from crt.sampling.base import Drawer, Resamples, Unit
 from crt.sampling.bernoulli import bernoulli_index_sampler
 from crt.sampling.stratified import StratifiedDrawer
+from crt.settings import LogisticSettings, UnitSettings
+from crt.statistic import Compared, unit_propensities
 from data_prep.read.guide_map import GuideMap
 
 
@@ -52,3 +56,18 @@ def listed(drawer: Drawer, unit: Unit, n_resamples: int, seed: int) -> Resamples
         return drawer.resamples(unit, n_resamples, seed)
     indptr, positions = bernoulli_index_sampler(unit.p, n_resamples, seed)
     return Resamples(indptr, unit.cells[positions])
+
+
+def logistic_fits(Ct: np.ndarray, sets: Sequence[np.ndarray], settings: LogisticSettings | None = None) -> Coefficients:
+    """The regressions of treated sets on a design."""
+    rows = empty_rows(Ct.shape[1], len(Ct), 1)
+    rows[:, : len(Ct)] = Ct.T
+    score = np.stack([Ct[:, treated].sum(1, dtype=np.float64) for treated in sets])
+    return fit_logistic(MEMORY.blocks(rows, Ct, 1), score, settings=settings)
+
+
+def propensity_of(Ct: np.ndarray, treated: np.ndarray, **options: object) -> PropensityFit:
+    """The propensity of one treated set."""
+    inputs = tiny_inputs(Ct.T, np.zeros((Ct.shape[1], 1)), {"A": treated})
+    score = Ct[:, treated].sum(1, dtype=np.float64)[None]
+    return unit_propensities([treated.astype(np.int32)], score, Compared.of_screen(inputs), UnitSettings(**options))[0][1]

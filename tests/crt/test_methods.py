@@ -28,7 +28,7 @@ from crt.engine import all_units
 from crt.linear.units import ScoreTest
 from crt.null.units import UnitProbe
 from crt.pvalues import empirical_pvalues
-from crt.statistic import observe
+from crt.statistic import Compared, observe
 from data_prep.errors import InputError
 from tests.crt.problems import random_problem, tiny_inputs
 
@@ -142,15 +142,16 @@ def test_few_treated_cells_and_outliers(sampler, monkeypatch):
     C, Y = np.column_stack([np.ones(3000), rng.normal(size=3000)]), rng.standard_t(3, size=(3000, 12))
     inputs = tiny_inputs(C, Y, {"g": np.sort(rng.choice(3000, 10, replace=False))})
     settings = UnitSettings(method="saddlepoint", sampler=sampler)
-    score = ScoreTest.of(inputs, settings, sampler.bind(inputs))
-    (unit,) = score.scored([observe(inputs.treated(inputs.gene_to_cols["g"]), inputs, settings)])
+    compared = Compared.of_screen(inputs)
+    score = ScoreTest.of(inputs, settings, sampler.bind(inputs), compared=compared)
+    (unit,) = score.scored(observe([inputs.treated(inputs.gene_to_cols["g"])], inputs, settings, compared))
     drawn = score.draws(unit, 100_000, 1)
     exact = empirical_pvalues(drawn.observed, drawn.null)
-    found = score.without_resamples("g", unit)
+    found = score.without_resamples(["g"], [unit])[0]
     error = np.abs(10.0**found.log10_p - exact)
     assert found.resampled.sum() >= 6 and (error < 4.5 * np.sqrt(exact * (1 - exact) / 1024) + 0.01).all()
     monkeypatch.setattr(crt.linear.score_test, "REACH", np.inf)
-    rough = score.without_resamples("g", unit)
+    rough = score.without_resamples(["g"], [unit])[0]
     assert not rough.resampled.any() and (np.abs(10.0**rough.log10_p / exact - 1) > 0.15).any()
 
 

@@ -111,20 +111,20 @@ def test_undefined_units_are_left_out(tmp_path):
 def test_resuming(inputs, tmp_path, monkeypatch, interrupted):
     monkeypatch.setattr(crt.engine, "BATCH", 3)
     whole = run_all_genes_union_crt(inputs, B=49, calibrate_skew_normal=True)
-    real, calls = crt.engine.run_unit, []
+    real, calls = crt.engine.run_batch, []
 
-    def stops(name, *args, **kwargs):
-        calls.append(name)
+    def stops(names, *args, **kwargs):
+        calls.extend(names)
         if len(calls) > 3 * interrupted:
             raise KeyboardInterrupt
-        return real(name, *args, **kwargs)
+        return real(names, *args, **kwargs)
 
-    monkeypatch.setattr(crt.engine, "run_unit", stops)
+    monkeypatch.setattr(crt.engine, "run_batch", stops)
     with pytest.raises(KeyboardInterrupt):
         run_all_genes_union_crt(inputs, B=49, calibrate_skew_normal=True, out_dir=tmp_path)
     assert len(list((tmp_path / "finished").glob("*.npz"))) == interrupted
     calls.clear()
-    monkeypatch.setattr(crt.engine, "run_unit", lambda name, *a, **k: (calls.append(name), real(name, *a, **k))[1])
+    monkeypatch.setattr(crt.engine, "run_batch", lambda names, *a, **k: (calls.extend(names), real(names, *a, **k))[1])
     again = run_all_genes_union_crt(inputs, B=49, calibrate_skew_normal=True, out_dir=tmp_path)
     assert len(calls) == 8 - 3 * interrupted
     pd.testing.assert_frame_equal(again.table, whole.table, check_exact=True)

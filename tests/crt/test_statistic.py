@@ -5,6 +5,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
+from crt.propensity import given_propensity
 from crt.pvalues import empirical_pvalues
 from crt.sampling.base import Unit
 from crt.sampling.methods import BernoulliIndex, StratifiedPermutation
@@ -37,7 +38,7 @@ def test_beta_is_least_squares_on_every_resample(sampler, control):
     assert cells.size == (n if control == "complement" else 30 + ntc.size)
     drawn = draws(treated.astype(np.int32), inputs, sampler=sampler, n_resamples=60, seed=4)
     p = drawn.propensity.p
-    written = listed(sampler.bind(inputs), Unit(cells=cells, treated=local, p=p, whole=whole), 60, 4)
+    written = listed(sampler.bind(inputs), Unit(cells=cells, treated=local, propensity=given_propensity(p), whole=whole), 60, 4)
     C32, Y32 = inputs.C.astype(float)[cells], inputs.Y.astype(float)[cells]
     np.testing.assert_allclose(drawn.observed, lstsq_beta(C32, Y32, indicator(local, cells.size)), rtol=1e-9)
     for b in range(60):

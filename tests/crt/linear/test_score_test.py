@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import norm, rankdata
 
+from crt.cells.stored import MEMORY
+from crt.layout import empty_rows
 from crt.linear.scores import few_valued, mean_scores, normal_scores, twice_midranks
 from crt.linear.units import ScoreTest
-from crt.propensity import fit_logistic, probability
+from crt.propensity import probability
 from crt.sampling.methods import BernoulliIndex, StratifiedPermutation
 from crt.settings import UnitSettings
-from crt.statistic import observe
-from tests.crt.problems import random_problem, tiny_inputs
+from crt.statistic import Compared, observe
+from tests.crt.problems import logistic_fits, random_problem, tiny_inputs
 
 STATISTICS = ("mean", "normal_scores", "cauchy")
 
@@ -27,6 +29,21 @@ def problem():
     return inputs, sets
 
 
+def blocks_of(C, Y):
+    rows = empty_rows(len(C), C.shape[1], Y.shape[1])
+    rows[:, : C.shape[1]], rows[:, C.shape[1] : C.shape[1] + Y.shape[1]] = C, Y
+    return MEMORY.blocks(rows, C.T, Y.shape[1])
+
+
+def mean_of(C, Y):
+    return mean_scores(blocks_of(C, Y)).residuals(C, Y)
+
+
+def normal_of(C, Y, **options):
+    blocks = blocks_of(C, Y)
+    return np.concatenate(normal_scores(blocks, mean_scores(blocks), MEMORY.matrix(Y.shape[1], len(Y)), **options).items)
+
+
 def lstsq_residuals(C, y):
     C = np.asarray(C, float)
     return y - C @ np.linalg.lstsq(C, y, rcond=None)[0]
@@ -35,10 +52,11 @@ def lstsq_residuals(C, y):
 def results(inputs, sets, statistic, design="bernoulli", side="both"):
     sampler = BernoulliIndex() if design == "bernoulli" else StratifiedPermutation(n_bins=5, stratify_by_batch=False)
     settings = UnitSettings(method="saddlepoint", statistic=statistic, sampler=sampler, side=side)
-    score = ScoreTest.of(inputs, settings, sampler.bind(inputs))
-    out = []
-    for unit in score.scored([observe(treated, inputs, settings) for treated in sets]):
-        found, (null_mean, se) = score.without_resamples("g", unit), unit.effect
+    compared = Compared.of_screen(inputs)
+    score = ScoreTest.of(inputs, settings, sampler.bind(inputs), compared=compared)
+    units, out = score.scored(observe(sets, inputs, settings, compared)), []
+    for unit, found in zip(units, score.without_resamples(["g"] * len(units), units), strict=True):
+        null_mean, se = unit.effect
         assert not found.resampled.any()
         out.append(SimpleNamespace(beta=unit.seen.statistic, z=found.z, log10_p=found.log10_p, null_mean=null_mean, se=se))
     return out
@@ -55,8 +73,7 @@ def test_scores_are_residuals_of_variance_one(offset):
     C, Y, rng = random_problem(2000, 5, 3)
     C, Y = C.astype(np.float32), (Y * [1, 50, 0.01] + offset).astype(np.float32)
     Y[:700, 2] = Y[0, 2]  # ties, as in outcomes with many zeros
-    for scores, values in ((mean_scores(C, Y), Y.astype(float)), (normal_scores(C, Y), None)):
-        r = scores.residuals(C)
+    for r, values in ((mean_of(C, Y), Y.astype(float)), (normal_of(C, Y), None)):
         assert np.abs(C.T.astype(float) @ r / len(r)).max() < 1e-6
         np.testing.assert_allclose(r.std(0), 1, rtol=1e-4)
         if values is None:
@@ -64,7 +81,6 @@ def test_scores_are_residuals_of_variance_one(offset):
             values = norm.ppf(rankdata(left, axis=0) / 2001)
         want = np.column_stack([lstsq_residuals(C, y) for y in values.T])
         np.testing.assert_allclose(r[:, :2], (want / want.std(0))[:, :2], atol=2e-3 if offset else 2e-5)
-        np.testing.assert_array_equal(scores.residuals(C, slice(10, 60)), r[10:60])
 
 
 def test_normal_scores_do_not_care_for_monotone_outcomes():
@@ -72,22 +88,21 @@ def test_normal_scores_do_not_care_for_monotone_outcomes():
     rng = np.random.default_rng(1)
     C, y = np.ones((500, 1), np.float32), rng.normal(size=500)
     Y = np.column_stack([y, np.exp(3 * y), y > 0, np.zeros(500), np.r_[2.0, 1.0, np.zeros(498)]]).astype(np.float32)
-    scores = normal_scores(C, Y)
-    np.testing.assert_allclose(scores.residuals(C)[:, 0], scores.residuals(C)[:, 1], atol=1e-6)
-    assert few_valued(Y).tolist() == [2, 3]
-    for other in (normal_scores(C, Y, n_jobs=3), normal_scores(C, Y[:, ::-1])):
-        assert np.array_equal(other.values, scores.values) or np.array_equal(other.values[:, ::-1], scores.values)
-    assert (scores.residuals(C)[:, 3] == 0).all()
+    scores = normal_of(C, Y)
+    np.testing.assert_allclose(scores[:, 0], scores[:, 1], atol=1e-6)
+    assert few_valued(blocks_of(C, Y)).tolist() == [2, 3]
+    np.testing.assert_array_equal(normal_of(C, Y, n_jobs=3), scores)
+    np.testing.assert_array_equal(normal_of(C, Y[:, ::-1])[:, ::-1], scores)
+    assert (scores[:, 3] == 0).all()
 
 
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_moments_and_z_against_dense_float64(problem, statistic):
     inputs, sets = problem
     columns = inputs.columns
-    part = mean_scores(inputs.C, inputs.Y) if statistic == "mean" else normal_scores(inputs.C, inputs.Y)
-    r, mean_r = part.residuals(inputs.C), mean_scores(inputs.C, inputs.Y).residuals(inputs.C)
-    scale = mean_scores(inputs.C, inputs.Y).scale
-    beta = fit_logistic(columns, sets).beta
+    mean_r, scale = mean_of(inputs.C, inputs.Y), mean_scores(inputs.blocks()).scale
+    r = mean_r if statistic == "mean" else normal_of(inputs.C, inputs.Y)
+    beta = logistic_fits(columns, sets).beta
     for coefficients, treated, found in zip(beta, sets, results(inputs, sets, statistic), strict=True):
         p = probability(columns, coefficients)
         v, x = p * (1 - p), np.bincount(treated, minlength=p.size)

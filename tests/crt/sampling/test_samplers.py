@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from crt.kernels import random as _kernels
+from crt.propensity import given_propensity
 from crt.sampling.base import Unit
 from crt.sampling.bernoulli import bernoulli_index_sampler
 from crt.sampling.methods import SAMPLERS, BernoulliIndex, StratifiedPermutation, make_sampler
@@ -105,7 +106,7 @@ def test_stratum_counts_are_kept(batch, burden):
     drawn = dense(stratified_permutation_sampler(x, p, B, 9, batch_raw=labels, burden_values=values, n_bins=5, n_burden_bins=3), n)
     settings = StratifiedPermutation(n_bins=5, n_burden_bins=3)
     drawer = StratifiedDrawer(settings=settings, batch=batch_codes(labels) if batch else None, burden=values)
-    strata = drawer.strata(Unit(cells=np.arange(n, dtype=np.int32), treated=np.flatnonzero(x), p=p, whole=True))
+    strata = drawer.strata(Unit(cells=np.arange(n, dtype=np.int32), treated=np.flatnonzero(x), propensity=given_propensity(p), whole=True))
     assert strata.n_treated.size > (5 if batch or burden else 4)
     assert (drawn.sum(1) == x.sum()).all() and drawn.max() == 1
     for s in range(strata.n_treated.size):
@@ -130,7 +131,7 @@ def test_fused_draws_are_the_written_draws(sampler, whole, inputs):
     rng = np.random.default_rng(0)
     cells = inputs.all_cells if whole else np.sort(rng.choice(inputs.all_cells, 400, replace=False)).astype(np.int32)
     p = rng.uniform(0, 0.2, cells.size)
-    unit = Unit(cells=cells, treated=np.flatnonzero(rng.random(cells.size) < p), p=p, whole=whole)
+    unit = Unit(cells=cells, treated=np.flatnonzero(rng.random(cells.size) < p), propensity=given_propensity(p), whole=whole)
     drawer = sampler.bind(inputs)
     rows = np.zeros((inputs.all_cells.size, 1600), np.float32)
     rows[inputs.all_cells, inputs.all_cells] = 1  # a sum of rows is then the treated set itself

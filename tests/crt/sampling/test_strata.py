@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from crt.propensity import given_propensity
 from crt.sampling.base import Unit
 from crt.sampling.methods import StratifiedPermutation
 from crt.sampling.strata import batch_codes, compute_bins
@@ -63,7 +64,7 @@ def test_bad_bins(values, n_bins, options):
 
 def strata_of(treated, p, batch=None, burden=None, **options):
     drawer = StratifiedDrawer(settings=StratifiedPermutation(**options), batch=batch, burden=burden)
-    return drawer.strata(Unit(cells=np.arange(p.size, dtype=np.int32), treated=treated, p=p, whole=True))
+    return drawer.strata(Unit(cells=np.arange(p.size, dtype=np.int32), treated=treated, propensity=given_propensity(p), whole=True))
 
 
 def test_stratum_ids_and_misc():

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from crt.kernels import cumulants as kernels
-from crt.tails.cumulants import bernoulli_cumulants, permutation_cumulants
-from crt.tails.saddlepoint import BernoulliNull, Cumulants, PermutationNull, Saddle, cauchy_combination, lugannani_rice, score_pvalues
+from crt.tails.cumulants import permutation_cumulants, power_sums
+from crt.tails.saddlepoint import Cumulants, PermutationNull, Saddle, bernoulli_saddles, cauchy_combination, far_tails, lugannani_rice
 from data_prep.errors import InputError
 from tests.crt.tails.exact import bernoulli_convolved, bernoulli_enumerated, permutation_enumerated, tail
 
@@ -18,10 +18,33 @@ def residuals(kind, n, seed):
     return (r - r.mean()) / r.std()
 
 
+class BernoulliNull:
+    """T of one program, cells treated independently."""
+
+    def __init__(self, p, r):
+        self.p, self.r = p[None], r[None]
+
+    def saddles(self, programs, targets, start):
+        def sums(which, s):
+            total, zero = np.zeros((s.size, 5)), np.zeros(s.size, np.int64)
+            kernels.bernoulli_tilts(self.p, self.r, zero, zero, s, total)
+            return total
+
+        def ends(which, sign):
+            return np.stack([[np.maximum(one * self.r, 0)[self.p > 0].sum(), (self.p * self.r).sum()] for one in sign])
+
+        return bernoulli_saddles(targets, start, sums, ends)
+
+
 def bernoulli(p, r):
     """Cumulants and null of T for one program."""
-    _, cumulants = bernoulli_cumulants(lambda cells: r[cells, None], lambda cells: p[None, cells], r.size)
-    return Cumulants(*(c[0] for c in cumulants)), BernoulliNull(p, lambda programs: r[None][programs])
+    _, cumulants = power_sums(r[:, None], p[None], 1).cumulants()
+    return Cumulants(*(c[0] for c in cumulants)), BernoulliNull(p, r)
+
+
+def score_pvalues(t, cumulants, null, **options):
+    tails = far_tails(t, cumulants, **options)
+    return tails.with_saddles(*null.saddles(tails.programs, tails.targets, tails.start))
 
 
 def permutation(r, sizes, n_treated):
@@ -136,10 +159,10 @@ def test_permutation_cumulants_are_those_of_all_subsets():
 
 
 def test_cumulants_are_derivatives_at_zero():
-    """The blocks' products in float64 against one pass of the kernel at s = 0, over a number of cells that is no multiple of a block."""
+    """The products in float64 against one pass of the kernel at s = 0, over a number of cells that is no multiple of four."""
     rng = np.random.default_rng(3)
-    p, r = rng.uniform(0, 0.3, 1500), rng.normal(size=1500)
-    mean, cumulants = bernoulli_cumulants(lambda cells: r[cells, None], lambda cells: p[None, cells], 1500)
+    p, r = rng.uniform(0, 0.3, 1501), rng.normal(size=1501)
+    mean, cumulants = power_sums(r[:, None], p[None], 1).cumulants()
     sums = np.empty(5)
     kernels.bernoulli_tilt(p, r, 0.0, sums)
     np.testing.assert_allclose([c[0, 0] for c in cumulants], sums[2:], rtol=1e-12)
@@ -150,8 +173,7 @@ def test_the_same_lines_on_torch():
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(3)
     p, r = rng.uniform(0, 0.3, (2, 1500)), rng.normal(size=(1500, 3))
-    ours = bernoulli_cumulants(lambda cells: r[cells], lambda cells: p[:, cells], 1500)
-    theirs = bernoulli_cumulants(lambda cells: torch.from_numpy(r)[cells], lambda cells: torch.from_numpy(p)[:, cells], 1500)
+    ours, theirs = power_sums(r, p, 3).cumulants(), power_sums(torch.from_numpy(r), torch.from_numpy(p), 3).cumulants()
     np.testing.assert_allclose(theirs[0], ours[0], rtol=1e-12)
     np.testing.assert_allclose(np.stack(theirs[1]), np.stack(ours[1]), rtol=1e-10)
 
@@ -242,9 +264,16 @@ def test_the_saddlepoint_solves_its_equation(z):
     t = float(z * cumulants.sd[0])
     if z < -5:
         t = -0.97 * float(np.maximum(-r, 0).sum() + p @ r)  # near the lower end of the support
-    s, status = kernels.bernoulli_saddle(p, r, t, t / float(cumulants.second[0]), 60, sums)
-    kernels.bernoulli_tilt(p, r, s, there)
-    assert status == kernels.SOLVED and abs(there[1] - t) < 1e-6 * np.sqrt(there[2])
+    s, start, target = (np.array([value]) for value in (t / float(cumulants.second[0]), t / float(cumulants.second[0]), t))
+    low, high = np.where(target > 0, 0.0, -np.inf), np.where(target > 0, np.inf, 0.0)
+    variance, status = np.zeros(1), np.full(1, kernels.RUNNING)
+    for _ in range(60):
+        kernels.bernoulli_tilt(p, r, s[0], sums)
+        kernels.newton_steps(target, start, sums[None], s, low, high, variance, status)
+        if status[0] != kernels.RUNNING:
+            break
+    kernels.bernoulli_tilt(p, r, s[0], there)
+    assert status[0] == kernels.SOLVED and abs(there[1] - t) < 1e-6 * np.sqrt(there[2])
     np.testing.assert_allclose(sums[:3], there[:3], rtol=1e-6)
     np.testing.assert_allclose(sums[3:], there[3:], rtol=0.05)
 
@@ -267,10 +296,10 @@ def test_the_edge_of_the_support(design):
 
 def test_no_variance_is_no_test():
     cumulants = Cumulants(np.zeros(2), np.zeros(2), np.zeros(2))
-    found = score_pvalues(np.array([0.0, 1.0]), cumulants, BernoulliNull(np.zeros(5), lambda k: np.zeros((2, 5))[k]), largest=np.zeros(2))
+    found = score_pvalues(np.array([0.0, 1.0]), cumulants, BernoulliNull(np.zeros(5), np.zeros(5)), largest=np.zeros(2))
     assert np.isnan(found.log_p).all() and not found.unsolved.any()
     with pytest.raises(InputError, match="side"):
-        score_pvalues(np.zeros(2), cumulants, BernoulliNull(np.zeros(5), lambda k: np.zeros((2, 5))[k]), largest=np.zeros(2), side="up")
+        score_pvalues(np.zeros(2), cumulants, BernoulliNull(np.zeros(5), np.zeros(5)), largest=np.zeros(2), side="up")
 
 
 def test_lugannani_rice_is_exact_for_the_normal():
