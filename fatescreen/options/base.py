@@ -1,6 +1,7 @@
 """Options of a command as a model, and the options that commands share: type, range and help of each are written here once."""
 
 import difflib
+import re
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,12 +22,29 @@ def _split(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _bytes(value: Any) -> Any:
+    """A size such as 4GiB or 500MB in bytes; what is no such text is returned unchanged."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?([KMGT]?)(i?)B", value.strip(), re.IGNORECASE) if isinstance(value, str) else None
+    if found is None:
+        return value
+    number, prefix, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(prefix.upper() or " "))
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Count = Annotated[int, Field(ge=1)]
 SCREEN = "screen: a .h5ad, .h5mu or .zarr file"
 Screen = Annotated[CliPositionalArg[Path], Field(description=SCREEN)]
 Out = Annotated[Path, Field(description="folder for the results")]
 GuideKey = Annotated[str, Field(description="key of the guides of each cell, in obsm, layers or a MuData modality")]
+Memory = Annotated[
+    Annotated[int, BeforeValidator(_bytes), Field(ge=1, json_schema_extra={"format": "size"})] | None,
+    Field(description="most memory that the run may use: beyond it, data of the cells are in files inside the output folder while the run lasts"),
+]
+Scheduler = Annotated[
+    str | None,
+    Field(description="Dask scheduler on whose workers the cells are: its address, or local:N for N workers on this machine; one process if not given"),
+]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1, description="random seed")]
 Resume = Annotated[
     bool | None,

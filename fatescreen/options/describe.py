@@ -16,6 +16,7 @@ KINDS = {  # kind of value: in messages, and in --help
     "number": ("a number", "NUMBER"),
     "string": ("text", "TEXT"),
     "path": ("a path", "PATH"),
+    "size": ("a size such as 4GiB or 500MB", "SIZE"),
     "boolean": ("true or false", ""),
     "array": ("names, joined by commas or as a list of texts", "A,B,..."),
 }

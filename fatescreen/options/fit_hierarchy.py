@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from data_prep.errors import InputError, first_few
 from data_prep.read.keys import ScreenKeys
-from fatescreen.options.base import KEYS, Count, Names, Resume, Screen, ScreenOptions, Seed
+from fatescreen.options.base import KEYS, Count, Memory, Names, Resume, Scheduler, Screen, ScreenOptions, Seed
 from hierarchy.settings import FitSettings, PosteriorName
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class FitOptions(ScreenOptions):
     save_posterior: bool = Field(False, description="whether to write posterior.nc as well (requires ArviZ)")
     max_steps: Count | None = Field(None, description="maximum number of steps; if not given, 60 for gene_block and 20000 for mean_field")
     device: str = Field("auto", description="device for the fit: auto, cpu or cuda")
+    memory: Memory = None
+    scheduler: Scheduler = None
     cache: Path | None = Field(None, description=".pt file that keeps the tensors between runs")
     resume: Resume = None
     seed: Seed = _FIT.seed
