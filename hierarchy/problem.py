@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from data_prep.blocks.place import Place
 from data_prep.tensors import FateData
 from hierarchy.cells import CellDesign, cell_design
 from hierarchy.coordinates import Coordinates, coordinates, equal_contrasts
@@ -50,6 +51,7 @@ class Problem:
         *,
         time_scale: Float[Tensor, " steps"] | None = None,
         dtype: torch.dtype = torch.float32,
+        place: Place | None = None,
     ) -> "Problem":
         """Build the designs and coordinates of a screen.
 
@@ -65,8 +67,10 @@ class Problem:
             Multipliers of the steps between days, (D − 1,), which then share σ_time; None for a σ_time of each step.
         dtype
             Type of the cells' designs; sums over cells are kept in float64 in any case.
+        place
+            Where the blocks of cells are; in memory by default.
         """
-        design = cell_design(data, dtype=dtype)
+        design = cell_design(data, dtype=dtype, place=place)
         coords = coordinates(data, design, center_guides=settings.center_guides, time_scale=time_scale)
         return cls(data=data, design=design, coords=coords, priors=priors, settings=settings, time_scale=time_scale)
 
@@ -78,7 +82,7 @@ class Problem:
             priors=self.priors,
             weight=weight,
             center_guides=self.settings.center_guides,
-            time_scale=None if self.time_scale is None else self.time_scale.to(self.design.prob),
+            time_scale=None if self.time_scale is None else self.time_scale.to(self.coords.packed.device, self.design.dtype),
             check_centering=self.settings.check_centering,
         )
 
@@ -86,7 +90,7 @@ class Problem:
         """The likelihood weights, from the cells' dispersion where the settings have no number."""
         of = self.settings.likelihood_weight
         if isinstance(of, str):
-            n_varied = int((self.design.prob.amax(0) > 0).sum()) - 1  # a fate that no cell has adds no dispersion
+            n_varied = int((self.data.fate_prob.amax(0) > 0).sum()) - 1  # a fate that no cell has adds no dispersion
             return (group_weights if of == "auto" else common_weight)(found, max(1, n_varied))
         return torch.full_like(found.cells, of)
 
