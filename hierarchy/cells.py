@@ -107,7 +107,7 @@ class CellDesign:
 
     def split(self, values: Any) -> CellBlocks[Any]:
         """An array, tensor or matrix with a row for each cell, in the same blocks at the same place."""
-        return self.place.put(values[own] for own in self.slices)
+        return self.cells.place(values[own] for own in self.slices)
 
 
 def cell_design(data: FateData, *, dtype: torch.dtype = torch.float32, place: Place | None = None, size: int | None = None) -> CellDesign:
@@ -128,23 +128,21 @@ def cell_design(data: FateData, *, dtype: torch.dtype = torch.float32, place: Pl
     index, n_days = _Index.of(data), data.n_days
     pairs = [index.pairs(own) for own in slices]
     slots = np.unique(np.concatenate([np.unique(key) for key, _ in pairs]))
-    guide_cells, gene_cells = np.zeros(data.n_guides * n_days, np.int64), np.zeros(data.n_genes * n_days, np.int64)
+    guide_cells, gene_cells = np.zeros((data.n_guides, n_days), np.int64), np.zeros((data.n_genes, n_days), np.int64)
     for own in slices:
-        guide_cells += np.bincount(index.columns(own), minlength=guide_cells.size)
+        guide_cells += np.bincount(index.columns(own), minlength=guide_cells.size).reshape(guide_cells.shape)
         gene_cells += index.gene_cells(own)
-    guide_cells = guide_cells.reshape(-1, n_days)
     group_cells = np.bincount(index.day.astype(np.int64) * data.n_reps + index.rep, minlength=n_days * data.n_reps).reshape(n_days, -1)
-    on = {"device": data.device}
     return CellDesign(
         cells=place.put(index.block(own, np.searchsorted(slots, key), where, slots.size, dtype) for own, (key, where) in zip(slices, pairs, strict=True)),
         place=place,
         slices=slices,
-        pair_guides=torch.tensor(np.stack([slots // n_days // data.n_guides, slots // n_days % data.n_guides], 1), **on),
-        pair_day=torch.tensor(slots % n_days, **on),
-        carried=torch.tensor(guide_cells / np.maximum(group_cells.sum(1), 1), **on),
-        guide_cells=torch.tensor(guide_cells, **on),
-        gene_cells=torch.tensor(gene_cells.reshape(-1, n_days), **on),
-        group_cells=torch.tensor(group_cells, dtype=torch.float64, **on),
+        pair_guides=torch.tensor(np.stack([slots // n_days // data.n_guides, slots // n_days % data.n_guides], 1), device=data.device),
+        pair_day=torch.tensor(slots % n_days, device=data.device),
+        carried=torch.tensor(guide_cells / np.maximum(group_cells.sum(1), 1), device=data.device),
+        guide_cells=torch.tensor(guide_cells, device=data.device),
+        gene_cells=torch.tensor(gene_cells, device=data.device),
+        group_cells=torch.tensor(group_cells, dtype=torch.float64, device=data.device),
         n_nuisance=n_days + data.n_reps + 1,
         dtype=dtype,
     )
@@ -177,10 +175,11 @@ class _Index:
         return guide * self.data.n_days + self.day[own][cell]
 
     def gene_cells(self, own: slice) -> np.ndarray:
-        """Number of a block's cells that carry a guide of each gene on each day, (L·D,); a cell with several of its guides counts once."""
+        """Number of a block's cells that carry a guide of each gene on each day, (L, D); a cell with several of its guides counts once."""
         data, (cell, guide) = self.data, self.entries(own)
         carried = np.unique(cell * np.int64(data.n_genes) + self.gene[guide])
-        return np.bincount(carried % data.n_genes * data.n_days + self.day[own][carried // data.n_genes], minlength=data.n_genes * data.n_days)
+        key = carried % data.n_genes * data.n_days + self.day[own][carried // data.n_genes]
+        return np.bincount(key, minlength=data.n_genes * data.n_days).reshape(data.n_genes, -1)
 
     def pairs(self, own: slice) -> tuple[np.ndarray, np.ndarray]:
         """The cells of a block with two guides a < b of one gene: the key (a·G + b)·D + day of each, and the cell."""

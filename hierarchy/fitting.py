@@ -101,7 +101,8 @@ def fit(
     Raises
     ------
     InputError
-        If `time_scale` or `batch_cells` does not match the screen, if the family or the device needs the cells in memory and they are elsewhere, or, with `resume` true, the checkpoint belongs to another screen or other settings.
+        If `time_scale` or `batch_cells` does not match the screen; if the family or the device needs the cells in memory and they are elsewhere; or, with
+        `resume` true, if the checkpoint belongs to another screen or other settings.
 
     Warns
     -----

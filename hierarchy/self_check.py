@@ -201,7 +201,7 @@ class _Scores:
             Guides × groups.
         """
         d, f = self.design.group_cells.shape[0], self.n_nonref
-        counts = self.design.place.put(_tensor(carried[own]) for own in self.design.slices)
+        counts = self.design.cells.place(_tensor(carried[own]) for own in self.design.slices)
         sums = self.design.cells.map_reduce(_day_sums, self.states, counts, groups, d)
         mean = sums.cells / np.maximum(self.design.group_cells.sum(1).cpu().numpy(), 1)  # (groups, D)
         score = sums.residual - mean[:, None] * sums.day_residual
@@ -274,7 +274,7 @@ class _DaySums:
 
 
 def _tensor(matrix: sp.csr_matrix) -> Tensor:
-    return csr(*(torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data)), matrix.shape)
+    return csr(torch.from_numpy(matrix.indptr), torch.from_numpy(matrix.indices), torch.from_numpy(matrix.data), matrix.shape)
 
 
 def _array(matrix: Tensor) -> sp.csr_matrix:

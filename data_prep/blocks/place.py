@@ -1,6 +1,5 @@
 """Where blocks of cells are: the choice of the edge, which nothing else depends on."""
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from data_prep.blocks.base import B, CellBlocks, InMemory
 from data_prep.blocks.cluster import OnCluster
-from data_prep.blocks.disk import OnDisk, save_block
+from data_prep.blocks.disk import OnDisk
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -32,14 +31,13 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """In files of a folder, which the caller deletes at the end."""
+    """In files of a folder."""
 
     folder: Path
 
     def put(self, blocks: Iterable[B]) -> OnDisk[B]:
         """As `Place.put`."""
-        own = Path(tempfile.mkdtemp(dir=self.folder, prefix="cells-"))
-        return OnDisk([save_block(block, own / str(i)) for i, block in enumerate(blocks)], self.folder)
+        return OnDisk((), self.folder).place(blocks)
 
 
 @dataclass(frozen=True, slots=True)

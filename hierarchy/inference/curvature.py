@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from data_prep.blocks.base import CellBlocks
@@ -276,9 +276,7 @@ def pair_covariance(coords: Coordinates, covariance: GeneMatrices, n_pairs: int)
     return out
 
 
-def eta_variance(
-    block: CellBlock, variance: Float[Tensor, "columns packed"], between: Float[Tensor, "pairs packed"] | None
-) -> Float[Tensor, "cells packed"]:
+def eta_variance(block: CellBlock, variance: Float[Tensor, "columns packed"], between: Float[Tensor, "pairs packed"] | None) -> Float[Tensor, "cells packed"]:
     """Var(η) of each cell, packed: the sum over its guides, and over pairs of them that share a gene's θ and δ."""
     own = block.rows @ variance
     return own if between is None else own + block.pair_cols @ between

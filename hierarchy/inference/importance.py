@@ -64,7 +64,12 @@ def effective_fractions(
             beta[s, group.guides] = torch.einsum("gdk,lkf->lgdf", group.to_beta, x[s]).to(design.dtype)
         quadratic[:, group.genes] = own
     around = _Around(
-        columns=columns_of(design, coords, mean), beta=beta[:, guides], guides=guides, gene=data.guide_to_gene[guides], weight=model.weight_table, n_genes=data.n_genes
+        columns=columns_of(design, coords, mean),
+        beta=beta[:, guides],
+        guides=guides,
+        gene=data.guide_to_gene[guides],
+        weight=model.weight_table,
+        n_genes=data.n_genes,
     )
     log_ratio = design.cells.map_reduce(_changes, around) - quadratic
     weights = torch.softmax(log_ratio, 0)
@@ -126,8 +131,8 @@ def _block_draws(group: GeneGroup, found: Pass, i: int, prior: Tensor, n: int, g
     """Steps x from the mean, (n, L_n, K·F*), and the quadratic expansion of their log-likelihood, (n, L_n)."""
     info = found.blocks[i]
     factor = cholesky(info + torch.diag_embed(prior.flatten()), group.genes)
-    noise = torch.randn(n, *info.shape[:2], 1, generator=generator, dtype=info.dtype, device=info.device)
-    x = torch.linalg.solve_triangular(factor.transpose(1, 2), noise, upper=True).squeeze(-1)
+    noise = torch.randn(n, *info.shape[:2], generator=generator, dtype=info.dtype, device=info.device)
+    x = torch.linalg.solve_triangular(factor.transpose(1, 2), noise.permute(1, 2, 0), upper=True).permute(2, 0, 1)
     gradient = group.split(found.gradient).flatten(1)
     return x, (x * gradient).sum(-1) - 0.5 * torch.einsum("sli,lij,slj->sl", x, info, x)
 

@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hierarchy.coordinates import GeneMatrices
 from hierarchy.cells import CellBlock
+from hierarchy.coordinates import GeneMatrices
 from hierarchy.inference.curvature import CellState, Pass, cholesky_packed
 from hierarchy.inference.linear import Precision, cholesky, conjugate_gradient, factor_blocks, nuisance_block, solve_blocks
 from hierarchy.problem import Problem
@@ -178,10 +178,9 @@ def _between_genes(genes: _GenesOnly, generator: torch.Generator) -> list[Tensor
 def _noise(problem: Problem, precision: Precision, s: int, generator: torch.Generator) -> Tensor:
     """Draws from N(0, Q), (rows, F*, s): prior^½ ε plus the pull-back of noise of the cells with covariance W."""
     coords, f = problem.coords, problem.coords.n_nonref
-    like = {"generator": generator, "device": generator.device}
-    seed = int(torch.randint(2**32, (), **like))
+    seed = int(torch.randint(2**32, (1,), generator=generator, device=generator.device))
     pulled = coords.from_columns @ problem.design.cells.map_reduce(_cell_noise, precision.states, f, s, seed)
-    own = torch.randn(coords.n_rows, f, s, dtype=torch.float64, **like)
+    own = torch.randn(coords.n_rows, f, s, generator=generator, dtype=torch.float64, device=generator.device)
     return pulled.reshape(-1, f, s) + torch.linalg.cholesky(precision.prior) @ own
 
 
