@@ -1,11 +1,41 @@
-"""Sizes that no memory can hold are refused before any work."""
+"""How much memory there is, how much this process has, and how much a run will take: sizes that no memory can hold are refused before any work."""
 
 import os
+import resource
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from data_prep.errors import InputError
 
 CGROUP = Path("/sys/fs/cgroup/memory.max")  # the limit of a container, or "max"
+
+
+STATUS = Path("/proc/self/statm")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Bytes that a run takes beyond what the process has when it is asked.
+
+    Attributes
+    ----------
+    in_memory
+        With the data of the cells in memory.
+    in_files
+        With the data of the cells in files.
+    """
+
+    in_memory: float
+    in_files: float
+
+
+def in_use() -> int:
+    """Bytes of memory that this process has; the most it had, where the system does not report the present number."""
+    try:
+        return int(STATUS.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def require_memory(n_bytes: float, what: str, *arguments: str) -> None:

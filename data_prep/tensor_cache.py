@@ -4,6 +4,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
+import numpy as np
 from torch import Tensor
 
 from data_prep.errors import InputError, first_few
@@ -53,10 +54,10 @@ def cached_fate_data(screen: Screen, *, ref_fate: str, path: str | Path) -> Fate
     if path.exists():
         parts = _read(path)
         if parts.get("fingerprint") == fingerprint(screen, ref_fate=ref_fate):
-            return _checked(parts, path)
+            return _checked({**parts, "cells": screen.cells}, path)
     data = build_fate_data(screen, ref_fate=ref_fate)
     names = {f.name: getattr(data, f.name) for f in fields(data)} | {"kind": KIND}
-    save_tensors(data.tensors(), {name: value for name, value in names.items() if not isinstance(value, Tensor)}, path)
+    save_tensors(data.tensors(), {name: value for name, value in names.items() if not isinstance(value, (Tensor, np.ndarray))}, path)
     return data
 
 

@@ -6,14 +6,15 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64, Shaped
+from jaxtyping import Float32, Int, Int64, Shaped
 from torch import Tensor
 
+from data_prep.blocks.base import block_slices
 from data_prep.errors import InputError, did_you_mean, first_few
 from data_prep.guide_index import index_guides
 from data_prep.screen import Screen
 
-FORMAT = 1  # part of the fingerprint: a change of what the tensors mean makes caches and checkpoints of earlier versions stale
+FORMAT = 2  # part of the fingerprint: a change of what the tensors mean makes caches and checkpoints of earlier versions stale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,13 +36,13 @@ class FateData:
     cell_offsets
         Offsets of the cells in `cell_guides`, int64 (N + 1,).
     cell_guides
-        Targeting guides of all cells, int64 (entries,); `cell_guides[cell_offsets[i]:cell_offsets[i + 1]]` are those of cell i.
+        Targeting guides of all cells, int32 (entries,); `cell_guides[cell_offsets[i]:cell_offsets[i + 1]]` are those of cell i.
     guide_burden
         Number of guides in each cell (NTC included) minus the mean of the cell's day, float32 (N,).
     day
-        Day of each cell as an index into `days`, int64 (N,).
+        Day of each cell as an index into `days`, int32 (N,).
     rep
-        Replicate of each cell as an index into `reps`, int64 (N,).
+        Replicate of each cell as an index into `reps`, int32 (N,).
     fate_prob
         Fate probabilities, float32 (N, F); rows sum to 1, and column 0 is the reference fate.
     genes
@@ -55,7 +56,7 @@ class FateData:
     reps
         Labels of the replicates, length R.
     cells
-        Names of the cells, length N.
+        Names of the cells, (N,).
     fingerprint
         SHA-256 of the screen and the reference fate.
     cluster
@@ -82,17 +83,17 @@ class FateData:
     gene_offsets: Int64[Tensor, " gene_offsets"]
     guides_by_gene: Int64[Tensor, " guides"]
     cell_offsets: Int64[Tensor, " cell_offsets"]
-    cell_guides: Int64[Tensor, " entries"]
+    cell_guides: Int[Tensor, " entries"]
     guide_burden: Float32[Tensor, " cells"]
-    day: Int64[Tensor, " cells"]
-    rep: Int64[Tensor, " cells"]
+    day: Int[Tensor, " cells"]
+    rep: Int[Tensor, " cells"]
     fate_prob: Float32[Tensor, "cells fates"]
     genes: tuple[str, ...]
     guides: tuple[str, ...]
     fates: tuple[str, ...]
     days: tuple[str, ...]
     reps: tuple[str, ...]
-    cells: tuple[str, ...]
+    cells: Shaped[np.ndarray, " cells"]
     fingerprint: str
     cluster: Int64[Tensor, " cells"] | None = None
 
@@ -211,23 +212,26 @@ def build_fate_data(screen: Screen, *, ref_fate: str) -> FateData:
     own = screen.guides[:, targeting]
     burden = np.diff(screen.guides.indptr).astype(np.float64)
     per_day = np.bincount(screen.day, weights=burden) / np.bincount(screen.day)
+    prob = np.empty(screen.fate_prob.shape, np.float32)
+    for to, origin in enumerate(order):
+        prob[:, to] = screen.fate_prob[:, origin]
     return FateData(
         guide_to_gene=torch.from_numpy(index.guide_to_gene),
         n_guides_per_gene=torch.from_numpy(index.n_guides_per_gene),
         gene_offsets=torch.from_numpy(index.gene_offsets),
         guides_by_gene=torch.from_numpy(index.guides_by_gene),
         cell_offsets=torch.from_numpy(own.indptr.astype(np.int64)),
-        cell_guides=torch.from_numpy(own.indices.astype(np.int64)),
+        cell_guides=torch.from_numpy(own.indices.astype(np.int32)),
         guide_burden=torch.from_numpy((burden - per_day[screen.day]).astype(np.float32)),
-        day=torch.from_numpy(screen.day.copy()),
-        rep=torch.from_numpy(screen.rep.copy()),
-        fate_prob=torch.from_numpy(screen.fate_prob[:, order].astype(np.float32)),
+        day=torch.from_numpy(screen.day.astype(np.int32)),
+        rep=torch.from_numpy(screen.rep.astype(np.int32)),
+        fate_prob=torch.from_numpy(prob),
         genes=tuple(str(g) for g in index.genes),
         guides=tuple(str(g) for g in screen.guide_names[targeting]),
         fates=tuple(screen.fate_names[i] for i in order),
         days=screen.day_labels,
         reps=screen.rep_labels,
-        cells=tuple(screen.cells.tolist()),
+        cells=screen.cells,
         fingerprint=fingerprint(screen, ref_fate=ref_fate),
         cluster=None if screen.clusters is None else torch.from_numpy(screen.clusters.copy()),
     )
@@ -244,5 +248,7 @@ def fingerprint(screen: Screen, *, ref_fate: str) -> str:
         digest.update(np.ascontiguousarray(array).data)
     names = (screen.cells, screen.guide_names, screen.guide_gene, screen.fate_names, screen.day_labels, screen.rep_labels)
     for group in names:
-        digest.update(("\x1f".join(map(str, group)) + "\x1e").encode())
+        for part in block_slices(len(group)):
+            digest.update(("\x1f".join(map(str, group[part])) + "\x1f").encode())
+        digest.update(b"\x1e")
     return digest.hexdigest()

@@ -36,7 +36,7 @@ class GeneGroup:
     first
         First row of this group among all coordinate rows; coordinate k of the group's gene l is in row `first + l·K + k`.
     pairs
-        Rows of `CellDesign.pair_cells` that belong to this group, int64 (pairs,).
+        Rows of `CellBlock.pair_cells` that belong to this group, int64 (pairs,).
     pair_gene
         Position within the group of each pair's gene, int64 (pairs,).
     pair_guides
@@ -102,7 +102,7 @@ class Coordinates:
     n_days
         D, the number of days.
     to_columns
-        Map from coordinates to the columns of `CellDesign`, float64 CSR (G·D + M, rows).
+        Map from coordinates to the columns of `CellBlock.rows`, float64 CSR (G·D + M, rows).
     from_columns
         The transpose of `to_columns` as CSR.
     packed
@@ -174,10 +174,7 @@ def coordinates(data: FateData, design: CellDesign, *, center_guides: bool = Tru
         first = group.rows.stop
     m, n_nonref = design.n_nuisance, data.n_free
     to_columns = _column_map(groups, first, data.n_guides * n_days, m)
-    packed = torch.zeros(n_nonref, n_nonref, dtype=torch.long)
-    upper = torch.triu_indices(n_nonref, n_nonref)
-    packed[upper[0], upper[1]] = torch.arange(upper.shape[1])
-    packed[upper[1], upper[0]] = torch.arange(upper.shape[1])
+    packed = torch.tensor([[packed_at(i, j, n_nonref) for j in range(n_nonref)] for i in range(n_nonref)])
     with quiet_sparse():
         by_column, by_row = to_columns.to_sparse_csr(), to_columns.T.coalesce().to_sparse_csr()
     return Coordinates(
@@ -236,6 +233,12 @@ def _column_map(groups: Sequence[GeneGroup], n_gene_rows: int, n_beta: int, m: i
     index = torch.stack([torch.cat([*rows, n_beta + own]), torch.cat([*cols, n_gene_rows + own])])
     value = torch.cat([*values, torch.ones(m, dtype=torch.float64, device=device)])
     return torch.sparse_coo_tensor(index, value, (n_beta + m, n_gene_rows + m), check_invariants=False).coalesce()
+
+
+def packed_at(i: int, j: int, n: int) -> int:
+    """Position of entry (i, j) of a symmetric n × n matrix among its packed entries, as in `Coordinates.packed`."""
+    i, j = min(i, j), max(i, j)
+    return i * n - i * (i - 1) // 2 + j - i
 
 
 def equal_contrasts(n_nonref: int) -> Float[Tensor, "nonref nonref"]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from data_prep.blocks.place import Memory, Place
 from data_prep.errors import InputError, first_few, warn
 from data_prep.tensors import FateData
 from hierarchy.inference.checkpoint import Checkpoint
@@ -69,6 +70,7 @@ def fit(
     checkpoint: str | Path | None = None,
     resume: bool | None = None,
     progress: bool = False,
+    place: Place | None = None,
 ) -> Fit:
     """Fit the hierarchy to a screen, on the device that its tensors are on.
 
@@ -88,6 +90,8 @@ def fit(
         True: a checkpoint of another fit is an error. False: start at the beginning. None: rename a checkpoint of another fit, with a warning.
     progress
         Whether to show a progress bar with the ELBO, on a terminal.
+    place
+        Where the cells' matrices are: `data_prep.blocks.place.Memory`, `Files` or `Workers` of a cluster; the results are the same.
 
     Returns
     -------
@@ -97,7 +101,8 @@ def fit(
     Raises
     ------
     InputError
-        If `time_scale` or `batch_cells` does not match the screen, or, with `resume` true, the checkpoint belongs to another screen or other settings.
+        If `time_scale` or `batch_cells` does not match the screen; if the family or the device needs the cells in memory and they are elsewhere; or, with
+        `resume` true, if the checkpoint belongs to another screen or other settings.
 
     Warns
     -----
@@ -115,7 +120,8 @@ def fit(
     """
     began, settings = time.perf_counter(), settings or FitSettings()
     _check(data, settings, time_scale)
-    problem = Problem.of(data, priors or Priors(), settings, time_scale=time_scale)
+    _check_place(data, settings, place or Memory())
+    problem = Problem.of(data, priors or Priors(), settings, time_scale=time_scale, place=place)
     fitted = FAMILIES[settings.posterior](problem, Checkpoint(checkpoint, problem, resume=resume), progress=progress)
     if fitted.outcome.status == "step_limit":
         warn(fitted.outcome.advice, *fitted.outcome.arguments)
@@ -134,3 +140,13 @@ def _check(data: FateData, settings: FitSettings, time_scale: Tensor | None) -> 
         warn(f"no cell has the fate {first_few(absent)}: effects on it are those of the priors. Leave it out of the fate probabilities.")
     if settings.se == "sandwich":
         check_clusters(data.cluster)
+
+
+def _check_place(data: FateData, settings: FitSettings, place: Place) -> None:
+    """Check that the cells can be where they are to be."""
+    if isinstance(place, Memory):
+        return
+    if settings.posterior == "mean_field":
+        raise InputError("posterior 'mean_field' needs all cells in memory. Choose 'gene_block'.", "posterior")
+    if data.device.type != "cpu":
+        raise InputError(f"the device is {data.device.type!r}, but cells in files or on a cluster are for the CPU. Choose 'cpu'.", "device")

@@ -127,15 +127,14 @@ def _left_out(fit: Fit, estimator: Estimator, i: int, found: Pass) -> tuple[Tens
     if n == 1:
         return mean, cov
     info, score = estimator.likelihood.info[i], estimator.score[i]
-    by_pair = (design.pair_cells @ found.curvature).double()
-    whole = root(_centred(fit, estimator, group, found, by_pair), inverse=True)
+    whole = root(_centred(fit, estimator, group, found), inverse=True)
     beside, robust = root(info) @ whole, root(score) @ whole
-    gradient = (design.cols @ found.residual).double()[: estimator.carried.numel()].reshape(*estimator.carried.shape, f)[group.guides]
+    gradient = found.sums.residual[: estimator.carried.numel()].reshape(*estimator.carried.shape, f)[group.guides]
     total, at = group.split(found.gradient), group.split(centre).flatten(1)
     for j in range(n):
         to_beta = group.to_beta.clone()
         to_beta[j] = 0
-        rest = _centred(fit, estimator, replace(group, to_beta=to_beta), found, by_pair)
+        rest = _centred(fit, estimator, replace(group, to_beta=to_beta), found)
         shift = torch.einsum("gdk,lgd->lkd", to_beta, design.carried[group.guides])
         lost = torch.einsum("dk,ldf->lkf", group.to_beta[j], gradient[:, j]) - torch.einsum("lkd,ldf->lkf", shift, gradient[:, j])
         own_info, own_score = beside @ rest @ beside.transpose(1, 2), robust @ rest @ robust.transpose(1, 2)
@@ -160,11 +159,11 @@ def _without(group: GeneGroup, j: int) -> tuple[GeneGroup, Tensor]:
     return replace(group, guides=group.guides[:, keep], to_beta=to_beta, scale_of=group.scale_of[:-1], multiplier=group.multiplier[:-1]), to_own
 
 
-def _centred(fit: Fit, estimator: Estimator, group: GeneGroup, found: Pass, by_pair: Tensor) -> Tensor:
+def _centred(fit: Fit, estimator: Estimator, group: GeneGroup, found: Pass) -> Tensor:
     """Information about the day means of one group's genes."""
     coords = estimator.coords
     one = replace(coords, groups=(group,))
-    blocks = [gene_information(group, coords.packed, found.by_guide, by_pair)]
+    blocks = [gene_information(group, coords.packed, found.by_guide, found.sums.by_pair)]
     shift = torch.zeros(coords.n_rows, coords.n_days, dtype=torch.float64, device=coords.packed.device)
     shift[group.rows] = torch.einsum("gdk,lgd->lkd", group.to_beta, fit.model.design.carried[group.guides]).flatten(0, 1)
     return centred_information(one, shift, blocks, found.by_guide, found.by_day)[0]

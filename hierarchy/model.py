@@ -1,6 +1,7 @@
 """The Pyro model: sample sites only."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import pyro
 import pyro.distributions as dist
@@ -9,12 +10,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from data_prep.tensors import FateData
-from hierarchy.cells import CellDesign, cell_design
+from hierarchy.cells import CellBlock, CellDesign, cell_design, whole_block
 from hierarchy.ops import center_within_gene, check_mean_zero, guide_effect, log_fate_prob, random_walk, sparse_product
 from hierarchy.settings import Priors
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class HierarchyModel:
     """The guide → gene hierarchy as a Pyro model: call it, or hand it to `SVI`, `Predictive`, `MCMC` or `render_model`.
 
@@ -32,7 +33,7 @@ class HierarchyModel:
     data
         The screen's tensors.
     design
-        Design matrices of the cells.
+        Design matrices of the cells, in blocks.
     priors
         Prior scales.
     weight
@@ -70,7 +71,7 @@ class HierarchyModel:
     def __call__(self) -> None:
         """Run the sample statements."""
         data, s = self.data, self.priors
-        zero, one = self.design.prob.new_zeros(()), self.design.prob.new_ones(())
+        zero, one = self.cells.prob.new_zeros(()), self.cells.prob.new_ones(())
         n_steps = data.n_days - 1
         with pyro.plate("fates", data.n_free, dim=-2):
             tau = pyro.sample("tau", dist.HalfNormal(s.tau * one))
@@ -99,10 +100,15 @@ class HierarchyModel:
         with pyro.plate("cells", data.n_cells, subsample_size=self.batch_cells, dim=-1) as cell:
             beta = guide_effect(theta, delta, data.guide_to_gene)
             eta = self.linear_predictor(beta, alpha.squeeze(-2), b.squeeze(-2), gamma.squeeze(-1), None if self.batch_cells is None else cell)
-            prob = self.design.prob if self.batch_cells is None else self.design.prob[cell]
+            prob = self.cells.prob if self.batch_cells is None else self.cells.prob[cell]
             log_lik = (prob.T * log_fate_prob(eta)).sum(-2, keepdim=True)
-            group = self.design.group if self.batch_cells is None else self.design.group[cell]
+            group = self.cells.group if self.batch_cells is None else self.cells.group[cell]
             pyro.factor("fate", self.weight_table.flatten()[group].to(log_lik) * log_lik)
+
+    @cached_property
+    def cells(self) -> CellBlock:
+        """All cells in one block, which the sample statements need in memory."""
+        return whole_block(self.data, self.design)
 
     @property
     def weight_table(self) -> Float[Tensor, "days reps"]:
@@ -140,19 +146,19 @@ class HierarchyModel:
         beta = beta.expand(*alpha.shape[:-1], *beta.shape[-2:])
         weights = torch.cat([beta.flatten(-2), alpha, b, gamma.unsqueeze(-1)], -1)
         dense = weights.reshape(-1, weights.shape[-1]).T.contiguous()
-        rows = self.design.rows
-        eta = sparse_product(rows, self.design.cols, dense) if cell is None else _picked_product(rows, cell, dense)
+        rows = self.cells.rows
+        eta = sparse_product(rows, self.cells.cols, dense) if cell is None else _picked_product(rows, cell, dense)
         return eta.T.reshape(*weights.shape[:-1], -1)
 
 
 def _picked_product(rows: Tensor, cell: Tensor, dense: Tensor) -> Tensor:
     """Rows `cell` of the CSR matrix `rows`, times `dense`; no other rows are read."""
-    start, stop = rows.crow_indices()[cell], rows.crow_indices()[cell + 1]
+    start, stop = rows.crow_indices()[cell].long(), rows.crow_indices()[cell + 1].long()
     count = stop - start
     row = torch.repeat_interleave(torch.arange(cell.numel(), device=cell.device), count)
     within = torch.arange(row.numel(), device=cell.device) - (count.cumsum(0) - count)[row]
     entry = start[row] + within
-    terms = dense[rows.col_indices()[entry]] * rows.values()[entry].unsqueeze(-1)
+    terms = dense[rows.col_indices()[entry].long()] * rows.values()[entry].unsqueeze(-1)
     return dense.new_zeros(cell.numel(), dense.shape[1]).index_add(0, row, terms)
 
 

@@ -1,5 +1,6 @@
 """Checks of a fit: predicted against observed fates, and how well the Gaussian family fits each gene."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from hierarchy.cells import CellBlock
 from hierarchy.inference.base import Moments
 from hierarchy.result import Fit
 
@@ -96,36 +98,80 @@ def check_fit(fit: Fit, *, n_top: int = 12, n_draws: int = 64) -> Checks:
     ['GENE2', 'GENE6']
     """
     moments = fit.moments(n_draws=N_DRAWS)
-    predicted = _cell_predictions(fit, moments)
-    own = fit.weight_table.flatten()[fit.model.design.group].cpu().numpy()[:, None]
-    noise = predicted * (1 - predicted) / own  # variance φ π(1 − π) of an observed probability about its prediction
+    z = (moments.theta_mean / moments.theta_sd).abs().amax((1, 2))
+    top = z.argsort(descending=True)[:n_top]
+    of_groups, of_genes = _sums(fit, moments, top)
     fractions = fit.family_fit(n_draws=n_draws)
-    family = None if fractions is None else pd.DataFrame({"gene": fit.model.data.genes, "effective_fraction": fractions.cpu().numpy()})
-    return Checks(composition=_composition(fit, predicted, noise), genes=_top_genes(fit, moments, predicted, noise, n_top), family=family, scales=_scales(fit))
+    data = fit.model.data
+    family = None if fractions is None else pd.DataFrame({"gene": data.genes, "effective_fraction": fractions.cpu().numpy()})
+    groups: list[dict[str, object]] = [{"day": day, "rep": rep} for day in data.days for rep in data.reps]
+    genes: list[dict[str, object]] = [{"gene": data.genes[g], "day": day} for g in top.tolist() for day in data.days]
+    return Checks(composition=_rows(groups, data.fates, of_groups), genes=_rows(genes, data.fates, of_genes), family=family, scales=_scales(fit))
 
 
-def _cell_predictions(fit: Fit, moments: Moments) -> np.ndarray:
-    """π of every cell at the posterior means, (N, F)."""
-    model, d = fit.model, fit.model.data.n_days
-    nuisance = fit.nuisance_mean().to(model.design.prob)
-    beta = moments.beta_mean.transpose(0, 1).to(model.design.prob)  # (F*, G, D)
-    eta = model.linear_predictor(beta, nuisance[:, :d], nuisance[:, d:-1], nuisance[:, -1])
-    return torch.softmax(torch.cat([torch.zeros_like(eta[:1]), eta]).T, 1).cpu().double().numpy()
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Predicted:
+    """What predictions of the cells' fates are computed from.
+
+    Attributes
+    ----------
+    columns
+        Effects of the columns of the design at the posterior means, (G·D + M, F*).
+    weight
+        The likelihood weights by day and replicate, (D, R).
+    rank
+        Position of each guide's gene among the genes that are checked separately, or −1, (G,).
+    n_top
+        Number of those genes.
+    """
+
+    columns: Tensor
+    weight: Tensor
+    rank: Tensor
+    n_top: int
 
 
-def _grouped(observed: np.ndarray, predicted: np.ndarray, noise: np.ndarray, group: np.ndarray, n: int) -> tuple[np.ndarray, ...]:
-    """Means over groups of cells, and the SD of the observed mean: (n,), then (n, F) each."""
-    cells = np.bincount(group, minlength=n)
+def _sums(fit: Fit, moments: Moments, top: Tensor) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Numbers of cells, sums of observed and predicted probabilities and of the variances of the observed: by day and replicate, and by top gene and day."""
+    model, data, design = fit.model, fit.model.data, fit.model.design
+    beta = moments.beta_mean.transpose(1, 2).flatten(0, 1).to(design.dtype)
+    columns = torch.cat([beta, fit.nuisance_mean().T.to(design.dtype)])
+    rank = torch.full((data.n_genes,), -1, device=top.device)
+    rank[top] = torch.arange(len(top), device=top.device)
+    shared = _Predicted(columns=columns, weight=model.weight_table, rank=rank[data.guide_to_gene], n_top=len(top))
+    of_groups, of_genes = design.cells.map_reduce(_predicted_sums, design.split(data.fate_prob), shared)
+    return [part.cpu().numpy() for part in of_groups], [part.cpu().numpy() for part in of_genes]
+
+
+def _predicted_sums(block: CellBlock, observed: Tensor, shared: _Predicted) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    eta = block.rows @ shared.columns
+    predicted = torch.softmax(torch.cat([torch.zeros_like(eta[:, :1]), eta], 1), 1).double()
+    weight = shared.weight.flatten()[block.group].unsqueeze(1)
+    noise = predicted * (1 - predicted) / weight  # variance φ π(1 − π) of an observed probability about its prediction
+    n_days, n_reps = shared.weight.shape
+    cell, column = block.carried()
+    rank = shared.rank[column // n_days]
+    own = rank >= 0
+    key = torch.unique(cell[own] * shared.n_top + rank[own])  # a cell with two guides of a gene counts once
+    cell, rank = key // max(shared.n_top, 1), key % max(shared.n_top, 1)
+    group = rank * n_days + block.group[cell] // n_reps
+    values = (observed.double(), predicted, noise)
+    return _grouped(values, block.group, n_days * n_reps), _grouped([part[cell] for part in values], group, shared.n_top * n_days)
+
+
+def _grouped(values: Sequence[Tensor], group: Tensor, n: int) -> tuple[Tensor, ...]:
+    """Number of rows of each group, (n,), and the sums of each of the values over them, (n, F)."""
+
+    def total(column: Tensor) -> Tensor:
+        return torch.zeros(n, dtype=torch.float64, device=group.device).index_add(0, group, column)
+
+    return total(torch.ones_like(group, dtype=torch.float64)), *(torch.stack([total(column) for column in part.unbind(1)], 1) for part in values)
+
+
+def _rows(index: list[dict[str, object]], fates: tuple[str, ...], parts: Sequence[np.ndarray]) -> pd.DataFrame:
+    cells, *sums = parts
     many = np.maximum(cells, 1)[:, None]
-
-    def total(values: np.ndarray) -> np.ndarray:
-        return np.stack([np.bincount(group, values[:, f], n) for f in range(values.shape[1])], 1)
-
-    return cells, total(observed) / many, total(predicted) / many, np.sqrt(total(noise)) / many
-
-
-def _rows(index: list[dict[str, object]], fates: tuple[str, ...], parts: tuple[np.ndarray, ...]) -> pd.DataFrame:
-    cells, observed, predicted, sd = parts
+    observed, predicted, sd = sums[0] / many, sums[1] / many, np.sqrt(sums[2]) / many
     rows = [
         own | {"fate": fate, "cells": int(cells[i]), "observed": observed[i, f], "predicted": predicted[i, f], "sd": sd[i, f]}
         for i, own in enumerate(index)
@@ -134,28 +180,6 @@ def _rows(index: list[dict[str, object]], fates: tuple[str, ...], parts: tuple[n
     ]
     table = pd.DataFrame(rows)
     return table.assign(z=(table["observed"] - table["predicted"]) / table["sd"])
-
-
-def _composition(fit: Fit, predicted: np.ndarray, noise: np.ndarray) -> pd.DataFrame:
-    data = fit.model.data
-    group = (data.day * data.n_reps + data.rep).cpu().numpy()
-    index: list[dict[str, object]] = [{"day": day, "rep": rep} for day in data.days for rep in data.reps]
-    return _rows(index, data.fates, _grouped(data.fate_prob.cpu().double().numpy(), predicted, noise, group, len(index)))
-
-
-def _top_genes(fit: Fit, moments: Moments, predicted: np.ndarray, noise: np.ndarray, n_top: int) -> pd.DataFrame:
-    data = fit.model.data
-    z = (moments.theta_mean / moments.theta_sd).abs().amax((1, 2))
-    top = z.argsort(descending=True)[:n_top]
-    rank = torch.full((data.n_genes,), -1, device=z.device)
-    rank[top] = torch.arange(len(top), device=z.device)
-    cell = torch.repeat_interleave(torch.arange(data.n_cells, device=z.device), data.cell_offsets.diff())
-    own = rank[data.guide_to_gene[data.cell_guides]]
-    pairs = torch.unique(torch.stack([cell[own >= 0], own[own >= 0]]), dim=1).cpu().numpy()  # a cell with two guides of a gene counts once
-    group = pairs[1] * data.n_days + data.day.cpu().numpy()[pairs[0]]
-    index: list[dict[str, object]] = [{"gene": data.genes[g], "day": day} for g in top.tolist() for day in data.days]
-    parts = _grouped(data.fate_prob.cpu().double().numpy()[pairs[0]], predicted[pairs[0]], noise[pairs[0]], group, len(index))
-    return _rows(index, data.fates, parts)
 
 
 def _scales(fit: Fit) -> pd.DataFrame:

@@ -9,18 +9,23 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float
 from scipy.stats import chi2, norm
+from torch import Tensor
 
+from data_prep.blocks.base import CellBlocks
 from data_prep.errors import first_few, warn
 from data_prep.screen import Screen
 from data_prep.tensors import FateData
+from hierarchy.cells import CellBlock, CellDesign, csr
+from hierarchy.coordinates import packed_at
 from hierarchy.fitting import fit
-from hierarchy.inference.curvature import Pass
+from hierarchy.inference.curvature import CellState, Pass
 from hierarchy.inference.gene_block import GeneBlock
 from hierarchy.inference.linear import centred_information, day_means
 from hierarchy.result import Fit
 
 FEWEST_GROUPS = 2
 PARTITIONS = 20
+COLUMNS = 256  # groups whose sums over clusters are held at once
 GOOD = (0.9, 1.1)  # SDs of z that need no warning
 LEVEL, Z_CALL = 0.95, 1.96
 
@@ -102,8 +107,8 @@ def check_ntc(fit: Fit, screen: Screen, *, seed: int = 0) -> NtcCheck | None:
     """
     if not isinstance(fit.posterior, GeneBlock):
         return None
-    carried = sp.csc_matrix(screen.guides[:, np.flatnonzero(screen.is_ntc)])
-    carried = carried[:, np.diff(carried.indptr) > 0]
+    cells = np.bincount(screen.guides.indices, minlength=screen.is_ntc.size)
+    carried = screen.guides[:, np.flatnonzero(screen.is_ntc & (cells > 0))]
     rng = np.random.default_rng(seed)
     sizes = fit.model.data.n_guides_per_gene.cpu().numpy()
     partitions = [_groups(carried.shape[1], sizes, rng) for _ in range(PARTITIONS)]
@@ -111,7 +116,8 @@ def check_ntc(fit: Fit, screen: Screen, *, seed: int = 0) -> NtcCheck | None:
     if n_groups < FEWEST_GROUPS:
         return None
     scores = _Scores.of(fit)
-    z = [scores.z(sp.csr_matrix(carried @ groups)) for groups in partitions]
+    together = scores.z(carried, sp.hstack(partitions, format="csr"))
+    z = np.split(together, np.cumsum([groups.shape[1] for groups in partitions])[:-1])
     pooled = np.concatenate(z)
     days, n_days = fit.model.data.days, pooled.shape[2]
     level = 1 - (1 - LEVEL) / (n_days + 1)
@@ -142,27 +148,30 @@ def _summary(day: str, z: np.ndarray, n_groups: int, level: float) -> dict[str, 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Scores:
-    """What z-scores of any indicator of cells take from a fit, as numpy arrays: a cell's weighted residual and curvature, its day and its cluster.
+    """What z-scores of any counts of the cells take from a fit.
 
     Attributes
     ----------
-    residual
-        w (p − π) of the non-reference fates, (N, F*).
-    curvature
-        w (diag(π) − ππ') of the non-reference fates, (N, F*, F*).
-    day
-        Indicator of the cells' days, (N, D).
+    design
+        The cells in blocks.
+    states
+        Weighted residual w (p − π) and curvature w (diag(π) − ππ') of each cell.
+    n_nonref
+        F*, the number of non-reference fates.
     share
         Information of a gene beside all other parameters over that beside the intercepts of the days, median over the genes.
     cluster
-        Indicator of the cells' clusters, (C, N), where errors are of the sandwich.
+        Cluster of each cell, (N,), where errors are of the sandwich by clusters.
+    by_cell
+        Whether errors are of the sandwich by cells.
     """
 
-    residual: np.ndarray
-    curvature: np.ndarray
-    day: np.ndarray
+    design: CellDesign
+    states: CellBlocks[CellState]
+    n_nonref: int
     share: float
-    cluster: sp.csr_matrix | None
+    cluster: np.ndarray | None
+    by_cell: bool
 
     @classmethod
     @torch.no_grad()
@@ -170,36 +179,42 @@ class _Scores:
         """Of a fit."""
         estimator, data = fit.estimator, fit.model.data
         assert estimator is not None
-        found = estimator.last_pass(fit.model)
-        cluster = None
-        if fit.settings.se == "sandwich":
-            code = np.arange(data.n_cells) if data.cluster is None else data.cluster.cpu().numpy()
-            cluster = sp.csr_matrix((np.ones(code.size), (code, np.arange(code.size))))
+        found, robust = estimator.last_pass(fit.model), fit.settings.se == "sandwich"
+        cluster = data.cluster.cpu().numpy() if robust and data.cluster is not None else None
         return cls(
-            residual=found.residual.cpu().double().numpy(),
-            curvature=found.curvature[:, estimator.coords.packed].cpu().double().numpy(),
-            day=np.eye(data.n_days)[data.day.cpu().numpy()],
+            design=fit.model.design,
+            states=found.states,
+            n_nonref=estimator.coords.n_nonref,
             share=_share(fit, found),
             cluster=cluster,
+            by_cell=robust and cluster is None,
         )
 
-    def z(self, count: sp.csr_matrix) -> np.ndarray:
-        """z-scores (groups, F*, D) of the one-step estimate of each group's effect, each guide with the same effect; `count` is cells × groups."""
-        n, f = self.residual.shape
-        d = self.day.shape[1]
-        per_day = self.day.sum(0)
-        mean = np.asarray(count.T @ self.day) / np.maximum(per_day, 1)  # (groups, D)
-        score = np.stack([count.T @ (self.day * self.residual[:, [a]]) - mean * (self.day * self.residual[:, [a]]).sum(0) for a in range(f)], 1)
-        info = self._centred(count, mean, self.curvature)
-        if self.cluster is None:
-            variance = self.share * info
-        elif self.cluster.shape[0] == n:
-            square = self.residual[:, :, None] * self.residual[:, None, :]
-            variance = self.share * self._centred(count, mean, square)
+    def z(self, carried: sp.csr_matrix, groups: sp.csr_matrix) -> np.ndarray:
+        """z-scores (groups, F*, D) of the one-step estimate of each group's effect, each guide with the same effect.
+
+        Parameters
+        ----------
+        carried
+            Cells × guides.
+        groups
+            Guides × groups.
+        """
+        d, f = self.design.group_cells.shape[0], self.n_nonref
+        counts = self.design.cells.place(_tensor(carried[own]) for own in self.design.slices)
+        sums = self.design.cells.map_reduce(_day_sums, self.states, counts, groups, d)
+        mean = sums.cells / np.maximum(self.design.group_cells.sum(1).cpu().numpy(), 1)  # (groups, D)
+        score = sums.residual - mean[:, None] * sums.day_residual
+        info = sums.centred(mean)
+        if self.cluster is not None:
+            variance = self.share * self._clustered(counts, groups, mean)
+        elif self.by_cell:
+            squares = self.design.cells.map_reduce(_day_sums, self.states.map(_squares), counts, groups, d)
+            variance = self.share * squares.centred(mean)
         else:
-            variance = self.share * self._clustered(count, mean)
-        seen = np.asarray(count.T @ self.day).transpose() > 0
-        out = np.full((count.shape[1], f, d), np.nan)
+            variance = self.share * info
+        seen = sums.cells.T > 0
+        out = np.full((groups.shape[1], f, d), np.nan)
         for t in range(d):
             own = np.flatnonzero(seen[t])
             bread = np.linalg.inv(self.share * info[own, t])
@@ -208,32 +223,103 @@ class _Scores:
             out[own, :, t] = estimate / np.sqrt(cov.diagonal(axis1=1, axis2=2))
         return out
 
-    def _centred(self, count: sp.csr_matrix, mean: np.ndarray, values: np.ndarray) -> np.ndarray:
-        """Σ (c − c̄)² V over the cells of each day, (groups, D, F*, F*), of counts c and matrices V of the cells."""
-        f = values.shape[1]
-        squared = count.multiply(count).tocsr()
-        out = np.empty((count.shape[1], self.day.shape[1], f, f))
-        for a in range(f):
-            for b in range(f):
-                own = self.day * values[:, a, b, None]
-                out[:, :, a, b] = squared.T @ own - 2 * mean * (count.T @ own) + mean**2 * own.sum(0)
-        return out
-
-    def _clustered(self, count: sp.csr_matrix, mean: np.ndarray) -> np.ndarray:
+    def _clustered(self, counts: CellBlocks[Tensor], groups: sp.csr_matrix, mean: np.ndarray) -> np.ndarray:
         """Σ_clusters s s' with s = Σ (c − c̄) w (p − π) over the cells of a cluster on each day, (groups, D, F*, F*)."""
         assert self.cluster is not None
-        n, f = self.residual.shape
-        d = self.day.shape[1]
-        out = np.empty((count.shape[1], d, f, f))
+        d, f, n_clusters = mean.shape[1], self.n_nonref, int(self.cluster.max()) + 1
+        out, codes = np.empty((groups.shape[1], d, f, f)), self.design.split(self.cluster)
         for t in range(d):
-            sums = []
-            for a in range(f):
-                own = self.day[:, t] * self.residual[:, a]
-                sums.append((self.cluster @ sp.diags(own) @ count).toarray() - np.outer(self.cluster @ own, mean[:, t]))
-            for a in range(f):
-                for b in range(f):
-                    out[:, t, a, b] = (sums[a] * sums[b]).sum(0)
-        return out * self.cluster.shape[0] / (self.cluster.shape[0] - 1)
+            weighted, alone = self.design.cells.map_reduce(_cluster_sums, self.states, counts, codes, (d, t, n_clusters))
+            for first in range(0, groups.shape[1], COLUMNS):
+                own = slice(first, first + COLUMNS)
+                sums = [(part @ groups[:, own]).toarray() - np.outer(alone[:, a], mean[own, t]) for a, part in enumerate(weighted)]
+                for a in range(f):
+                    for b in range(f):
+                        out[own, t, a, b] = (sums[a] * sums[b]).sum(0)
+        return out * n_clusters / (n_clusters - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _DaySums:
+    """Sums over the cells of each day of counts c, their squares, residuals r and packed curvatures V, as numpy arrays.
+
+    Attributes
+    ----------
+    cells
+        Of c, (groups, D).
+    residual
+        Of c r, (groups, F*, D).
+    squared
+        Of c² V, (groups, P, D).
+    curvature
+        Of c V, (groups, P, D).
+    day_residual
+        Of r, (F*, D).
+    day_curvature
+        Of V, (P, D).
+    """
+
+    cells: np.ndarray
+    residual: np.ndarray
+    squared: np.ndarray
+    curvature: np.ndarray
+    day_residual: np.ndarray
+    day_curvature: np.ndarray
+
+    def centred(self, mean: np.ndarray) -> np.ndarray:
+        """Σ (c − c̄)² V over the cells of each day, (groups, D, F*, F*), about mean counts (groups, D)."""
+        c, f = mean[:, None], self.residual.shape[1]
+        packed = [[packed_at(a, b, f) for b in range(f)] for a in range(f)]
+        return (self.squared - 2 * c * self.curvature + c**2 * self.day_curvature)[:, packed].transpose(0, 3, 1, 2)
+
+
+def _tensor(matrix: sp.csr_matrix) -> Tensor:
+    return csr(torch.from_numpy(matrix.indptr), torch.from_numpy(matrix.indices), torch.from_numpy(matrix.data), matrix.shape)
+
+
+def _array(matrix: Tensor) -> sp.csr_matrix:
+    return sp.csr_matrix((matrix.values().numpy(), matrix.col_indices().numpy(), matrix.crow_indices().numpy()), shape=tuple(matrix.shape))
+
+
+def _squares(state: CellState) -> CellState:
+    """The products of the residuals of each cell in place of its curvature."""
+    r = state.residual.double()
+    f = r.shape[1]
+    return CellState(residual=r, curvature=torch.stack([r[:, a] * r[:, b] for a in range(f) for b in range(a, f)], 1))
+
+
+def _day(block: CellBlock, n_days: int) -> np.ndarray:
+    n_reps = block.nuisance.shape[1] - n_days - 1
+    return block.group.cpu().numpy() // n_reps
+
+
+def _day_sums(block: CellBlock, state: CellState, carried: Tensor, groups: sp.csr_matrix, n_days: int) -> _DaySums:
+    residual, curvature = (part.cpu().double().numpy() for part in (state.residual, state.curvature))
+    count, day = (_array(carried) @ groups).tocsr(), _day(block, n_days)
+    f, p = residual.shape[1], curvature.shape[1]
+    columns = np.concatenate([np.ones((len(residual), 1)), residual, curvature], 1)
+    sums, squares, total = np.empty((count.shape[1], n_days, 1 + f + p)), np.empty((count.shape[1], n_days, p)), np.empty((n_days, 1 + f + p))
+    for t in range(n_days):
+        own = np.flatnonzero(day == t)
+        here = count[own]
+        sums[:, t], squares[:, t], total[t] = here.T @ columns[own], here.multiply(here).T @ curvature[own], columns[own].sum(0)
+    return _DaySums(
+        cells=sums[:, :, 0],
+        residual=sums[:, :, 1 : 1 + f].transpose(0, 2, 1),
+        squared=squares.transpose(0, 2, 1),
+        curvature=sums[:, :, 1 + f :].transpose(0, 2, 1),
+        day_residual=total[:, 1 : 1 + f].T,
+        day_curvature=total[:, 1 + f :].T,
+    )
+
+
+def _cluster_sums(block: CellBlock, state: CellState, carried: Tensor, code: np.ndarray, days: tuple[int, int, int]) -> tuple[list[sp.csr_matrix], np.ndarray]:
+    """Of one of the days: Σ r c over the cells of each cluster, a matrix of clusters × guides for each fate, and Σ r, (clusters, F*)."""
+    n_days, t, n_clusters = days
+    own = np.flatnonzero(_day(block, n_days) == t)
+    residual, here = state.residual.cpu().double().numpy()[own], _array(carried)[own]
+    cluster = sp.csr_matrix((np.ones(own.size), (code[own], np.arange(own.size))), shape=(n_clusters, own.size))
+    return [(cluster @ sp.diags(column) @ here).tocsr() for column in residual.T], cluster @ residual
 
 
 def _share(fit: Fit, found: Pass) -> float:
@@ -331,7 +417,8 @@ def check_permuted(fitted: Fit, *, seed: int = 0) -> PermutationCheck:
     True
     """
     model = fitted.model
-    again = fit(_permuted(model.data, np.random.default_rng(seed)), priors=model.priors, settings=fitted.settings, time_scale=model.time_scale)
+    data = _permuted(model.data, np.random.default_rng(seed))
+    again = fit(data, priors=model.priors, settings=fitted.settings, time_scale=model.time_scale, place=model.design.place)
     estimates = again.estimates()
     n, f, d = estimates.theta.shape
     z = estimates.theta / estimates.theta_covariance.diagonal(dim1=1, dim2=2).reshape(n, f, d).sqrt()

@@ -19,9 +19,9 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-def block_slices(n_cells: int) -> tuple[slice, ...]:
+def block_slices(n_cells: int, size: int | None = None) -> tuple[slice, ...]:
     """The cells of each block."""
-    size = BLOCK_CELLS
+    size = size or BLOCK_CELLS
     return tuple(slice(first, min(first + size, n_cells)) for first in range(0, n_cells, size))
 
 

@@ -92,7 +92,7 @@ def save_block(block: B, path: Path) -> Callable[[], B]:
             size += array.nbytes
             return place
 
-        form = mapped(block, lambda value: _put(value, put))
+        form = mapped(block, lambda value: _put(value, put), _Record)
     return partial(load_block, path, form)
 
 
@@ -118,14 +118,28 @@ def release(array: np.ndarray) -> None:
         file.madvise(mmap.MADV_DONTNEED)
 
 
-def mapped(value: Any, leaf: Callable[[Any], Any]) -> Any:
-    """A value of the same form with `leaf` of each of its parts."""
+def _made(kind: type, parts: dict[str, Any]) -> Any:
+    return kind(**parts)
+
+
+def mapped(value: Any, leaf: Callable[[Any], Any], make: Callable[[type, dict[str, Any]], Any] = _made) -> Any:
+    """A value of the same form with `leaf` of each of its parts; frozen classes are made of their parts by `make`."""
+    if isinstance(value, _Record):
+        return make(value.kind, {name: mapped(part, leaf, make) for name, part in value.parts.items()})
     if dataclasses.is_dataclass(value) and not isinstance(value, (type, _Place, _Sparse)):
-        return type(value)(**{f.name: mapped(getattr(value, f.name), leaf) for f in dataclasses.fields(value)})
+        return make(type(value), {f.name: mapped(getattr(value, f.name), leaf, make) for f in dataclasses.fields(value)})
     if isinstance(value, (tuple, list)):
-        parts = [mapped(part, leaf) for part in value]
+        parts = [mapped(part, leaf, make) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     return leaf(value)
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """A frozen class, with the forms of its parts."""
+
+    kind: type
+    parts: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

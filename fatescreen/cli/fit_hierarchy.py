@@ -13,10 +13,14 @@ from data_prep.errors import Problems, first_few, warn
 from data_prep.memory import require_memory
 from fatescreen.cli.command import Command, NoResult
 from fatescreen.cli.console import Console
+from fatescreen.cli.storage import storage
 from fatescreen.options.fit_hierarchy import FitOptions
-from fatescreen.runs.folder import run_folder
+from fatescreen.runs.folder import RunFolder, run_folder
 
 if TYPE_CHECKING:
+    from distributed import Client
+
+    from data_prep.blocks.place import Place
     from data_prep.screen import Screen
     from data_prep.tensors import FateData
     from hierarchy.result import Fit
@@ -27,54 +31,95 @@ log = logging.getLogger(__name__)
 
 def fit_hierarchy(options: FitOptions, console: Console) -> None:
     """Read, fit, check, and write the effects, the checks and the report."""
-    from fatescreen.report.fit_report import fit_report
-    from fatescreen.runs.fit_files import controls_record, fit_record, require_arviz, write_checks, write_effects, write_guide_estimates, write_posterior
-    from hierarchy.effects import check_centred, contrast_names, summarise
-    from hierarchy.fitting import choose_device, fit
-    from hierarchy.left_out import summarise_guides
-    from hierarchy.predictive_checks import check_fit
+    from fatescreen.runs.fit_files import require_arviz
+    from hierarchy.effects import contrast_names
+    from hierarchy.fitting import choose_device
+    from hierarchy.problem import memory_needs
 
     if options.save_posterior:
         require_arviz()
     device = choose_device(options.device)
     with run_folder(options.out, console.command) as folder:
-        checkpoint = folder.path / "checkpoint.pt"
         with console.step("reading"):
             screen, data = _read(options)
         contrasts = contrast_names(options.contrast_fate, data.fates)
-        settings, time_scale, progress = options.settings(), options.time_scale(data.days), console.progress
-        with console.step("fitting"):
-            fitted = fit(data.to(device), settings=settings, time_scale=time_scale, checkpoint=checkpoint, resume=options.resume, progress=progress)
-        with _numerical_failures(checkpoint):
-            effects = summarise(fitted, n_draws=options.draws)
-            guides = summarise_guides(fitted, contrasts)
-            check_centred(effects, simulated=screen.simulated, centred=options.center_guides)
-            with console.step("checking"):
-                checks = check_fit(fitted)
-                controls = _controls(fitted, screen, options)
-        if options.calibrate_on_ntc and controls.ntc is not None:
-            effects, guides = effects.with_errors_times(controls.ntc.factor), guides.with_errors_times(controls.ntc.factor)
-        if checks.badly_fitted:
-            genes = f"{len(checks.badly_fitted)} genes ({first_few(checks.badly_fitted)})"
-            warn(f"too few cells or fates for a Gaussian posterior in {genes}: interpret them with caution; see check_family_by_gene.csv.")
-        record = console.record(options, **fit_record(fitted, contrast_fate=contrasts, dropped=screen.dropped), **controls_record(controls))
-
-        def write(to: Path) -> None:
-            write_effects(effects, to, contrast_fate=contrasts)
-            write_guide_estimates(guides, effects, to)
-            write_checks(fitted, checks, to)
-            if options.save_posterior:
-                write_posterior(fitted, to / "posterior.nc", n_draws=options.draws)
-
-        def report(record: Mapping[str, Any]) -> str:
-            return fit_report(screen=screen, fit=fitted, effects=effects, checks=checks, controls=controls, contrast_fate=contrasts, record=record)
-
-        with console.step("writing"):
-            folder.publish(write, record, report=report if options.report else None)
-        checkpoint.unlink(missing_ok=True)
+        with storage(folder.path, memory_needs(data), memory=options.memory, scheduler=options.scheduler) as (scratch, client):
+            place = _place(scratch, client)
+            on_device = data if options.device == "auto" and scratch is not None else data.to(device)
+            fitted = _fit(folder, screen, on_device, contrasts, place, options, console)
     end = "converged" if fitted.converged else "NOT converged"
     log.info("%s in %d steps, %.1f s; likelihood weight %.3g", end, fitted.steps, fitted.seconds, fitted.weight)
     log.info("results: %s", options.out / "gene_daywise_for_mash.csv")
+
+
+def _place(scratch: Path | None, client: Client | None) -> Place:
+    from data_prep.blocks.place import Files, Memory, Workers
+
+    if scratch is None:
+        return Memory()
+    log.info("data of the cells: %s", "on the workers of the cluster" if client is not None else "in files, as they exceed the memory allowed")
+    return Files(scratch) if client is None else Workers(client, Files(scratch))
+
+
+def _fit(folder: RunFolder, screen: Screen, data: FateData, contrasts: list[str], place: Place, options: FitOptions, console: Console) -> Fit:
+    """Fit, check and write.
+
+    Parameters
+    ----------
+    folder
+        The output folder.
+    screen
+        The screen.
+    data
+        Its tensors.
+    contrasts
+        The contrasts of fates to export.
+    place
+        Where the cells' matrices are.
+    options
+        The options.
+    console
+        For messages and the record.
+    """
+    from fatescreen.report.fit_report import fit_report
+    from fatescreen.runs.fit_files import controls_record, fit_record, write_checks, write_effects, write_guide_estimates, write_posterior
+    from hierarchy.effects import check_centred, summarise
+    from hierarchy.fitting import fit
+    from hierarchy.left_out import summarise_guides
+    from hierarchy.predictive_checks import check_fit
+
+    checkpoint, time_scale = folder.path / "checkpoint.pt", options.time_scale(data.days)
+    settings, progress = options.settings(), console.progress
+    with console.step("fitting"):
+        fitted = fit(data, settings=settings, time_scale=time_scale, checkpoint=checkpoint, resume=options.resume, progress=progress, place=place)
+    with _numerical_failures(checkpoint):
+        effects = summarise(fitted, n_draws=options.draws)
+        guides = summarise_guides(fitted, contrasts)
+        check_centred(effects, simulated=screen.simulated, centred=options.center_guides)
+        with console.step("checking"):
+            checks = check_fit(fitted)
+            controls = _controls(fitted, screen, options)
+    if options.calibrate_on_ntc and controls.ntc is not None:
+        effects, guides = effects.with_errors_times(controls.ntc.factor), guides.with_errors_times(controls.ntc.factor)
+    if checks.badly_fitted:
+        genes = f"{len(checks.badly_fitted)} genes ({first_few(checks.badly_fitted)})"
+        warn(f"too few cells or fates for a Gaussian posterior in {genes}: interpret them with caution; see check_family_by_gene.csv.")
+    record = console.record(options, **fit_record(fitted, contrast_fate=contrasts, dropped=screen.dropped), **controls_record(controls))
+
+    def write(to: Path) -> None:
+        write_effects(effects, to, contrast_fate=contrasts)
+        write_guide_estimates(guides, effects, to)
+        write_checks(fitted, checks, to)
+        if options.save_posterior:
+            write_posterior(fitted, to / "posterior.nc", n_draws=options.draws)
+
+    def report(record: Mapping[str, Any]) -> str:
+        return fit_report(screen=screen, fit=fitted, effects=effects, checks=checks, controls=controls, contrast_fate=contrasts, record=record)
+
+    with console.step("writing"):
+        folder.publish(write, record, report=report if options.report else None)
+    checkpoint.unlink(missing_ok=True)
+    return fitted
 
 
 def _controls(fitted: Fit, screen: Screen, options: FitOptions) -> Controls:

@@ -4,12 +4,51 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from hierarchy.cells import CellDesign
-from hierarchy.coordinates import Coordinates, GeneMatrices, gene_information
+from data_prep.blocks.base import CellBlocks
+from hierarchy.cells import CellBlock, CellDesign
+from hierarchy.coordinates import Coordinates, GeneMatrices, gene_information, packed_at
 from hierarchy.inference.weights import Dispersion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CellState:
+    """What a pass finds for each cell of a block, weighted by its day and replicate.
+
+    Attributes
+    ----------
+    residual
+        w (p − E[π]) of the non-reference fates, (n, F*).
+    curvature
+        Posterior mean of w (diag(π) − ππ') of the non-reference fates, packed, (n, P).
+    """
+
+    residual: Float[Tensor, "cells nonref"]
+    curvature: Float[Tensor, "cells packed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CellSums:
+    """Sums over cells, float64.
+
+    Attributes
+    ----------
+    residual
+        Of the residuals, by column of the design, (G·D + M, F*).
+    curvature
+        Of the packed curvatures, by column of the design, (G·D + M, P).
+    by_pair
+        Of the packed curvatures, over the cells that carry both guides of a pair on a day, (pairs, P).
+    nuisance
+        Of z z' ⊗ curvature over the nuisance columns z, (M, M, P).
+    """
+
+    residual: Float[Tensor, "columns nonref"]
+    curvature: Float[Tensor, "columns packed"]
+    by_pair: Float[Tensor, "pairs packed"]
+    nuisance: Float[Tensor, "nuisance nuisance packed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -20,56 +59,74 @@ class Pass:
     ----------
     weight
         The weights by day and replicate, (D, R).
-    cell_weight
-        The weight of each cell, (N,).
     log_lik
         Expected log-likelihood.
     pearson
         Posterior mean of w Σ (p − π)²/π over cells and fates.
-    residual
-        w (p − E[π]) of the non-reference fates, (N, F*).
+    states
+        Residual and curvature of each cell, in blocks.
+    sums
+        Their sums.
     gradient
         Gradient of the expected log-likelihood in the coordinates' mean, float64 (rows, F*).
-    curvature
-        Posterior mean of w (diag(π) − ππ') of the non-reference fates, packed, (N, P).
     blocks
         Information of each group's genes, (L_n, K·F*, K·F*) each.
     nuisance
         Information of the nuisance columns, (M·F*, M·F*).
     by_guide
-        Sums of `curvature` over the cells of each guide and day, (G, D, P).
+        Sums of the curvature over the cells of each guide and day, (G, D, P).
     by_day
-        Sums of `curvature` over the cells of each day, (D, P).
+        Sums of the curvature over the cells of each day, (D, P).
     """
 
     weight: Float[Tensor, "days reps"]
-    cell_weight: Float[Tensor, " cells"]
     log_lik: Float[Tensor, ""]
     pearson: Float[Tensor, ""]
-    residual: Float[Tensor, "cells nonref"]
+    states: CellBlocks[CellState]
+    sums: CellSums
     gradient: Float[Tensor, "rows nonref"]
-    curvature: Float[Tensor, "cells packed"]
     blocks: GeneMatrices
     nuisance: Float[Tensor, "size size"]
     by_guide: Float[Tensor, "guides days packed"]
     by_day: Float[Tensor, "days packed"]
 
 
-def predictor(design: CellDesign, coords: Coordinates, x: Float[Tensor, "rows width"]) -> Float[Tensor, "cells width"]:
-    """The linear predictors η of coordinates, one column for each of theirs."""
-    return design.rows @ (coords.to_columns @ x).to(design.prob.dtype)
+def columns_of(design: CellDesign, coords: Coordinates, x: Float[Tensor, "rows width"]) -> Float[Tensor, "columns width"]:
+    """Coordinates as effects of the columns of the design: `CellBlock.rows` times them are the linear predictors η."""
+    return (coords.to_columns @ x).to(design.dtype)
 
 
-def pull_back(design: CellDesign, coords: Coordinates, y: Float[Tensor, "cells width"]) -> Float[Tensor, "rows width"]:
-    """The transpose of `predictor`, in float64."""
-    return coords.from_columns @ (design.cols @ y).double()
-
-
-def apply_curvature(
-    curvature: Float[Tensor, "cells packed"], packed: Int[Tensor, "nonref nonref"], eta: Float[Tensor, "cells nonref sides"]
-) -> Float[Tensor, "cells nonref sides"]:
+def apply_curvature(curvature: Float[Tensor, "cells packed"], eta: Float[Tensor, "cells nonref sides"]) -> Float[Tensor, "cells nonref sides"]:
     """Σ_g W_fg η_g for every cell, with the packed curvature W of the cell."""
-    return torch.stack([sum(curvature[:, packed[f, g], None] * eta[:, g] for g in range(packed.shape[0])) for f in range(packed.shape[0])], 1)  # type: ignore[misc]
+    n = eta.shape[1]
+    return torch.stack([sum(curvature[:, packed_at(f, g, n), None] * eta[:, g] for g in range(n)) for f in range(n)], 1)  # type: ignore[misc]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Effects:
+    """A Gaussian posterior by column of the design.
+
+    Attributes
+    ----------
+    mean
+        Means, (G·D + M, F*).
+    variance
+        Packed covariances over non-reference fates, (G·D + M, P); None to evaluate at the means alone.
+    between
+        Packed covariances between the guides of each pair, (pairs, P).
+    """
+
+    mean: Tensor
+    variance: Tensor | None
+    between: Tensor | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Expected:
+    """Expectations of the cells of a block before weights: as `CellState`, and sums of three statistics by day and replicate, float64 (3, D·R)."""
+
+    state: CellState
+    totals: Tensor
 
 
 def pass_over_cells(
@@ -98,61 +155,101 @@ def pass_over_cells(
     weigh
         The weights (D, R) that follow from the cells' dispersion.
     """
-    eta = predictor(design, coords, x)
-    points = [eta] if covariance is None else _cubature(eta, _eta_variance(design, coords, covariance), coords.packed)
-    prob, upper = design.prob, coords.upper
-    log_lik, pearson = torch.zeros_like(eta[:, 0]), torch.zeros_like(eta[:, 0])
-    mean, curvature = torch.zeros_like(eta), eta.new_zeros(len(eta), upper.shape[1])
-    diagonal = upper[0] == upper[1]
-    for point in points:
-        log_pi = torch.log_softmax(torch.cat([torch.zeros_like(point[:, :1]), point], 1), 1)
-        log_lik += (prob * log_pi).sum(1) / len(points)
-        full = log_pi.exp()
-        pearson += ((prob - full).square() / full.clamp_min(1e-12)).sum(1) / len(points)
-        pi = full[:, 1:]
-        mean += pi / len(points)
-        curvature += (pi[:, upper[0]] * diagonal - pi[:, upper[0]] * pi[:, upper[1]]) / len(points)
-    weight = weigh(_dispersion(design, pearson))
-    own = weight.flatten()[design.group].to(eta.dtype)
-    residual, curvature = own.unsqueeze(1) * (prob[:, 1:] - mean), own.unsqueeze(1) * curvature
-    blocks, by_guide, by_day = information(design, coords, curvature)
-    z, m, f = design.nuisance, design.n_nuisance, coords.n_nonref
-    z = z.double()  # intercepts and replicates are nearly collinear: float32 sums lose the difference
-    nuisance = torch.stack([z.T @ (z * curvature[:, p, None]) for p in range(upper.shape[1])], -1)[..., coords.packed]
+    expected = design.cells.map(_expect, _effects(design, coords, x, covariance), design.group_cells.numel())
+    log_lik, pearson, square = expected.map_reduce(_totals).reshape(3, *design.group_cells.shape)
+    weight = weigh(Dispersion(pearson=pearson, square=square, cells=design.group_cells))
+    states = expected.map(_weighted, design.cells, weight)
+    sums = design.cells.map_reduce(_sums, states)
+    blocks, by_guide, by_day = information(design, coords, sums)
+    size = design.n_nuisance * coords.n_nonref
     return Pass(
         weight=weight,
-        cell_weight=own,
-        log_lik=(own * log_lik).sum(dtype=torch.float64),
-        pearson=(own * pearson).sum(dtype=torch.float64),
-        residual=residual,
-        gradient=pull_back(design, coords, residual),
-        curvature=curvature,
+        log_lik=(weight * log_lik).sum(),
+        pearson=(weight * pearson).sum(),
+        states=states,
+        sums=sums,
+        gradient=coords.from_columns @ sums.residual,
         blocks=blocks,
-        nuisance=nuisance.permute(0, 2, 1, 3).reshape(m * f, m * f),
+        nuisance=sums.nuisance[..., coords.packed].permute(0, 2, 1, 3).reshape(size, size),
         by_guide=by_guide,
         by_day=by_day,
     )
 
 
-def _dispersion(design: CellDesign, pearson: Tensor) -> Dispersion:
-    """Sums over the cells of each day and replicate."""
+def _effects(design: CellDesign, coords: Coordinates, x: Tensor, covariance: GeneMatrices | None) -> _Effects:
+    mean = columns_of(design, coords, x)
+    if covariance is None:
+        return _Effects(mean=mean, variance=None, between=None)
+    by_column = beta_covariance(coords, covariance, len(design.carried)).flatten(0, 1)
+    variance = torch.cat([by_column, by_column.new_zeros(design.n_nuisance, by_column.shape[1])])
+    between = pair_covariance(coords, covariance, len(design.pair_day)).to(design.dtype) if len(design.pair_day) else None
+    return _Effects(mean=mean, variance=variance.to(design.dtype), between=between)
 
-    def total(values: Tensor) -> Tensor:
-        return torch.zeros_like(design.group_cells).flatten().index_add(0, design.group, values.double()).reshape(design.group_cells.shape)
 
-    return Dispersion(pearson=total(pearson), square=total(pearson.square()), cells=design.group_cells)
+def _expect(block: CellBlock, effects: _Effects, n_groups: int) -> _Expected:
+    eta, prob = block.rows @ effects.mean, block.prob
+    points = [eta] if effects.variance is None else _cubature(eta, eta_variance(block, effects.variance, effects.between))
+    f = eta.shape[1]
+    upper = [(i, j) for i in range(f) for j in range(i, f)]
+    log_lik, pearson = torch.zeros_like(eta[:, 0]), torch.zeros_like(eta[:, 0])
+    mean, curvature = torch.zeros_like(eta), eta.new_zeros(len(eta), len(upper))
+    for point in points:
+        log_pi = torch.log_softmax(torch.cat([torch.zeros_like(point[:, :1]), point], 1), 1)
+        log_lik += (prob * log_pi).sum(1)
+        full = log_pi.exp_()
+        pearson += ((prob - full).square_() / full.clamp_min(1e-12)).sum(1)
+        pi = full[:, 1:]
+        mean += pi
+        for k, (i, j) in enumerate(upper):
+            curvature[:, k] += pi[:, i] * (1 - pi[:, i] if i == j else -pi[:, j])
+    for total in (log_lik, pearson, mean, curvature):
+        total /= len(points)
+    nothing = torch.zeros(n_groups, dtype=torch.float64, device=eta.device)
+    totals = torch.stack([nothing.index_add(0, block.group, own.double()) for own in (log_lik, pearson, pearson.square())])
+    return _Expected(state=CellState(residual=torch.sub(prob[:, 1:], mean).contiguous(), curvature=curvature), totals=totals)
+
+
+def _totals(expected: _Expected) -> Tensor:
+    return expected.totals
+
+
+def _weighted(expected: _Expected, block: CellBlock, weight: Tensor) -> CellState:
+    own, found = cell_weight(block, weight).unsqueeze(1), expected.state
+    return CellState(residual=own * found.residual, curvature=own * found.curvature)
+
+
+def cell_weight(block: CellBlock, weight: Float[Tensor, "days reps"]) -> Float[Tensor, " cells"]:
+    """The weight of each cell of a block, from those by day and replicate."""
+    return weight.to(block.prob.dtype).flatten()[block.group]
+
+
+def _sums(block: CellBlock, state: CellState) -> CellSums:
+    f = state.residual.shape[1]
+    by_column = (block.cols @ torch.cat([state.residual, state.curvature], 1)).double()
+    z = block.nuisance.double()  # intercepts and replicates are nearly collinear: float32 sums lose the difference
+    return CellSums(
+        residual=by_column[:, :f],
+        curvature=by_column[:, f:],
+        by_pair=(block.pair_cells @ state.curvature).double(),
+        nuisance=torch.stack([z.T @ (z * one.unsqueeze(1)) for one in state.curvature.unbind(1)], -1),
+    )
 
 
 def information(
-    design: CellDesign, coords: Coordinates, curvature: Float[Tensor, "cells packed"]
+    design: CellDesign, coords: Coordinates, sums: CellSums
 ) -> tuple[GeneMatrices, Float[Tensor, "guides days packed"], Float[Tensor, "days packed"]]:
     """Each gene's Σ_i x_i x_i' ⊗ W_i over cells i, and the sums of the packed W over the cells of each guide and day, and of each day."""
     n_beta = design.carried.numel()
-    sums = (design.cols @ curvature).double()
-    by_guide = sums[:n_beta].reshape(*design.carried.shape, -1)
-    by_pair = (design.pair_cells @ curvature).double()
-    blocks = [gene_information(group, coords.packed, by_guide, by_pair) for group in coords.groups]
-    return blocks, by_guide, sums[n_beta : n_beta + coords.n_days]
+    by_guide = sums.curvature[:n_beta].reshape(*design.carried.shape, -1)
+    blocks = [gene_information(group, coords.packed, by_guide, sums.by_pair) for group in coords.groups]
+    return blocks, by_guide, sums.curvature[n_beta : n_beta + coords.n_days]
+
+
+def squared_sums(block: CellBlock, state: CellState) -> CellSums:
+    """The sums of a block with the residuals' own products in place of the curvature."""
+    f = state.residual.shape[1]
+    square = torch.stack([state.residual[:, i] * state.residual[:, j] for i in range(f) for j in range(i, f)], 1)
+    return _sums(block, CellState(residual=state.residual, curvature=square))
 
 
 def beta_covariance(coords: Coordinates, covariance: GeneMatrices, n_guides: int) -> Float[Tensor, "guides days packed"]:
@@ -179,30 +276,27 @@ def pair_covariance(coords: Coordinates, covariance: GeneMatrices, n_pairs: int)
     return out
 
 
-def _eta_variance(design: CellDesign, coords: Coordinates, covariance: GeneMatrices) -> Tensor:
-    """Var(η) of each cell, packed (N, P): the sum over its guides, and over pairs of them that share a gene's θ and δ."""
-    by_column = beta_covariance(coords, covariance, len(design.carried)).flatten(0, 1)
-    nothing = by_column.new_zeros(design.n_nuisance, by_column.shape[1])
-    variance = design.rows @ torch.cat([by_column, nothing]).to(design.prob.dtype)
-    if not len(design.pair_day):
-        return variance
-    return variance + design.pair_cols @ pair_covariance(coords, covariance, len(design.pair_day)).to(design.prob.dtype)
+def eta_variance(block: CellBlock, variance: Float[Tensor, "columns packed"], between: Float[Tensor, "pairs packed"] | None) -> Float[Tensor, "cells packed"]:
+    """Var(η) of each cell, packed: the sum over its guides, and over pairs of them that share a gene's θ and δ."""
+    own = block.rows @ variance
+    return own if between is None else own + block.pair_cols @ between
 
 
-def cholesky_packed(matrix: Float[Tensor, "cells packed"], packed: Int[Tensor, "nonref nonref"]) -> list[list[Float[Tensor, " cells"]]]:
-    """Cholesky factors of packed symmetric matrices, entry by entry: `factor[i][j]` is (N,), j ≤ i. Negative pivots, from round-off, are set to 0."""
+def cholesky_packed(matrix: Float[Tensor, "cells packed"], n: int) -> list[list[Float[Tensor, " cells"]]]:
+    """Cholesky factors of packed symmetric n × n matrices, entry by entry: `factor[i][j]` is (N,), j ≤ i. Negative pivots, from round-off, are set to 0."""
     factor: list[list[Tensor]] = []
-    for i in range(packed.shape[0]):
+    for i in range(n):
         row: list[Tensor] = []
         for j in range(i + 1):
-            rest = matrix[:, packed[i, j]] - sum((row[k] * (row[k] if i == j else factor[j][k]) for k in range(j)), start=torch.zeros_like(matrix[:, 0]))
+            rest = matrix[:, packed_at(i, j, n)] - sum((row[k] * (row[k] if i == j else factor[j][k]) for k in range(j)), start=torch.zeros_like(matrix[:, 0]))
             row.append(rest.clamp_min(0).sqrt() if i == j else rest / factor[j][j].clamp_min(1e-12))
         factor.append(row)
     return factor
 
 
-def _cubature(eta: Tensor, variance: Tensor, packed: Tensor) -> list[Tensor]:
+def _cubature(eta: Tensor, variance: Tensor) -> list[Tensor]:
     """The points η ± √F* L_j, L the Cholesky factor of the variance, column by column."""
-    f, factor, zero = packed.shape[0], cholesky_packed(variance, packed), torch.zeros_like(eta[:, 0])
+    f = eta.shape[1]
+    factor, zero = cholesky_packed(variance, f), torch.zeros_like(eta[:, 0])
     columns = [f**0.5 * torch.stack([factor[i][j] if i >= j else zero for i in range(f)], 1) for j in range(f)]
     return [eta + sign * column for column in columns for sign in (1.0, -1.0)]

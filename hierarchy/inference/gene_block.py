@@ -197,7 +197,7 @@ class GeneBlock(PyroModule):
 
     def forward(self) -> None:
         """Sample the model's latent sites."""
-        coords, data, dtype = self.coords, self.model.data, self.model.design.prob.dtype
+        coords, data, dtype = self.coords, self.model.data, self.model.design.dtype
         f, d = coords.n_nonref, coords.n_days
         log_scale = pyro.sample("_log_scale", dist.MultivariateNormal(self.log_scale_loc, scale_tril=self.log_scale_tril), infer=_HIDDEN).reshape(f, -1)
         nuisance = pyro.sample("_nuisance", dist.MultivariateNormal(self.nuisance_loc, scale_tril=self.nuisance_tril), infer=_HIDDEN).reshape(-1, f).T

@@ -1,11 +1,14 @@
 """How well a Gaussian describes each gene's likelihood: importance sampling from the Gaussian, gene by gene."""
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hierarchy.cells import CellBlock, csr
 from hierarchy.coordinates import Coordinates, GeneGroup
-from hierarchy.inference.curvature import Pass, pass_over_cells, predictor
+from hierarchy.inference.curvature import Pass, columns_of, pass_over_cells
 from hierarchy.inference.linear import cholesky
 from hierarchy.model import HierarchyModel
 
@@ -46,57 +49,90 @@ def effective_fractions(
     torch.Tensor
         (L,), NaN for genes that were not checked.
     """
-    data = model.data
-    found = pass_over_cells(model.design, coords, mean, None, lambda _: model.weight_table)
+    data, design = model.data, model.design
+    found = pass_over_cells(design, coords, mean, None, lambda _: model.weight_table)
     generator = torch.Generator(device=mean.device).manual_seed(seed)
-    change_of = _LikelihoodChange(model, predictor(model.design, coords, mean))
-    log_ratio = mean.new_zeros(n_draws, data.n_genes)
-    draws = [_block_draws(group, found, i, coords.prior_precision(group, log_scale), n_draws, generator) for i, group in enumerate(coords.groups)]
-    for s in range(n_draws):
-        beta = mean.new_zeros(data.n_guides, data.n_days, coords.n_nonref)
-        for group, (x, quadratic) in zip(coords.groups, draws, strict=True):
-            beta[group.guides] = torch.einsum("gdk,lkf->lgdf", group.to_beta, x[s].reshape(len(group.genes), group.n_coords, -1))
-            log_ratio[s, group.genes] -= quadratic[s]
-        log_ratio[s] += change_of(beta)
+    every = max(1, -(-len(data.cell_guides) // MAX_ENTRIES))
+    checked = torch.arange(data.n_genes, device=mean.device) % every == 0
+    guides = torch.where(checked[data.guide_to_gene])[0]
+    beta = torch.zeros(n_draws, data.n_guides, data.n_days, coords.n_nonref, dtype=design.dtype, device=mean.device)
+    quadratic = mean.new_zeros(n_draws, data.n_genes)
+    for i, group in enumerate(coords.groups):
+        x, own = _block_draws(group, found, i, coords.prior_precision(group, log_scale), n_draws, generator)
+        x = x.reshape(n_draws, len(group.genes), group.n_coords, -1)
+        for s in range(n_draws):
+            beta[s, group.guides] = torch.einsum("gdk,lkf->lgdf", group.to_beta, x[s]).to(design.dtype)
+        quadratic[:, group.genes] = own
+    around = _Around(
+        columns=columns_of(design, coords, mean),
+        beta=beta[:, guides],
+        guides=guides,
+        gene=data.guide_to_gene[guides],
+        weight=model.weight_table,
+        n_genes=data.n_genes,
+    )
+    log_ratio = design.cells.map_reduce(_changes, around) - quadratic
     weights = torch.softmax(log_ratio, 0)
     fraction = 1 / (n_draws * weights.square().sum(0))
-    return torch.where(change_of.checked, fraction, torch.full_like(fraction, torch.nan))
+    return torch.where(checked, fraction, torch.full_like(fraction, torch.nan))
 
 
-class _LikelihoodChange:
-    """The change of the weighted log-likelihood of each gene's cells where that gene's guides alone have other effects."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Around:
+    """Other effects of guides around the mean.
 
-    def __init__(self, model: HierarchyModel, eta: Tensor):
-        """At the linear predictors `eta` (N, F*)."""
-        data = model.data
-        self.data, self.n_genes = data, data.n_genes
-        self.cell = torch.repeat_interleave(torch.arange(data.n_cells, device=eta.device), data.cell_offsets.diff())
-        gene = data.guide_to_gene[data.cell_guides]
-        every = max(1, -(-len(gene) // MAX_ENTRIES))
-        self.checked = torch.arange(data.n_genes, device=eta.device) % every == 0
-        key, self.entry = torch.unique(self.cell * data.n_genes + gene, return_inverse=True)  # one row for each cell and gene
-        row_cell, row_gene = key // data.n_genes, key % data.n_genes
-        self.used = self.checked[row_gene]
-        self.gene = row_gene[self.used]
-        self.n_rows = len(key)
-        self.weight = model.weight_table.flatten()[model.design.group[row_cell[self.used]]]
-        self.prob, self.eta = model.design.prob[row_cell[self.used]], eta[row_cell[self.used]]
-        self.before = _log_lik(self.prob, self.eta)
+    Attributes
+    ----------
+    columns
+        Effects of the columns of the design at the mean, (G·D + M, F*).
+    beta
+        Changes of the effects of some guides in each draw, (S, guides, D, F*).
+    guides
+        Which guides, in order, (guides,).
+    gene
+        Their genes, (guides,).
+    weight
+        The weights by day and replicate, (D, R).
+    n_genes
+        Number of genes.
+    """
 
-    def __call__(self, beta: Tensor) -> Tensor:
-        """The change (L,), float64, for changes `beta` (G, D, F*) of the guides' effects; 0 for genes that are not checked."""
-        data = self.data
-        shift = self.eta.new_zeros(self.n_rows, beta.shape[-1]).index_add(0, self.entry, beta[data.cell_guides, data.day[self.cell]].to(self.eta.dtype))
-        change = _log_lik(self.prob, self.eta + shift[self.used]) - self.before
-        return beta.new_zeros(self.n_genes).index_add(0, self.gene, self.weight * change.double())
+    columns: Tensor
+    beta: Tensor
+    guides: Tensor
+    gene: Tensor
+    weight: Tensor
+    n_genes: int
+
+
+def _changes(block: CellBlock, around: _Around) -> Tensor:
+    """The change of the weighted log-likelihood of each gene's cells where its guides alone have other effects, (S, L), float64; 0 for other genes."""
+    cell, column = block.carried()
+    n_draws, _, n_days, _ = around.beta.shape
+    guide = torch.searchsorted(around.guides, column // n_days).clamp_max(len(around.guides) - 1)
+    own = around.guides[guide] == column // n_days
+    cell, guide, day = cell[own], guide[own], column[own] % n_days
+    key, entry = torch.unique(cell * around.n_genes + around.gene[guide], return_inverse=True)  # one row for each cell and gene
+    cell, gene = key // around.n_genes, key % around.n_genes
+    weight = around.weight.flatten()[block.group[cell]]
+    prob, eta = block.prob[cell], (block.rows @ around.columns)[cell]
+    before = _log_lik(prob, eta)
+    order = torch.argsort(entry, stable=True)
+    start = torch.cat([entry.new_zeros(1), torch.bincount(entry, minlength=len(key)).cumsum(0)])
+    carried = csr(start, (guide * n_days + day)[order], torch.ones_like(order, dtype=eta.dtype), (len(key), len(around.guides) * n_days))
+    out = weight.new_zeros(n_draws, around.n_genes)
+    for s in range(n_draws):
+        changed = _log_lik(prob, eta + carried @ around.beta[s].flatten(0, 1))
+        out[s].index_add_(0, gene, weight * (changed - before).double())
+    return out
 
 
 def _block_draws(group: GeneGroup, found: Pass, i: int, prior: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Steps x from the mean, (n, L_n, K·F*), and the quadratic expansion of their log-likelihood, (n, L_n)."""
     info = found.blocks[i]
     factor = cholesky(info + torch.diag_embed(prior.flatten()), group.genes)
-    noise = torch.randn(n, *info.shape[:2], 1, generator=generator, dtype=info.dtype, device=info.device)
-    x = torch.linalg.solve_triangular(factor.transpose(1, 2), noise, upper=True).squeeze(-1)
+    noise = torch.randn(n, *info.shape[:2], generator=generator, dtype=info.dtype, device=info.device)
+    x = torch.linalg.solve_triangular(factor.transpose(1, 2), noise.permute(1, 2, 0), upper=True).permute(2, 0, 1)
     gradient = group.split(found.gradient).flatten(1)
     return x, (x * gradient).sum(-1) - 0.5 * torch.einsum("sli,lij,slj->sl", x, info, x)
 

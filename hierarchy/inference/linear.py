@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from hierarchy.cells import CellDesign
+from data_prep.blocks.base import CellBlocks
+from hierarchy.cells import CellBlock, CellDesign
 from hierarchy.coordinates import Coordinates, GeneGroup, GeneMatrices
-from hierarchy.inference.curvature import Pass, apply_curvature, predictor, pull_back
+from hierarchy.inference.curvature import CellState, Pass, apply_curvature, columns_of
 
 
 class NotDefinite(torch.linalg.LinAlgError):
@@ -54,23 +55,29 @@ class Precision:
         Design matrices of the cells.
     coords
         The coordinates.
-    curvature
-        Packed curvature of each cell's weighted log-likelihood, (N, P).
+    states
+        The cells' states, with the packed curvature of each cell's weighted log-likelihood.
     prior
         Prior precision over non-reference fates of each row, (rows, F*, F*).
     """
 
     design: CellDesign
     coords: Coordinates
-    curvature: Float[Tensor, "cells packed"]
+    states: CellBlocks[CellState]
     prior: Float[Tensor, "rows nonref nonref"]
 
     def __call__(self, x: Float[Tensor, "rows nonref sides"]) -> Float[Tensor, "rows nonref sides"]:
         """Q x."""
         rows, f, s = x.shape
-        eta = predictor(self.design, self.coords, x.reshape(rows, f * s)).reshape(-1, f, s)
-        y = apply_curvature(self.curvature, self.coords.packed, eta).reshape(-1, f * s)
-        return pull_back(self.design, self.coords, y).reshape(rows, f, s) + self.prior @ x
+        columns = columns_of(self.design, self.coords, x.reshape(rows, f * s))
+        pulled = self.design.cells.map_reduce(_curved, self.states, columns, f)
+        return (self.coords.from_columns @ pulled).reshape(rows, f, s) + self.prior @ x
+
+
+def _curved(block: CellBlock, state: CellState, columns: Tensor, f: int) -> Tensor:
+    """rows' W rows · columns, float64."""
+    eta = (block.rows @ columns).reshape(len(block.prob), f, -1)
+    return (block.cols @ apply_curvature(state.curvature, eta).flatten(1)).double()
 
 
 def conjugate_gradient(

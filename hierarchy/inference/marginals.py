@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hierarchy.cells import CellBlock
 from hierarchy.coordinates import GeneMatrices
-from hierarchy.inference.curvature import Pass, cholesky_packed, pull_back
+from hierarchy.inference.curvature import CellState, Pass, cholesky_packed
 from hierarchy.inference.linear import Precision, cholesky, conjugate_gradient, factor_blocks, nuisance_block, solve_blocks
 from hierarchy.problem import Problem
 
@@ -26,7 +27,7 @@ DENSE_LIMIT = 1_000  # unknowns up to which the joint covariance is computed as 
 ITERATIONS = 14
 PROBE_ERROR = 0.007  # relative error of an SD below which no more probes are drawn
 BATCH = 16  # probes between two estimates of that error
-CHUNK_NUMBERS = 6_000_000  # cells × non-reference fates × right-hand sides held at once
+CHUNK_NUMBERS = 6_000_000  # cells of a block × non-reference fates × right-hand sides held at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,7 +61,7 @@ def marginal_covariances(problem: Problem, found: Pass, prior: Float[Tensor, "ro
         For the probes.
     """
     coords = problem.coords
-    precision = Precision(design=problem.design, coords=coords, curvature=found.curvature, prior=prior)
+    precision = Precision(design=problem.design, coords=coords, states=found.states, prior=prior)
     if coords.n_rows * coords.n_nonref <= DENSE_LIMIT:
         return _dense(problem, precision, found)
     factors = factor_blocks(coords, found.blocks, prior)
@@ -176,19 +177,23 @@ def _between_genes(genes: _GenesOnly, generator: torch.Generator) -> list[Tensor
 
 def _noise(problem: Problem, precision: Precision, s: int, generator: torch.Generator) -> Tensor:
     """Draws from N(0, Q), (rows, F*, s): prior^½ ε plus the pull-back of noise of the cells with covariance W."""
-    design, coords = problem.design, problem.coords
-    packed, curvature = coords.packed, precision.curvature
-    n, f = len(curvature), coords.n_nonref
-    device = curvature.device
-    eps = torch.randn(n, f, s, generator=generator, dtype=curvature.dtype, device=device)
-    factor = cholesky_packed(curvature, packed)
+    coords, f = problem.coords, problem.coords.n_nonref
+    seed = int(torch.randint(2**32, (1,), generator=generator, device=generator.device))
+    pulled = coords.from_columns @ problem.design.cells.map_reduce(_cell_noise, precision.states, f, s, seed)
+    own = torch.randn(coords.n_rows, f, s, generator=generator, dtype=torch.float64, device=generator.device)
+    return pulled.reshape(-1, f, s) + torch.linalg.cholesky(precision.prior) @ own
+
+
+def _cell_noise(block: CellBlock, state: CellState, f: int, s: int, seed: int) -> Tensor:
+    """Noise of the cells with covariance W, summed by column, from the block's own stream; float64."""
+    curvature, n = state.curvature, len(state.curvature)
+    generator = torch.Generator(device=curvature.device).manual_seed((seed + block.first) % 2**32)
+    eps = torch.randn(n, f, s, generator=generator, dtype=curvature.dtype, device=curvature.device)
+    factor = cholesky_packed(curvature, f)
     cell = torch.stack([sum((factor[i][j].unsqueeze(1) * eps[:, j] for j in range(i + 1)), start=torch.zeros_like(eps[:, 0])) for i in range(f)], 1)
-    own = torch.randn(coords.n_rows, f, s, generator=generator, dtype=torch.float64, device=device)
-    pulled = pull_back(design, coords, cell.reshape(n, f * s)).reshape(-1, f, s)
-    return pulled + torch.linalg.cholesky(precision.prior) @ own
+    return (block.cols @ cell.reshape(n, f * s)).double()
 
 
 def _width(problem: Problem) -> int:
     """Number of right-hand sides solved at once, so that memory stays bounded."""
-    n, f = problem.design.prob.shape[0], problem.coords.n_nonref
-    return max(1, min(256, CHUNK_NUMBERS // (n * f)))
+    return max(1, min(256, CHUNK_NUMBERS // (problem.design.largest * problem.coords.n_nonref)))

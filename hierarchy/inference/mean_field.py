@@ -203,7 +203,7 @@ def mean_field_from(model: HierarchyModel, first: GeneBlock, *, seed: int) -> Me
     """A mean-field posterior with the means of a gene-block posterior."""
     moments = first.moments(n_nodes=1, seed=seed)
     scale = first.integration_points(1, seed=seed)[0][0].exp()
-    d, dtype = model.data.n_days, model.design.prob.dtype
+    d, dtype = model.data.n_days, model.design.dtype
     walk = torch.cat([moments.theta_mean[..., :1], moments.theta_mean.diff(dim=-1)], -1).permute(1, 0, 2) / first.coords.walk_scale(scale.log())[:, None]
     nuisance = first.mean_nuisance()
     values = {

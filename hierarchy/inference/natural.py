@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hierarchy.cells import CellBlock
 from hierarchy.coordinates import GeneMatrices
 from hierarchy.inference.base import Status
 from hierarchy.inference.curvature import Pass, pass_over_cells
@@ -105,14 +106,18 @@ class NaturalState:
 def start(problem: Problem) -> NaturalState:
     """The state before the first step: no effects, each day's mean log-odds, and scales of e^−1.2."""
     coords, design = problem.coords, problem.design
-    mean = torch.zeros(coords.n_rows, coords.n_nonref, dtype=torch.float64, device=design.prob.device)
-    day = design.nuisance[:, : coords.n_days]
-    average = ((day.T @ design.prob).double() / day.sum(0).double().unsqueeze(1)).clamp_min(1e-6)
+    mean = torch.zeros(coords.n_rows, coords.n_nonref, dtype=torch.float64, device=coords.packed.device)
+    average = (design.cells.map_reduce(_by_day, coords.n_days) / design.group_cells.sum(1, keepdim=True)).clamp_min(1e-6)
     mean[coords.nuisance][: coords.n_days] = (average[:, 1:] / average[:, :1]).log()
     log_scale = torch.full((coords.n_nonref, coords.n_scales), -1.2, dtype=torch.float64, device=mean.device)
     fixed = problem.settings.likelihood_weight  # where it is no number, each pass over the cells has its own
     weight = torch.full_like(design.group_cells, fixed if isinstance(fixed, float) else 1.0)
     return NaturalState(mean=mean, log_scale=log_scale, weight=weight)
+
+
+def _by_day(block: CellBlock, n_days: int) -> Tensor:
+    """Sums of the fate probabilities by day, float64."""
+    return (block.nuisance[:, :n_days].T @ block.prob).double()
 
 
 def run_natural(problem: Problem, state: NaturalState, *, on_step: Callable[[NaturalState], None] = lambda _: None) -> NaturalState:
@@ -181,7 +186,7 @@ def mean_step(problem: Problem, mean: Float[Tensor, "rows nonref"], found: Pass,
     """
     coords, design = problem.coords, problem.design
     gradient = found.gradient - (prior @ mean.unsqueeze(-1)).squeeze(-1)
-    precision = Precision(design=design, coords=coords, curvature=found.curvature, prior=prior)
+    precision = Precision(design=design, coords=coords, states=found.states, prior=prior)
     preconditioner = centred_preconditioner(design, coords, found, prior)
     step = conjugate_gradient(precision, gradient.unsqueeze(-1), preconditioner, SOLVE_ITERATIONS).squeeze(-1)
     return step * (LONGEST_STEP / step.abs().max().clamp_min(LONGEST_STEP))

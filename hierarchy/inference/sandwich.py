@@ -22,13 +22,14 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from data_prep.errors import InputError, warn
+from hierarchy.cells import CellBlock
 from hierarchy.coordinates import GeneMatrices
-from hierarchy.inference.curvature import Pass, information, pull_back
+from hierarchy.inference.curvature import CellState, Pass, cell_weight, information, squared_sums
 from hierarchy.inference.linear import centred_information, day_means
 from hierarchy.problem import Problem
 
 LEAST_CLUSTERS, FEW_CLUSTERS = 5, 20
-CHUNK_NUMBERS = 20_000_000  # cells × non-reference fates × clusters held at once
+CHUNK_NUMBERS = 20_000_000  # cells of a block × non-reference fates × clusters held at once
 
 
 def check_clusters(cluster: Int[Tensor, " cells"] | None) -> None:
@@ -84,9 +85,7 @@ def score_variances(problem: Problem, found: Pass, info: GeneMatrices) -> GeneMa
     cluster = problem.data.cluster
     observed = _by_cell(problem, found, shift) if cluster is None else _by_cluster(problem, found, shift, cluster)
     # residuals about the fit are smaller than about the truth, by the same factor as their Pearson sums
-    residual = found.residual / found.cell_weight.unsqueeze(1)
-    fitted = problem.design.prob - torch.cat([-residual.sum(1, keepdim=True), residual], 1)
-    plug_in = (found.cell_weight.unsqueeze(1) * (problem.design.prob - fitted).square() / fitted.clamp_min(1e-12)).sum(dtype=torch.float64)
+    plug_in = problem.design.cells.map_reduce(_plug_in, found.states, found.weight)
     scale = found.pearson / plug_in
     out = []
     for h, bread, meat in zip(info, expected, observed, strict=True):
@@ -95,29 +94,41 @@ def score_variances(problem: Problem, found: Pass, info: GeneMatrices) -> GeneMa
     return out
 
 
+def _plug_in(block: CellBlock, state: CellState, weight: Tensor) -> Tensor:
+    """The sum of w Σ (p − π)²/π at the fitted π."""
+    own = cell_weight(block, weight).unsqueeze(1)
+    residual = state.residual / own
+    fitted = block.prob - torch.cat([-residual.sum(1, keepdim=True), residual], 1)
+    return (own * (block.prob - fitted).square() / fitted.clamp_min(1e-12)).sum(dtype=torch.float64)
+
+
 def _by_cell(problem: Problem, found: Pass, shift: Tensor) -> GeneMatrices:
     """Σ_i s_i s_i'."""
-    upper = problem.coords.upper
-    square = found.residual[:, upper[0]] * found.residual[:, upper[1]]
-    return centred_information(problem.coords, shift, *information(problem.design, problem.coords, square))
+    sums = problem.design.cells.map_reduce(squared_sums, found.states)
+    return centred_information(problem.coords, shift, *information(problem.design, problem.coords, sums))
 
 
 def _by_cluster(problem: Problem, found: Pass, shift: Tensor, cluster: Tensor) -> GeneMatrices:
     """Σ_c s_c s_c'."""
-    coords, (n, f) = problem.coords, found.residual.shape
+    coords, f = problem.coords, problem.coords.n_nonref
     count = int(cluster.max()) + 1
     days = slice(coords.nuisance.start, coords.nuisance.start + coords.n_days)
     total = [shift.new_zeros(len(g.genes), g.n_coords * f, g.n_coords * f) for g in coords.groups]
-    width = max(1, CHUNK_NUMBERS // (n * f))
+    width, codes = max(1, CHUNK_NUMBERS // (problem.design.largest * f)), problem.design.split(cluster)
     for first in range(0, count, width):
-        ids = torch.arange(first, min(first + width, count), device=cluster.device)
-        own = found.residual.unsqueeze(2) * (cluster.unsqueeze(1) == ids).unsqueeze(1)
-        score = pull_back(problem.design, coords, own.reshape(n, -1))
-        score = (score - shift @ score[days]).reshape(-1, f, len(ids))
+        last = min(first + width, count)
+        score = coords.from_columns @ problem.design.cells.map_reduce(_cluster_scores, found.states, codes, first, last)
+        score = (score - shift @ score[days]).reshape(-1, f, last - first)
         for group, out in zip(coords.groups, total, strict=True):
             part = group.split(score).flatten(1, 2)
             out += part @ part.transpose(1, 2)
     return [out * count / (count - 1) * _small_sample(count) ** 2 for out in total]
+
+
+def _cluster_scores(block: CellBlock, state: CellState, cluster: Tensor, first: int, last: int) -> Tensor:
+    """Residuals of the clusters from `first` to before `last`, summed by column, float64."""
+    own = cluster.unsqueeze(1) == torch.arange(first, last, device=cluster.device)
+    return (block.cols @ (state.residual.unsqueeze(2) * own.unsqueeze(1)).flatten(1)).double()
 
 
 def root(matrix: Float[Tensor, "genes size size"], *, inverse: bool = False) -> Float[Tensor, "genes size size"]:

@@ -105,12 +105,14 @@ def test_z_scores_are_those_of_a_regression_on_centred_counts(small_fit):
     scores, rng = _Scores.of(small_fit), np.random.default_rng(0)
     day = small_fit.model.data.day.numpy()
     count = rng.integers(0, 3, size=(len(day), 4)).astype(float)
-    z = scores.z(sp.csr_matrix(count))
+    z = scores.z(sp.csr_matrix(count), sp.identity(4, format="csr"))
+    (state,) = scores.states.items
+    curvature, residual = state.curvature.numpy()[:, [[0, 1], [1, 2]]], state.residual.numpy()
     for group, d in np.ndindex(4, 3):
         own = day == d
         centred = count[own, group] - count[own, group].mean()
-        info = scores.share * np.einsum("i,ifg->fg", centred**2, scores.curvature[own])
-        want = np.linalg.solve(info, centred @ scores.residual[own]) / np.sqrt(np.diag(np.linalg.inv(info)))
+        info = scores.share * np.einsum("i,ifg->fg", centred**2, curvature[own])
+        want = np.linalg.solve(info, centred @ residual[own]) / np.sqrt(np.diag(np.linalg.inv(info)))
         np.testing.assert_allclose(z[group, :, d], want, rtol=1e-6, atol=1e-9)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from hierarchy import FitSettings, Priors
 from hierarchy.inference import marginals as marginals_module
-from hierarchy.inference.curvature import _eta_variance, pass_over_cells, predictor
+from hierarchy.inference.curvature import _effects, columns_of, eta_variance, pass_over_cells
 from hierarchy.inference.gene_likelihood import GeneLikelihood, GenePosteriors, gene_posteriors
 from hierarchy.inference.linear import NotDefinite, Precision, cholesky
 from hierarchy.inference.marginals import marginal_covariances
@@ -42,18 +42,19 @@ def weighed(weight):
 def dense_precision(problem, found, log_scale):
     coords = problem.coords
     n = coords.n_rows * coords.n_nonref
-    operator = Precision(design=problem.design, coords=coords, curvature=found.curvature, prior=torch.diag_embed(problem.prior(log_scale)))
+    operator = Precision(design=problem.design, coords=coords, states=found.states, prior=torch.diag_embed(problem.prior(log_scale)))
     return operator(torch.eye(n, dtype=torch.float64).reshape(coords.n_rows, coords.n_nonref, n)).reshape(n, n)
 
 
 def test_one_pass_agrees_with_autograd(problem):
     coords, design = problem.coords, problem.design
     x = 0.3 * torch.randn(coords.n_rows, coords.n_nonref, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    dense_map = torch.stack([predictor(design, coords, unit.unsqueeze(1)).flatten() for unit in torch.eye(coords.n_rows, dtype=torch.float64)], 1)
+    (block,) = design.cells.items
+    dense_map = block.rows @ columns_of(design, coords, torch.eye(coords.n_rows, dtype=torch.float64))
 
     def log_lik(at):
         eta = dense_map @ at
-        return (design.prob * torch.log_softmax(torch.cat([torch.zeros_like(eta[:, :1]), eta], 1), 1)).sum()
+        return (block.prob * torch.log_softmax(torch.cat([torch.zeros_like(eta[:, :1]), eta], 1), 1)).sum()
 
     found = pass_over_cells(design, coords, x, None, weighed(1.0))
     gradient = torch.autograd.functional.jacobian(log_lik, x)
@@ -100,9 +101,11 @@ def test_the_variance_of_a_cell_is_that_of_its_row(problem, end):
         for gene, own in enumerate(cov):
             at = slice(group.first + gene * group.n_coords, group.first + (gene + 1) * group.n_coords)
             joint[at, :, at] = own.reshape(group.n_coords, coords.n_nonref, group.n_coords, coords.n_nonref)
-    rows = predictor(design, coords, torch.eye(coords.n_rows, dtype=torch.float64))
+    (block,) = design.cells.items
+    rows = block.rows @ columns_of(design, coords, torch.eye(coords.n_rows, dtype=torch.float64))
+    effects = _effects(design, coords, end.mean, end.covariance)
     want = torch.einsum("nk,kfmg,nm->nfg", rows, joint, rows)
-    torch.testing.assert_close(_eta_variance(design, coords, end.covariance)[:, coords.packed], want, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(eta_variance(block, effects.variance, effects.between)[:, coords.packed], want, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(
