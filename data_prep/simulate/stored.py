@@ -63,23 +63,22 @@ def write_screen(path: str | Path, n_cells: int, blocks: Iterable[ad.AnnData], *
         Whether to show a progress bar on a terminal.
     """
     with atomic(path) as temporary, _Disk(temporary, "w+b") as disk:
-        with h5py.File(disk, "w") as file, tqdm(total=n_cells, unit=" cells", disable=None if progress else True) as bar:
-            done = 0
-            for block in blocks:
-                if not done:
-                    write_elem(file, "/", ad.AnnData(uns=block.uns))
-                    for slot in ("obs", "obsm"):
-                        del file[slot]
-                    file.create_group("obsm").attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
-                rows = slice(done, done + block.n_obs)
-                _append(file, "obs", block.obs, rows, n_cells)
-                for key, value in block.obsm.items():
-                    _append(file["obsm"], key, value, rows, n_cells)
-                done = rows.stop
-                bar.update(block.n_obs)
-                file.flush()
-                disk.check()
-        disk.check()
+        try:
+            with h5py.File(disk, "w") as file, tqdm(total=n_cells, unit=" cells", disable=None if progress else True) as bar:
+                for block, rows in zip(blocks, block_slices(n_cells), strict=True):
+                    if not rows.start:
+                        write_elem(file, "/", ad.AnnData(uns=block.uns))
+                        for slot in ("obs", "obsm"):
+                            del file[slot]
+                        file.create_group("obsm").attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+                    _append(file, "obs", block.obs, rows, n_cells)
+                    for key, value in block.obsm.items():
+                        _append(file["obsm"], key, value, rows, n_cells)
+                    bar.update(block.n_obs)
+                    file.flush()
+                    disk.check()
+        finally:
+            disk.check()  # rather than what HDF5 raises after a failed write
 
 
 class _Disk(io.FileIO):
