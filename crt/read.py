@@ -155,7 +155,7 @@ def _named(view: View, names: Sequence[str], key: str) -> tuple[pd.DataFrame, st
     else:
         stored = pd.DataFrame()
     found = {name: stored[name] if name in stored else view.need("obs", name, suggestion, "formula") for name in names}
-    return pd.DataFrame({name: values.array for name, values in found.items()}, index=pd.Index(cells)), where
+    return pd.DataFrame({name: values.array for name, values in found.items()}), where
 
 
 def guide_map_of(view: View, given: GuideMap | pd.DataFrame | str | Path | None, key: str, ntc_labels: Sequence[str], guide_key: str) -> tuple[GuideMap, str]:

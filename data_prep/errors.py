@@ -122,7 +122,7 @@ def first_few(items: Iterable[object], n: int = 5) -> str:
     >>> first_few(["a", "b", "c"], n=2)
     'a, b and 1 more'
     """
-    listed = list(items)
+    listed = items if isinstance(items, np.ndarray) else list(items)  # of ten million names, only these become Python strings
     text = ", ".join(str(item) for item in listed[:n])
     return text if len(listed) <= n else f"{text} and {len(listed) - n} more"
 

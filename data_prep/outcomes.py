@@ -15,10 +15,8 @@ LARGEST = 1e30  # sums of a hundred million such outcomes are finite in float32
 SUM_EXACT, SUM_ROUNDED = 1e-5, 1e-3  # sums of rows within the first are exact in float32; within the second they are rounded
 
 
-def check_fate_prob(
-    prob: Shaped[np.ndarray, "..."], names: tuple[str, ...], cells: Shaped[np.ndarray, " cells"], *, where: str
-) -> Float64[np.ndarray, "cells fates"]:
-    """Check fate probabilities, and divide each row by its sum.
+def check_fate_prob(prob: Any, names: tuple[str, ...], cells: Shaped[np.ndarray, " cells"], *, where: str) -> Float64[np.ndarray, "cells fates"]:
+    """Check fate probabilities, an array or a `StoredRows`, in blocks of cells, and divide each row by its sum.
 
     Parameters
     ----------
@@ -38,32 +36,32 @@ def check_fate_prob(
     """
     if prob.ndim != 2 or prob.shape[1] != len(names):
         raise InputError(f"{where} has shape {prob.shape} but {len(names)} fate names ({first_few(names)}). Give one name for each column.")
-    same_number(len(prob), cells, where=where)
+    same_number(prob.shape[0], cells, where=where)
     if len(names) < 2:
         raise InputError(f"{where} has {len(names)} fate; at least two are needed, one of them the reference.")
     if len(set(names)) < len(names):
         raise InputError(f"{where} repeats a fate name: {first_few(names, 20)}. Name each column once.")
     if prob.dtype.kind == "c":
         raise InputError(f"{where} holds complex numbers. Give one probability for each cell and fate.")
-    try:
-        prob = np.asarray(prob, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{where} is not numeric: {error}. Give one probability for each cell and fate.") from error
-    for bad, problem in ((~np.isfinite(prob), "NaN or infinite"), (prob < 0, "negative")):
-        rows = np.any(bad, axis=1)
-        if rows.any():
-            raise InputError(f"{where} is {problem} in {first_rows(rows, cells, prob)}. Drop those cells, or compute their fates again.")
-    total = prob.sum(1)
-    off = np.abs(total - 1)
+    out = np.empty(prob.shape, order="F" if getattr(prob, "flags", None) is not None and prob.flags.f_contiguous else "C")
+    infinite, negative, off = np.zeros(len(cells), bool), np.zeros(len(cells), bool), np.empty(len(cells))
+    for rows in row_blocks(prob.shape):
+        block = _numbers(prob, rows, where, "probability for each cell and fate")
+        total = block.sum(1)
+        infinite[rows], negative[rows], off[rows] = ~np.isfinite(block).all(1), (block < 0).any(1), np.abs(total - 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            np.divide(block, total[:, None], out=out[rows])
+    for bad, problem in ((infinite, "NaN or infinite"), (negative, "negative")):
+        if bad.any():
+            raise InputError(f"{where} is {problem} in {first_rows(bad, cells, all_rows(prob, where=where))}. Drop those cells, or compute their fates again.")
     if (off > SUM_ROUNDED).any():
-        rows = off > SUM_ROUNDED
         raise InputError(
-            f"{where}: rows must sum to 1, but {first_rows(rows, cells, total)}. "
+            f"{where}: rows must sum to 1, but {first_rows(off > SUM_ROUNDED, cells, all_rows(prob, where=where).sum(1))}. "
             "Give probabilities over all fates (a dropped column?), or divide each row by its sum."
         )
     if (off > SUM_EXACT).any():
         warn(f"{where}: {int((off > SUM_EXACT).sum()):,} rows sum to 1 only within {off.max():.1e}; they were renormalised.")
-    return prob / total[:, None]
+    return out
 
 
 def check_usage(usage: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) -> Any:
@@ -137,11 +135,11 @@ def plain_outcomes(values: Any, out: Float[np.ndarray, "cells some"], keep: Sequ
         release(out)
 
 
-def _numbers(values: Any, rows: slice, where: str) -> np.ndarray:
+def _numbers(values: Any, rows: slice, where: str, what: str = "number for each cell and program") -> np.ndarray:
     try:
         return np.asarray(take(values, rows), dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{where} is not numeric: {error}. Give one number for each cell and program.") from error
+        raise InputError(f"{where} is not numeric: {error}. Give one {what}.") from error
 
 
 def clr_usage(

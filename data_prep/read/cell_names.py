@@ -2,16 +2,44 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
+import h5py
 import numpy as np
 import pandas as pd
+from anndata.io import read_elem
 from jaxtyping import Int, Shaped
+from numpy.dtypes import StringDType
 
+from data_prep.blocks.base import block_slices
 from data_prep.errors import InputError, first_few, warn
+from data_prep.read.labels import text_names
 
 FEW = 0.5  # of the cells: a screen whose guides were captured well has calls in 60-90 % of its cells, so with fewer than half the names are in doubt
 _SUFFIX = re.compile(r"-\d+$")  # Cell Ranger's number of the library, "AAACCTGAGAAACGAG-1"
 _EXAMINED = 1000
+NAME = StringDType()
+
+
+def cell_names(values: object, *, where: str) -> Shaped[np.ndarray, " cells"]:
+    """Names of cells as an array of `StringDType`, a quarter of the memory of Python strings; a missing name is an error."""
+    if isinstance(values, np.ndarray) and values.dtype == NAME:
+        return values
+    try:
+        return text_names(values, where=where).astype(NAME)
+    except UnicodeEncodeError as error:
+        raise InputError(f"{where} holds a name that is not valid text ({error}). Rename the cell.") from error
+
+
+def stored_names(stored: Any) -> Shaped[np.ndarray, " cells"]:
+    """The names in an element of a file, as `StringDType` where it holds text."""
+    kind = h5py.check_string_dtype(stored.dtype) if isinstance(stored, h5py.Dataset) else None
+    if kind is None:
+        return np.asarray(read_elem(stored))
+    names = np.empty(stored.shape, dtype=NAME)
+    for rows in block_slices(len(names)):
+        names[rows] = (stored if kind.length else stored.asstr())[rows].astype(NAME)
+    return names
 
 
 def unique(names: Sequence[str] | Shaped[np.ndarray, " rows"] | pd.Index, problem: str, suggestion: str) -> pd.Index:
@@ -20,6 +48,15 @@ def unique(names: Sequence[str] | Shaped[np.ndarray, " rows"] | pd.Index, proble
     if not index.is_unique:
         raise InputError(f"{problem}: {first_few(index[index.duplicated()].unique())}. {suggestion}")
     return index
+
+
+def each_once(cells: Shaped[np.ndarray, " cells"]) -> None:
+    """Check that no name of a cell repeats, with 16 bytes for each."""
+    keys = np.concatenate([pd.util.hash_array(cells[rows].astype(object), categorize=False) for rows in block_slices(cells.size)])
+    ordered = np.sort(keys)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if twice.size:
+        cell_index(cells[np.isin(keys, twice)])
 
 
 def cell_index(cells: Shaped[np.ndarray, " cells"]) -> pd.Index:
@@ -58,7 +95,7 @@ def same_number(n: int, cells: Shaped[np.ndarray, " cells"], *, where: str, othe
 
 
 def same_cells(theirs: Shaped[np.ndarray, " rows"] | pd.Index, cells: Shaped[np.ndarray, " cells"], *, where: str, other: str = "the screen") -> None:
-    """Check that the rows of a part have the names of the screen's cells, in the same order.
+    """Check that the rows of a part have the names of the screen's cells, in the same order; rows with numbers only are in the order of the cells.
 
     Parameters
     ----------
@@ -76,13 +113,20 @@ def same_cells(theirs: Shaped[np.ndarray, " rows"] | pd.Index, cells: Shaped[np.
     InputError
         If the numbers differ, or a name.
     """
-    if isinstance(theirs, pd.Index) and theirs.equals(pd.Index(cells)):  # avoids copies of a million names
-        return
     same_number(len(theirs), cells, where=where, other=other)
-    first, second = np.asarray(theirs).astype(str).astype(object), np.asarray(cells).astype(str).astype(object)
-    if (first != second).any():
-        row = int(np.flatnonzero(first != second)[0])
-        raise InputError(f"{where} and {other} name their cells differently, first in row {row} ({first[row]} and {second[row]}). Bring both into one order.")
+    if isinstance(theirs, pd.RangeIndex):
+        return
+    for rows in block_slices(cells.size):
+        first, second = _text(theirs[rows]), _text(cells[rows])
+        if (first != second).any():
+            i = int(np.flatnonzero(first != second)[0])
+            differ = f"first in row {rows.start + i} ({first[i]} and {second[i]})"
+            raise InputError(f"{where} and {other} name their cells differently, {differ}. Bring both into one order.")
+
+
+def _text(names: np.ndarray | pd.Index) -> np.ndarray:
+    values = np.asarray(names)
+    return values if values.dtype == NAME else values.astype(str).astype(NAME)
 
 
 def none_matches(where: str, theirs: Sequence[str] | Shaped[np.ndarray, " rows"], cells: Shaped[np.ndarray, " cells"]) -> InputError:

@@ -1,7 +1,7 @@
 """Access to an AnnData, a MuData, or an h5ad, h5mu or zarr file: only the requested parts are read."""
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,9 @@ from anndata.io import read_elem
 from jaxtyping import Shaped
 
 from data_prep.errors import InputError, missing_key
-from data_prep.read.cell_names import same_cells, same_number
+from data_prep.read.cell_names import cell_names, same_cells, same_number, stored_names
 from data_prep.read.labels import text_names
-from data_prep.read.rows import StoredRows, can_wait
+from data_prep.read.rows import StoredRows, waiting
 
 
 class View:
@@ -26,6 +26,7 @@ class View:
         """View `root`, an AnnData, a MuData, or a group of a file; `name` is its name in error messages."""
         self.root, self.name, self.on_disk = root, name, not hasattr(root, "obs_names")
         self._names: dict[str, np.ndarray] = {}  # read once; the rows of every element on disk are compared with them
+        self._in_order: set[str] = set()  # tables on disk whose rows have been compared
         with self._reading("mod"):
             mods = (root["mod"] if "mod" in root else {}) if self.on_disk else getattr(root, "mod", {})
             self.modalities = {str(m): View(mods[m], f"{name}.mod[{m!r}]") for m in mods}
@@ -41,11 +42,11 @@ class View:
             return [k for k in self.root[slot] if k not in hidden]
 
     def get(self, slot: str, key: str) -> Any:
-        """One element, read from disk if necessary."""
+        """One element, read from disk if necessary; rows of a table on disk have numbers, as their names are those of the cells."""
         return self._get(slot, key, lazy=False)
 
     def rows(self, slot: str, key: str) -> Any:
-        """One element; a dense matrix on disk as `StoredRows`, which are read while the view is open."""
+        """One element; a matrix on disk as `StoredRows`, which are read while the view is open."""
         return self._get(slot, key, lazy=True)
 
     def _get(self, slot: str, key: str, *, lazy: bool) -> Any:
@@ -53,8 +54,10 @@ class View:
             return one_column(self.root.obs, key, f"obs of {self.name}") if slot == "obs" else getattr(self.root, slot)[key]
         place = f"{slot}/{key}"
         with self._reading(place):
-            value: Any = self.root[slot][key]
-            value = StoredRows(value, lambda: self._reading(place)) if lazy and can_wait(value) else read_elem(value)
+            stored: Any = self.root[slot][key]
+            value: Any = waiting(stored, lambda: self._reading(place)) if lazy else None
+            if value is None:
+                value = self._table(stored, place, stored.attrs["column-order"]) if slot != "uns" and _is_table(stored) else read_elem(stored)
             if slot == "obs" and "categories" in self.root["obs"][key].attrs:  # before anndata 0.8 the categories were stored elsewhere
                 levels = self.root["obs"][self.root["obs"][key].attrs["categories"]]
                 value = pd.Categorical.from_codes(value, read_elem(levels), ordered=bool(levels.attrs.get("ordered", False)))
@@ -64,15 +67,36 @@ class View:
         if hasattr(value, "shape"):
             same_number(value.shape[0] if value.shape else 0, cells, where=f"{self.name}: {place}", other="obs")
         if slot == "obs":
-            return pd.Series(value, index=cells)
+            return pd.Series(value)
         if isinstance(value, pd.DataFrame):
             same_cells(value.index, cells, where=f"{self.name}: {place}", other="obs")
-        if isinstance(value, pd.DataFrame) and value.index.dtype == object:  # one copy of the names: a million need 70 MB
-            value.index = pd.Index(cells, dtype=object, name=value.index.name)
+            value.index = pd.RangeIndex(len(value))
         return value
 
+    def _table(self, stored: Any, place: str, columns: Sequence[str]) -> pd.DataFrame:
+        """These columns of a table on disk, after its names of cells are compared with those of the view."""
+        cells = self.names("obs")
+        if place not in self._in_order:
+            same_cells(stored_names(stored[stored.attrs["_index"]]), cells, where=f"{self.name}: {place}", other="obs")
+            self._in_order.add(place)
+        return pd.DataFrame({name: read_elem(stored[name]) for name in columns}, index=pd.RangeIndex(cells.size), columns=list(columns), copy=False)
+
+    def column(self, key: str, name: str) -> pd.Series | None:
+        """A column of the table `obsm[key]`, of this view or of a modality; None if there is no such table or column."""
+        if (holder := self.find("obsm", key)) is None:
+            return None
+        self.same_cells(holder)
+        if holder.on_disk:
+            place = f"obsm/{key}"
+            with holder._reading(place):
+                stored = holder.root["obsm"][key]
+                if _is_table(stored):
+                    return holder._table(stored, place, [name])[name] if name in stored.attrs["column-order"] else None
+        table = holder.get("obsm", key)
+        return one_column(table, name, f"obsm[{key!r}]") if isinstance(table, pd.DataFrame) and name in table.columns else None
+
     def matrix(self) -> Any:
-        """The main matrix X; a dense matrix on disk as `StoredRows`, which are read while the view is open."""
+        """The main matrix X; a matrix on disk as `StoredRows`, which are read while the view is open."""
         if not self.on_disk:
             stored = self.root.X
             if isinstance(stored, h5py.Dataset):  # of an AnnData that is backed
@@ -81,20 +105,20 @@ class View:
         with self._reading("X"):
             if "X" not in self.root:
                 return None
-            stored = self.root["X"]
-            return StoredRows(stored, lambda: self._reading("X")) if can_wait(stored) else read_elem(stored)
+            found = waiting(self.root["X"], lambda: self._reading("X"))
+            return read_elem(self.root["X"]) if found is None else found
 
     def names(self, axis: str) -> Shaped[np.ndarray, " names"]:
-        """Names along `axis`, "obs" or "var"."""
+        """Names along `axis`: "obs", as `StringDType`, or "var"."""
         if axis in self._names:
             return self._names[axis]
         if self.on_disk:
             with self._reading(axis):
                 frame = self.root[axis]
-                found = read_elem(frame[frame.attrs["_index"]])
+                found = (stored_names if axis == "obs" else read_elem)(frame[frame.attrs["_index"]])
         else:
             found = getattr(self.root, f"{axis}_names")
-        self._names[axis] = text_names(found, where=f"{axis}_names of {self.name}")
+        self._names[axis] = (cell_names if axis == "obs" else text_names)(found, where=f"{axis}_names of {self.name}")
         return self._names[axis]
 
     def var_column(self, names: Collection[str]) -> "pd.Series | None":
@@ -146,7 +170,7 @@ class View:
         return self._holder(slot, key, suggestion, arguments).get(slot, key)
 
     def need_rows(self, slot: str, key: str, suggestion: str, *arguments: str) -> Any:
-        """One element that must exist and have the cells of this view; a dense matrix on disk as `StoredRows`, which are read while the view is open.
+        """One element that must exist and have the cells of this view; a matrix on disk as `StoredRows`, which are read while the view is open.
 
         Parameters
         ----------
@@ -177,7 +201,7 @@ class View:
         mine, theirs = self.names("obs"), other.names("obs")
         same_number(theirs.size, mine, where=other.name, other=self.name, suggestion="Subset both to the same cells (mudata: intersect_obs).")
         same_cells(theirs, mine, where=other.name, other=self.name)
-        other._names["obs"] = mine  # one copy of the names: a million need 70 MB
+        other._names["obs"] = mine  # one copy of the names
 
 
 @contextmanager
@@ -222,6 +246,11 @@ def _checked(group: Any, path: Path) -> View:
     if not named:
         raise InputError(f"{path} holds obs in a form without cell names (before anndata 0.7?). Read it with anndata and write it again.")
     return view
+
+
+def _is_table(stored: Any) -> bool:
+    """Whether an element of a file is a table whose columns can be read one by one."""
+    return hasattr(stored, "keys") and stored.attrs.get("encoding-type") == "dataframe" and stored.attrs.get("encoding-version") == "0.2.0"
 
 
 def one_column(table: pd.DataFrame, key: str, where: str) -> pd.Series:

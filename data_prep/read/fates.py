@@ -5,21 +5,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from jaxtyping import Shaped
 
 from data_prep.errors import InputError, first_few, missing_key
 from data_prep.read.container import View
 from data_prep.read.labels import text_names
+from data_prep.read.rows import StoredRows
 
 
-def read_fates(view: View, key: str) -> tuple[Shaped[np.ndarray, "..."], tuple[str, ...]]:
-    """The fate probabilities in `obsm[key]`, unchecked, and the names of the fates.
+def read_fates(view: View, key: str) -> tuple[Any, tuple[str, ...]]:
+    """The fate probabilities in `obsm[key]`, unchecked, an array or `StoredRows`; and the names of the fates.
 
     A DataFrame and a CellRank `Lineage` have names. The names of an array are in `uns`, at `KEY_names`, `fate_names` or `lineage_names`. A `Lineage` in a
     file is an array, too; its names are the categories of `obs["term_states_fwd"]` for `lineages_fwd` (likewise for `_bwd`).
     """
     where = f"obsm[{key!r}]"
-    found = view.need("obsm", key, "Name the fate probabilities with keys.fate.", "keys.fate")
+    found = view.need_rows("obsm", key, "Name the fate probabilities with keys.fate.", "keys.fate")
     if isinstance(found, pd.DataFrame):
         try:
             values = found.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -30,15 +30,16 @@ def read_fates(view: View, key: str) -> tuple[Shaped[np.ndarray, "..."], tuple[s
         return np.asarray(found.X), tuple(text_names(found.names, where=f"the names of {where}"))
     if sp.issparse(found):
         found = found.toarray()
+    found = found if isinstance(found, StoredRows) else np.asarray(found)
     if found.ndim != 2:
         raise InputError(f"{where} has shape {found.shape}; it must be cells × fates.")
     candidates = (f"{key}_names", "fate_names", "lineage_names")
     for name in candidates:
         if view.find("uns", name) is not None:
-            return np.asarray(found), tuple(text_names(view.need("uns", name, ""), where=f"uns[{name!r}]"))
+            return found, tuple(text_names(view.need("uns", name, ""), where=f"uns[{name!r}]"))
     states = _states(view, key, found)
     if states is not None:
-        return np.asarray(found), states
+        return found, states
     raise missing_key("uns", candidates[0], view.keys("uns"), f"{where} is a bare array: put its {found.shape[1]} fate names there, or store a DataFrame.")
 
 

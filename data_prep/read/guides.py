@@ -7,10 +7,11 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Bool, Shaped
 
+from data_prep.blocks.base import block_slices
 from data_prep.errors import InputError, first_few, first_rows, warn, whole_number
 from data_prep.read.cell_names import same_number
 from data_prep.read.guide_map import GuideMap
-from data_prep.read.rows import StoredRows, row_blocks
+from data_prep.read.rows import StoredRows, StoredSparse, row_blocks
 
 RAW_ONES, RAW_ABOVE = 0.1, 0.01  # least shares of the nonzero entries that are 1, and above 1, in raw counts; calls have no 1s, or nothing else
 MANY = 20  # least number of 1s
@@ -50,7 +51,7 @@ class Entries:
 def presence(matrix: Any, cells: Shaped[np.ndarray, " cells"], *, where: str, min_umi: int | None = None) -> sp.csr_matrix:
     """Presence of guides in cells: a CSR matrix with ones where the entries of `matrix` (cells, guides) are nonzero, or at least `min_umi`.
 
-    Stored zeros are removed, duplicates are merged, and indices are sorted. The input is not changed; a dense one is read in blocks of cells.
+    Stored zeros are removed, duplicates are merged, and indices are sorted. The input is not changed; it is read in blocks of cells.
 
     Parameters
     ----------
@@ -71,63 +72,75 @@ def presence(matrix: Any, cells: Shaped[np.ndarray, " cells"], *, where: str, mi
     entries = Entries(min_umi)
     if isinstance(matrix, pd.DataFrame):
         matrix = _sparse_frame(matrix)
-    if not sp.issparse(matrix):
-        return _dense_presence(matrix if isinstance(matrix, (StoredRows, pd.DataFrame)) else np.asarray(matrix), cells, where, entries)
-    if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
-        raise _not_numeric(matrix.shape, matrix.dtype, where)
-    try:
-        csr = sp.csr_matrix(matrix, copy=True)
-        csr.check_format(full_check=True)
-    except ValueError as error:
-        raise InputError(f"{where} is not a valid sparse matrix: {error}. Write it again.") from error
-    same_number(csr.shape[0], cells, where=where)
-    bad = ~np.isfinite(csr.data) | (csr.data < 0) if csr.data.dtype.kind == "f" else csr.data < 0
-    if bad.any():
-        rows = np.zeros(csr.shape[0], bool)
-        rows[np.repeat(np.arange(csr.shape[0]), np.diff(csr.indptr))[bad]] = True
-        raise _bad_entries(rows, cells, where)
-    if min_umi is not None:
-        csr = csr.astype(np.float64)  # sums of small integers can overflow
-        csr.sum_duplicates()
-    csr.data = entries.present(csr.data)
-    entries.check(where)
-    csr.eliminate_zeros()
-    there = sp.csr_matrix((np.ones(csr.nnz, np.float32), csr.indices, csr.indptr), shape=csr.shape)
-    there.sum_duplicates()  # of the ones: sums of the entries can overflow to 0
-    there.data[:] = 1.0
-    return there
-
-
-def _dense_presence(matrix: Any, cells: np.ndarray, where: str, entries: Entries) -> sp.csr_matrix:
-    """Presence from a dense matrix in blocks of cells: the matrix, or a mask of it, can be larger than memory."""
+    if sp.issparse(matrix):
+        matrix = _csr(matrix, where)
+    elif not isinstance(matrix, (StoredRows, pd.DataFrame)):
+        matrix = np.asarray(matrix)
     if len(matrix.shape) != 2:
         raise _not_numeric(matrix.shape, matrix.dtype, where)
-    n, bad = matrix.shape[0], np.zeros(matrix.shape[0], bool)
-    columns, count = [np.empty(0, np.int32)], np.zeros(n + 1, np.int64)
-    for rows in row_blocks(matrix.shape) if n else [slice(0, 0)]:
-        block = _frame_values(matrix.iloc[rows]) if isinstance(matrix, pd.DataFrame) else np.asarray(matrix[rows])
-        if block.dtype.kind not in "biuf":
-            raise _not_numeric(matrix.shape, block.dtype, where)
-        bad[rows] = (~np.isfinite(block) | (block < 0)).any(1) if block.dtype.kind == "f" else (block < 0).any(1)
-        row, column = np.nonzero(entries.present(block))
-        columns.append(column.astype(np.int32))
-        count[rows.start + 1 : rows.stop + 1] = np.bincount(row, minlength=len(block))
+    n, is_sparse = matrix.shape[0], sp.issparse(matrix) or isinstance(matrix, StoredSparse)
+    bad, columns, offsets = np.zeros(n, bool), [np.empty(0, np.int32)], np.zeros(n + 1, np.int64)
+    for rows in block_slices(n) if is_sparse else row_blocks(matrix.shape) if n else [slice(0, 0)]:
+        bad[rows], found, count = (_sparse_block if is_sparse else _dense_block)(matrix, rows, where, entries)
+        columns.append(found)
+        offsets[rows.start + 1 : rows.stop + 1] = count
     same_number(n, cells, where=where)
     if bad.any():
-        raise _bad_entries(bad, cells, where)
+        raise InputError(f"{where} holds NaN, infinite or negative entries in {first_rows(bad, cells)}. Give counts, or 0 and 1.")
     entries.check(where)
-    indices, indptr = np.concatenate(columns), np.cumsum(count)
-    there = sp.csr_matrix((np.ones(indices.size, np.float32), indices, indptr.astype(np.int32) if indices.size < 2**31 else indptr), shape=matrix.shape)
+    indices = np.concatenate(columns)
+    np.cumsum(offsets, out=offsets)
+    there = sp.csr_matrix((np.ones(indices.size, np.float32), indices, offsets.astype(np.int32) if indices.size < 2**31 else offsets), shape=matrix.shape)
     there.has_canonical_format = True
     return there
 
 
+def _dense_block(matrix: Any, rows: slice, where: str, entries: Entries) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of some rows: which are bad, the guides that are present, row by row, and their number in each row. All rows may be larger than memory."""
+    block = _frame_values(matrix.iloc[rows]) if isinstance(matrix, pd.DataFrame) else np.asarray(matrix[rows])
+    if block.dtype.kind not in "biuf":
+        raise _not_numeric(matrix.shape, block.dtype, where)
+    wrong = ~np.isfinite(block) | (block < 0) if block.dtype.kind == "f" else block < 0
+    row, column = np.nonzero(entries.present(block))
+    return np.asarray(wrong.any(1)), column.astype(np.int32), np.bincount(row, minlength=len(block))
+
+
+def _sparse_block(matrix: Any, rows: slice, where: str, entries: Entries) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """As `_dense_block`; duplicates of an entry are merged."""
+    try:
+        block = matrix.sparse(rows) if isinstance(matrix, StoredSparse) else matrix[rows]
+    except ValueError as error:
+        raise _not_sparse(error, where) from error
+    wrong = ~np.isfinite(block.data) | (block.data < 0) if block.data.dtype.kind == "f" else block.data < 0
+    bad = np.zeros(block.shape[0], bool)
+    bad[np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))[wrong]] = True
+    if entries.least is not None:
+        block = block.astype(np.float64)  # sums of small integers can overflow
+        block.sum_duplicates()
+    block.data = entries.present(block.data)
+    block.eliminate_zeros()
+    block.sum_duplicates()  # of truth values: sums of the entries can overflow to 0
+    return bad, block.indices.astype(np.int32), np.diff(block.indptr)
+
+
+def _csr(matrix: Any, where: str) -> sp.csr_matrix:
+    """A sparse matrix in memory as CSR, checked."""
+    if matrix.ndim != 2 or matrix.dtype.kind not in "biuf":
+        raise _not_numeric(matrix.shape, matrix.dtype, where)
+    try:
+        csr = sp.csr_matrix(matrix)
+        csr.check_format(full_check=True)
+    except ValueError as error:
+        raise _not_sparse(error, where) from error
+    return csr
+
+
+def _not_sparse(error: ValueError, where: str) -> InputError:
+    return InputError(f"{where} is not a valid sparse matrix: {error}. Write it again.")
+
+
 def _not_numeric(shape: tuple[int, ...], dtype: object, where: str) -> InputError:
     return InputError(f"{where} must be a numeric cells × guides matrix; it has shape {shape} and type {dtype}. Give counts, or 0 and 1.")
-
-
-def _bad_entries(rows: np.ndarray, cells: np.ndarray, where: str) -> InputError:
-    return InputError(f"{where} holds NaN, infinite or negative entries in {first_rows(rows, cells)}. Give counts, or 0 and 1.")
 
 
 def _sparse_frame(frame: pd.DataFrame) -> Any:

@@ -30,7 +30,8 @@ def _present(values: pd.Series, cells: np.ndarray, where: str) -> None:
     if absent.any():
         raise InputError(f"{where} is missing in {first_rows(absent, cells)}. Fill it, or drop those cells.")
     if isinstance(values.dtype, pd.CategoricalDtype):
-        empty = values.cat.categories.difference(values.cat.categories[np.unique(values.cat.codes)])
+        there = np.bincount(values.cat.codes, minlength=len(values.cat.categories)) > 0
+        empty = values.cat.categories[~there]
         if len(empty):
             raise InputError(
                 f"{where} has no cell for the categories {first_few(empty)}. Restore those cells, or call .cat.remove_unused_categories() on {where}."
@@ -60,7 +61,7 @@ def day_codes(values: pd.Series, cells: Shaped[np.ndarray, " cells"], *, where: 
     _present(values, cells, where)
     if isinstance(values.dtype, pd.CategoricalDtype) and values.cat.ordered:
         return values.cat.codes.to_numpy(np.int64), tuple(str(c) for c in values.cat.categories)
-    codes, levels = _factorize(values.astype(object), where)
+    codes, levels = _factorize(values, where)
     labels = [_plain(level) for level in levels]
     numbers = np.array([_number(label, where) for label in labels])
     minus = [label for label in labels if not _PLAIN_NUMBER.fullmatch(label) and _AFTER_MINUS.search(label)]
@@ -81,15 +82,16 @@ def day_codes(values: pd.Series, cells: Shaped[np.ndarray, " cells"], *, where: 
 def level_codes(values: pd.Series, cells: Shaped[np.ndarray, " cells"], *, where: str) -> tuple[Int64[np.ndarray, " cells"], tuple[str, ...]]:
     """Labels as codes in sorted order, and the sorted labels."""
     _present(values, cells, where)
-    _factorize(values.astype(object), where)
-    text = values.astype(object).map(_plain)
-    codes, levels = pd.factorize(text, sort=True)
-    return codes.astype(np.int64), tuple(str(level) for level in levels)
+    codes, levels = _factorize(values, where)
+    rank, labels = pd.factorize(np.array([_plain(level) for level in levels], dtype=object), sort=True)
+    return rank.astype(np.int64)[codes], tuple(str(label) for label in labels)
 
 
-def _factorize(values: pd.Series, where: str) -> tuple[np.ndarray, pd.Index]:
+def _factorize(values: pd.Series, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """The codes of the cells, and the levels as Python objects, in order of appearance."""
     try:
-        return pd.factorize(values, sort=False)
+        codes, levels = pd.factorize(values, sort=False)
+        return codes, np.asarray(levels.astype(object))
     except TypeError as error:
         raise InputError(f"{where} has values that are not labels: {error}. Give one number or text for each cell.") from error
 

@@ -6,20 +6,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from jaxtyping import Shaped
 
 BLOCK_BYTES = 2**25  # as float64: small compared with the results, large compared with a chunk of a file
 
 
 class StoredRows:
-    """A dense array in an open file; rows are read when they are indexed."""
+    """A matrix in an open file; rows are read when they are indexed."""
 
     def __init__(self, stored: Any, reading: Callable[[], AbstractContextManager[None]]):
         """Wrap `stored`, an HDF5 dataset or a zarr array; `reading` turns errors of reading into an `InputError`."""
         self._stored, self._reading = stored, reading
-        self.shape: tuple[int, ...] = tuple(stored.shape)
-        self.dtype = np.dtype(stored.dtype)
+        self.shape, self.dtype = self._form()
         self.ndim = len(self.shape)
+
+    def _form(self) -> tuple[tuple[int, ...], np.dtype]:
+        return tuple(self._stored.shape), np.dtype(self._stored.dtype)
 
     def __getitem__(self, rows: slice) -> Shaped[np.ndarray, "rows columns"]:
         """Read these rows."""
@@ -27,9 +30,37 @@ class StoredRows:
             return np.asarray(self._stored[rows])
 
 
-def can_wait(stored: Any) -> bool:
-    """Whether an element of a file is a dense matrix of numbers, which can be read in blocks."""
-    return not hasattr(stored, "keys") and getattr(stored, "ndim", len(getattr(stored, "shape", ()))) == 2 and np.dtype(stored.dtype).kind in "biuf"
+class StoredSparse(StoredRows):
+    """A CSR matrix in an open file; its rows are read densely when they are indexed."""
+
+    def _form(self) -> tuple[tuple[int, ...], np.dtype]:
+        self._offsets = np.asarray(self._stored["indptr"][...])
+        return tuple(map(int, self._stored.attrs["shape"])), np.dtype(self._stored["data"].dtype)
+
+    def __getitem__(self, rows: slice) -> Shaped[np.ndarray, "rows columns"]:
+        """Read these rows."""
+        return self.sparse(rows).toarray()
+
+    def sparse(self, rows: slice) -> sp.csr_matrix:
+        """Read these rows, and check them; a `ValueError` if they are no CSR matrix."""
+        first, last, _ = rows.indices(self.shape[0])
+        offsets = self._offsets[first : last + 1]
+        if len(self._offsets) != self.shape[0] + 1 or offsets[0] < 0 or (np.diff(offsets) < 0).any():
+            raise ValueError("index pointer values must form a non-decreasing sequence with one entry more than rows")
+        with self._reading():
+            data, indices = (np.asarray(self._stored[name][offsets[0] : offsets[-1]]) for name in ("data", "indices"))
+        matrix = sp.csr_matrix((data, indices, offsets - offsets[0]), shape=(last - first, self.shape[1]))
+        matrix.check_format(full_check=True)
+        return matrix
+
+
+def waiting(stored: Any, reading: Callable[[], AbstractContextManager[None]]) -> StoredRows | None:
+    """A matrix of numbers in a file, dense or CSR, which can be read in blocks; None for other elements."""
+    if hasattr(stored, "keys"):
+        is_csr = stored.attrs.get("encoding-type") == "csr_matrix" and "shape" in stored.attrs and {"data", "indices", "indptr"} <= set(stored)
+        return StoredSparse(stored, reading) if is_csr and np.dtype(stored["data"].dtype).kind in "biuf" else None
+    is_matrix = getattr(stored, "ndim", len(getattr(stored, "shape", ()))) == 2 and np.dtype(stored.dtype).kind in "biuf"
+    return StoredRows(stored, reading) if is_matrix else None
 
 
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:

@@ -10,10 +10,11 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Shaped
 
+from data_prep.blocks.base import block_slices
 from data_prep.errors import InputError, Problems, first_few, missing_key, warn, whole_number
 from data_prep.outcomes import check_fate_prob
-from data_prep.read.cell_names import cell_index, same_cells, unique
-from data_prep.read.container import View, one_column, open_view
+from data_prep.read.cell_names import each_once, same_cells, unique
+from data_prep.read.container import View, open_view
 from data_prep.read.fates import read_fates
 from data_prep.read.guide_map import GENE_NAMES, GuideMap
 from data_prep.read.guide_tables import read_guide_table
@@ -116,7 +117,7 @@ def _read_parts(
     cells = view.names("obs")
     if cells.size == 0:
         raise InputError(f"the screen {view.name} has no cells.")
-    cell_index(cells)
+    each_once(cells)
     problems = Problems()
     with problems:
         prob, fate_names = read_fates(view, keys.fate)
@@ -162,6 +163,8 @@ def _few_guides(parts: _Parts, most: int) -> _Parts:
     if crowded.all():
         problem = f"every cell carries more than {most} guides ({parts.guides_where})"
         raise InputError(f"{problem}. Raise max_guides_per_cell, or check what the entries mean.", "max_guides_per_cell")
+    if not n_crowded:
+        return replace(parts, dropped={**parts.dropped, "cells_over_max_guides": 0})
     keep = np.flatnonzero(~crowded)
     return replace(
         parts,
@@ -178,7 +181,9 @@ def _few_guides(parts: _Parts, most: int) -> _Parts:
 def _screen_of(parts: _Parts, keys: ScreenKeys) -> Screen:
     """The screen with the guides that cells carry."""
     cells, is_ntc, n_guides = parts.cells, parts.is_ntc, parts.carriers.shape[1]
-    carried = np.bincount(parts.carriers.indices, minlength=n_guides) > 0
+    carried = np.zeros(n_guides, bool)
+    for some in block_slices(parts.carriers.nnz):
+        carried[parts.carriers.indices[some]] = True
     if not (carried & ~is_ntc).any():
         raise InputError(f"no cell carries a targeting guide ({parts.guides_where}): {n_guides} mapped guides, {int(is_ntc.sum())} of them NTC.")
     absent = _absent(parts.mapping, parts.guide_names[carried])
@@ -188,7 +193,7 @@ def _screen_of(parts: _Parts, keys: ScreenKeys) -> Screen:
     rep, rep_labels = level_codes(parts.rep, cells, where=parts.rep_where)
     return Screen(
         cells=cells,
-        guides=parts.carriers[:, np.flatnonzero(carried)],
+        guides=parts.carriers if carried.all() else parts.carriers[:, np.flatnonzero(carried)],
         guide_names=parts.guide_names[carried],
         guide_gene=parts.gene[carried],
         is_ntc=is_ntc[carried],
@@ -359,10 +364,8 @@ def read_guide_map(
 
 def _column(view: View, key: str, covar: str) -> tuple[pd.Series, str] | None:
     """`obsm[covar][key]` or `obs[key]`, and its name in error messages; None if neither exists."""
-    if view.find("obsm", covar) is not None:
-        table = view.need("obsm", covar, "")
-        if isinstance(table, pd.DataFrame) and key in table.columns:
-            return one_column(table, key, f"obsm[{covar!r}]"), f"obsm[{covar!r}][{key!r}]"
+    if (found := view.column(covar, key)) is not None:
+        return found, f"obsm[{covar!r}][{key!r}]"
     if view.find("obs", key) is not None:
         return view.need("obs", key, ""), f"obs[{key!r}]"
     return None
@@ -386,8 +389,14 @@ def _cluster(view: View, key: str, covar: str, cells: np.ndarray) -> pd.Series:
         if isinstance(values.dtype, pd.CategoricalDtype):
             values = values.cat.remove_unused_categories()
         codes, labels = level_codes(values, cells, where=where)
-        parts.append(pd.Series(np.array(labels, dtype=object)[codes]))
-    return pd.Series([" × ".join(labels) for labels in zip(*parts, strict=True)])
+        parts.append((codes, labels))
+    codes, labels = parts[0]
+    for more, others in parts[1:]:
+        pair_of, pairs = pd.factorize(codes * len(others) + more)
+        both = [f"{labels[pair // len(others)]} × {others[pair % len(others)]}" for pair in pairs]
+        renamed, names = pd.factorize(np.array(both, dtype=object))
+        codes, labels = renamed.astype(np.int64)[pair_of], tuple(names)
+    return pd.Series(pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(list(labels))))
 
 
 def _absent(mapping: GuideMap, carried: np.ndarray) -> dict[str, object]:

@@ -1,6 +1,9 @@
 """Simulated screens with fate probabilities, and their true effects."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import anndata as ad
 import numpy as np
@@ -8,9 +11,11 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Float64
 
+from data_prep.blocks.base import block_slices
 from data_prep.errors import whole_number
 from data_prep.read.guide_map import GuideMap
 from data_prep.simulate.design import ScreenDesign
+from data_prep.simulate.stored import block_streams, carried, cell_index, stacked, write_screen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,34 +77,113 @@ def simulate_fate_screen(design: ScreenDesign | None = None, *, seed: int = 0) -
     (300, 54)
     """
     d = design or ScreenDesign()
-    whole_number("seed", seed, least=0)
-    rng = np.random.default_rng(seed)
-    n_free = len(d.fates) - 1
-    low, high = d.guide_range
-    per_gene = rng.integers(low, high + 1, d.n_genes)
-    gene = np.repeat(np.arange(d.n_genes), per_gene)
-    theta = _effects(d, n_free, rng)
-    delta = rng.normal(0, d.sigma_guide, (gene.size, n_free))
-    mean = np.stack([np.bincount(gene, delta[:, f], d.n_genes) / per_gene for f in range(n_free)], 1)
-    delta -= mean[gene]
+    simulation = _simulation(d, seed)
+    cells = _Cells(*map(stacked, zip(*simulation.blocks(), strict=True)))
+    return SimulatedScreen(
+        adata=simulation.screen(cells, slice(0, d.n_cells)),
+        guide_map=simulation.guide_map,
+        truth=simulation.truth(),
+        theta=simulation.theta,
+        delta=simulation.delta,
+    )
 
-    guides = _assign(d, gene.size + d.n_ntc_guides, rng)
-    weights = None if d.day_weights is None else np.asarray(d.day_weights) / np.sum(d.day_weights)
-    day, rep = rng.choice(d.n_days, d.n_cells, p=weights), rng.integers(0, d.n_reps, d.n_cells)
-    burden = np.diff(guides.indptr).astype(float)
-    centred = burden - (np.bincount(day, burden, d.n_days) / np.maximum(np.bincount(day, minlength=d.n_days), 1))[day]
-    eta = rng.normal(0, 0.3, (d.n_days, n_free))[day] + rng.normal(0, 0.2, (d.n_reps, n_free))[rep]
-    eta += d.burden_slope * centred[:, None]
-    own = guides[:, : gene.size]
-    for t in range(d.n_days):
-        here = np.flatnonzero(day == t)
-        eta[here] += own[here] @ (theta[gene, :, t] + delta)
-    genes = np.array([f"GENE{i:0{len(str(d.n_genes - 1))}d}" for i in range(d.n_genes)])
-    guide_map = _guide_map(genes, gene, per_gene, d.n_ntc_guides).to_frame()
-    adata = _screen(d, guides, guide_map, day, rep, _fates(eta, d.concentration, rng))
-    at = np.indices(theta.shape).reshape(3, -1)
-    truth = pd.DataFrame({"gene": genes[at[0]], "fate": np.array(d.fates[1:])[at[1]], "day": [f"d{t}" for t in at[2]], "theta": theta.ravel()})
-    return SimulatedScreen(adata=adata, guide_map=guide_map, truth=truth, theta=theta, delta=delta)
+
+def write_fate_screen(path: str | Path, design: ScreenDesign, *, seed: int = 0, progress: bool = False) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write the screen of `simulate_fate_screen` to an .h5ad, block by block: it may be larger than memory.
+
+    Parameters
+    ----------
+    path
+        The file.
+    design
+        Sizes and effects.
+    seed
+        Random seed, at least 0.
+    progress
+        Whether to show a progress bar on a terminal.
+
+    Returns
+    -------
+    tuple
+        The guide map and the truth, as those of `SimulatedScreen`.
+    """
+    simulation = _simulation(design, seed)
+    blocks = zip(simulation.blocks(), block_slices(design.n_cells), strict=True)
+    write_screen(path, design.n_cells, (simulation.screen(cells, rows) for cells, rows in blocks), progress=progress)
+    return simulation.guide_map, simulation.truth()
+
+
+class _Carriers(NamedTuple):
+    """A block of cells without fates: presence of guides, bool, and codes of days and replicates."""
+
+    guides: sp.csr_matrix
+    day: np.ndarray
+    rep: np.ndarray
+
+
+class _Cells(NamedTuple):
+    """A block of cells: presence of guides, labels of days and replicates, fate probabilities."""
+
+    guides: sp.csr_matrix
+    day: pd.Categorical
+    rep: pd.Categorical
+    prob: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Simulation:
+    """What all blocks share, and the guides, days and replicates of all cells: the burden is relative to its mean over the whole screen."""
+
+    d: ScreenDesign
+    genes: np.ndarray
+    gene: np.ndarray
+    theta: np.ndarray
+    delta: np.ndarray
+    guide_map: pd.DataFrame
+    carriers: list[_Carriers]
+    streams: list[np.random.Generator]
+    day_effect: np.ndarray
+    rep_effect: np.ndarray
+
+    def blocks(self) -> Iterator[_Cells]:
+        """The cells with their fates; the guides of each block are dropped after it."""
+        d = self.d
+        total, count = np.zeros(d.n_days), np.zeros(d.n_days)
+        for one in self.carriers:
+            total += np.bincount(one.day, np.diff(one.guides.indptr), d.n_days)
+            count += np.bincount(one.day, minlength=d.n_days)
+        mean = total / np.maximum(count, 1)
+        days, there = _levels("d", (one.day for one in self.carriers), d.n_days, 0)
+        reps, also = _levels("rep", (one.rep for one in self.carriers), d.n_reps, 1)
+        for rng in self.streams:
+            present, day, rep = self.carriers.pop(0)
+            guides = present.astype(np.float32)
+            eta = self.day_effect[day] + self.rep_effect[rep]
+            eta += d.burden_slope * (np.diff(guides.indptr) - mean[day])[:, None]
+            own = guides[:, : self.gene.size]
+            for t in range(d.n_days):
+                here = np.flatnonzero(day == t)
+                eta[here] += own[here] @ (self.theta[self.gene, :, t] + self.delta)
+            labels = pd.Categorical(days[day], categories=there), pd.Categorical(reps[rep], categories=also)
+            yield _Cells(guides, *labels, _fates(eta, d.concentration, rng))
+
+    def screen(self, cells: _Cells, rows: slice) -> ad.AnnData:
+        """These cells as AnnData."""
+        names = cell_index(rows)
+        adata = ad.AnnData(obs=pd.DataFrame({"day": cells.day}, index=names))
+        adata.obsm["lineages_fwd"] = pd.DataFrame(cells.prob, index=names, columns=list(self.d.fates))
+        adata.obsm["guide"] = cells.guides
+        adata.obsm["covar"] = pd.DataFrame({"rep": cells.rep}, index=names)
+        adata.uns["guide_names"] = self.guide_map["guide_name"].to_numpy(dtype=str)
+        adata.uns["guide_map"] = self.guide_map
+        adata.uns["real_or_simulated"] = "SIMULATED"
+        return adata
+
+    def truth(self) -> pd.DataFrame:
+        """The gene effects."""
+        at = np.indices(self.theta.shape).reshape(3, -1)
+        days, fates = [f"d{t}" for t in at[2]], np.array(self.d.fates[1:])
+        return pd.DataFrame({"gene": self.genes[at[0]], "fate": fates[at[1]], "day": days, "theta": self.theta.ravel()})
 
 
 def _guide_map(genes: np.ndarray, gene: np.ndarray, per_gene: np.ndarray, n_ntc: int) -> GuideMap:
@@ -113,17 +197,48 @@ def _guide_map(genes: np.ndarray, gene: np.ndarray, per_gene: np.ndarray, n_ntc:
     )
 
 
-def _screen(d: ScreenDesign, guides: sp.csr_matrix, guide_map: pd.DataFrame, day: np.ndarray, rep: np.ndarray, prob: np.ndarray) -> ad.AnnData:
-    """The screen as AnnData."""
-    cells = pd.Index([f"cell{i}" for i in range(d.n_cells)])
-    adata = ad.AnnData(obs=pd.DataFrame({"day": pd.Categorical([f"d{t}" for t in day])}, index=cells))
-    adata.obsm["lineages_fwd"] = pd.DataFrame(prob, index=cells, columns=list(d.fates))
-    adata.obsm["guide"] = guides
-    adata.obsm["covar"] = pd.DataFrame({"rep": pd.Categorical([f"rep{r + 1}" for r in rep])}, index=cells)
-    adata.uns["guide_names"] = guide_map["guide_name"].to_numpy(dtype=str)
-    adata.uns["guide_map"] = guide_map
-    adata.uns["real_or_simulated"] = "SIMULATED"
-    return adata
+def _simulation(d: ScreenDesign, seed: int) -> _Simulation:
+    """Draw what all blocks share, from the stream of the first, and who carries what."""
+    whole_number("seed", seed, least=0)
+    streams = block_streams(d.n_cells, seed)
+    rng = streams[0][1]
+    n_free = len(d.fates) - 1
+    low, high = d.guide_range
+    per_gene = rng.integers(low, high + 1, d.n_genes)
+    gene = np.repeat(np.arange(d.n_genes), per_gene)
+    theta = _effects(d, n_free, rng)
+    delta = rng.normal(0, d.sigma_guide, (gene.size, n_free))
+    mean = np.stack([np.bincount(gene, delta[:, f], d.n_genes) / per_gene for f in range(n_free)], 1)
+    frequency = rng.lognormal(0.0, 0.6, gene.size + d.n_ntc_guides)  # of the guides
+    carriers = [_carriers(d, rows.stop - rows.start, frequency / frequency.sum(), own) for rows, own in streams]
+    genes = np.array([f"GENE{i:0{len(str(d.n_genes - 1))}d}" for i in range(d.n_genes)])
+    return _Simulation(
+        d=d,
+        genes=genes,
+        gene=gene,
+        theta=theta,
+        delta=delta - mean[gene],
+        guide_map=_guide_map(genes, gene, per_gene, d.n_ntc_guides).to_frame(),
+        carriers=carriers,
+        streams=[own for _, own in streams],
+        day_effect=rng.normal(0, 0.3, (d.n_days, n_free)),
+        rep_effect=rng.normal(0, 0.2, (d.n_reps, n_free)),
+    )
+
+
+def _carriers(d: ScreenDesign, n: int, frequency: np.ndarray, rng: np.random.Generator) -> _Carriers:
+    """The guides of cells, a Poisson number in each, and their days and replicates."""
+    number = rng.poisson(d.moi, n)
+    guides = carried(number, rng.choice(frequency.size, size=int(number.sum()), p=frequency), frequency.size)
+    weights = None if d.day_weights is None else np.asarray(d.day_weights) / np.sum(d.day_weights)
+    return _Carriers(guides, rng.choice(d.n_days, n, p=weights).astype(np.int32), rng.integers(0, d.n_reps, n).astype(np.int32))
+
+
+def _levels(name: str, codes: Iterable[np.ndarray], n: int, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """The labels of all codes, and those that occur, sorted."""
+    labels = np.array([f"{name}{i + first}" for i in range(n)], dtype=object)
+    there = sum(np.bincount(some, minlength=n) for some in codes) > 0
+    return labels, np.sort(labels[there])
 
 
 def _effects(d: ScreenDesign, n_free: int, rng: np.random.Generator) -> np.ndarray:
@@ -158,17 +273,6 @@ def _active_days(d: ScreenDesign, n: int, rng: np.random.Generator) -> np.ndarra
         stop = rng.integers(first + 1, d.n_days)
     day = np.arange(d.n_days)
     return (day >= first[:, None]) & (day < stop[:, None])
-
-
-def _assign(d: ScreenDesign, n_guides: int, rng: np.random.Generator) -> sp.csr_matrix:
-    """Guide presence (N, G): a Poisson number of guides in each cell, with log-normal frequencies; a guide that is drawn twice is present once."""
-    weight = rng.lognormal(0.0, 0.6, n_guides)
-    number = rng.poisson(d.moi, d.n_cells)
-    rows = np.repeat(np.arange(d.n_cells), number)
-    cols = rng.choice(n_guides, size=rows.size, p=weight / weight.sum())
-    guides = sp.csr_matrix((np.ones(rows.size, np.float32), (rows, cols)), shape=(d.n_cells, n_guides))
-    guides.data[:] = 1.0
-    return guides
 
 
 def _fates(eta: np.ndarray, concentration: float | None, rng: np.random.Generator) -> np.ndarray:

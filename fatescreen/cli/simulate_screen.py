@@ -13,20 +13,19 @@ log = logging.getLogger(__name__)
 
 def simulate_screen(options: SimulateOptions, console: Console) -> None:
     """Simulate and write the screen and its truth."""
-    from data_prep.simulate.fates import simulate_fate_screen
+    from data_prep.simulate.fates import write_fate_screen
 
-    design = options.design()
-    with run_folder(options.out, console.command) as folder:
+    design, tables = options.design(), {}
+
+    def write(to: Path) -> None:
         with console.step("simulating"):
-            screen = simulate_fate_screen(design, seed=options.seed)
+            tables["guide_map"], tables["truth"] = write_fate_screen(to / "screen.h5ad", design, seed=options.seed, progress=console.progress)
+        tables["guide_map"].to_csv(to / "guide_map.csv", index=False)
+        tables["truth"].to_csv(to / "truth.csv", index=False, float_format="%.10g")
 
-        def write(to: Path) -> None:
-            screen.guide_map.to_csv(to / "guide_map.csv", index=False)
-            screen.truth.to_csv(to / "truth.csv", index=False, float_format="%.10g")
-            screen.adata.write_h5ad(to / "screen.h5ad")
-
+    with run_folder(options.out, console.command) as folder:
         folder.publish(write, console.record(options))
-    log.info("%s: %s cells, %d genes, %d guides", options.out / "screen.h5ad", f"{options.cells:,}", options.genes, len(screen.guide_map))
+    log.info("%s: %s cells, %d genes, %d guides", options.out / "screen.h5ad", f"{options.cells:,}", options.genes, len(tables["guide_map"]))
     log.info("truth: %s", options.out / "truth.csv")
 
 

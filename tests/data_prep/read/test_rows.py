@@ -1,21 +1,24 @@
 """Large matrices by blocks of rows: the same bits as whole, whatever holds them, and nothing read that is not asked for."""
 
+from contextlib import nullcontext
+
 import anndata as ad
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from anndata.io import write_elem
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crt.prepare import prepare_crt_inputs
 from data_prep.errors import InputError
 from data_prep.outcomes import SmallestPositive, check_usage, clr_usage
-from data_prep.read import rows
+from data_prep.read import guides, rows
 from data_prep.read.container import View, open_view
 from data_prep.read.guides import presence
-from data_prep.read.rows import StoredRows, row_blocks
+from data_prep.read.rows import StoredRows, StoredSparse, row_blocks, waiting
 from data_prep.read.screen import read_screen
 from data_prep.tensors import fingerprint
 
@@ -207,3 +210,28 @@ def test_a_damaged_chunk_is_named(crt_screen, tmp_path):
         file.write(b"\0" * place.size)
     with pytest.raises(InputError, match="obsm/cnmf_usage of screen.h5ad can't be read.*Is the file complete"):
         prepare_crt_inputs(path)
+
+
+@pytest.mark.parametrize("min_umi", [None, 3])
+def test_guides_on_disk_are_those_in_memory(tmp_path, monkeypatch, min_umi):
+    """A CSR matrix with stored zeros, duplicates and unsorted indices, in blocks of cells; as outcomes its rows are dense."""
+    monkeypatch.setattr(guides, "block_slices", lambda n: tuple(slice(i, min(i + 7, n)) for i in range(0, n, 7)))
+    rng = np.random.default_rng(0)
+    row, column = rng.integers(0, 40, 150), rng.integers(0, 6, 150)
+    order = np.argsort(row, kind="stable")
+    matrix = sp.csr_matrix((rng.integers(0, 6, 150), column[order], np.concatenate([[0], np.cumsum(np.bincount(row, minlength=40))])), shape=(40, 6))
+    cells = np.array([f"c{i}" for i in range(40)], dtype=object)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        write_elem(file, "a", matrix)
+        stored = waiting(file["a"], nullcontext)
+        assert isinstance(stored, StoredSparse) and stored.shape == (40, 6) and np.array_equal(stored[3:9], matrix[3:9].toarray())
+        found, wanted = (presence(m, cells, where="guides", min_umi=min_umi) for m in (stored, matrix))
+        dense = matrix.toarray() >= (min_umi or 1)
+        assert np.array_equal(found.toarray(), dense) and np.array_equal(wanted.toarray(), dense)
+        assert found.indices.dtype == found.indptr.dtype == np.int32 and found.has_sorted_indices and found.data.dtype == np.float32
+        file["a/indices"][3] = 6
+        with pytest.raises(InputError, match="guides is not a valid sparse matrix.*Write it again"):
+            presence(waiting(file["a"], nullcontext), cells, where="guides")
+        file["a/indptr"][4] = 149
+        with pytest.raises(InputError, match="guides is not a valid sparse matrix.*non-decreasing"):
+            presence(waiting(file["a"], nullcontext), cells, where="guides")
