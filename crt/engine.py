@@ -272,7 +272,7 @@ def run_units(
     compared = Compared.of_screen(inputs) if units and inputs.control_group == "complement" and inputs.n_guides is None else None
     score = None if plain or not units or inputs.n_guides is not None else ScoreTest.of(inputs, settings, drawer, compared=compared, n_jobs=n_jobs)
     names = list(units)
-    size = max(1, min(BATCH if inputs.storage.folder is None else STORED_BATCH, -(-len(names) // n_jobs)))
+    size = max(1, min(BATCH if inputs.place.folder is None else STORED_BATCH, -(-len(names) // n_jobs)))
     batches = [names[i : i + size] for i in range(0, len(names), size)]
 
     def alone(name: str, treated: np.ndarray) -> tuple[UnitResult, NullDraws]:

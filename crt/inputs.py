@@ -9,10 +9,11 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int, Shaped
 
 from crt.cells.block import CellBlock
-from crt.cells.stored import MEMORY, Storage, pieces, some_rows
+from crt.cells.stored import cell_blocks, pieces, some_rows
 from crt.layout import empty_rows, moments, ntc_only, transposed
 from crt.settings import ControlGroup
 from data_prep.blocks.base import CellBlocks
+from data_prep.blocks.place import MEMORY, Place
 from data_prep.errors import InputError
 from data_prep.read.guide_map import GuideMap
 
@@ -73,7 +74,7 @@ class CRTInputs:
     n_guides
         Number of guides in each cell, NTC guides aside, (N,), if the last covariate is the burden of other guides; else None. `without_own` makes the design
         of a unit.
-    storage
+    place
         Where `rows` and `columns` are: in memory, or in files.
 
     Examples
@@ -107,11 +108,11 @@ class CRTInputs:
     cells: Shaped[np.ndarray, " cells"]
     n_several: int = 0
     n_guides: Int[np.ndarray, " cells"] | None = None
-    storage: Storage = MEMORY
+    place: Place = MEMORY
 
     def blocks(self) -> CellBlocks[CellBlock]:
         """The cells in blocks."""
-        return self.storage.blocks(self.rows, self.columns, len(self.program_names))
+        return cell_blocks(self.place, self.rows, self.columns, len(self.program_names))
 
     @property
     def C(self) -> Float32[np.ndarray, "cells covariates"]:
@@ -148,7 +149,7 @@ class CRTInputs:
         for c in np.setdiff1d(columns, self.ntc_cols):
             own[g.indices[g.indptr[c] : g.indptr[c + 1]]] += 1
         treated = np.flatnonzero(own)
-        rows = empty_rows(len(self.rows), b + 1, len(self.program_names), self.storage)
+        rows = empty_rows(len(self.rows), b + 1, len(self.program_names), self.place)
         for cells in pieces(rows):
             rows[cells] = self.rows[cells]
         rows[treated, b] = standardised_burden(self.n_guides[treated] - own[treated], self.n_guides)
@@ -157,7 +158,7 @@ class CRTInputs:
     def with_shift(self, treated: Int[np.ndarray, " treated"], shift: float, programs: Int[np.ndarray, " some"]) -> "CRTInputs":
         """The inputs with some of the programs only, after the outcomes of some cells are shifted."""
         p = len(self.covar_names)
-        rows = empty_rows(len(self.rows), p, programs.size, self.storage)
+        rows = empty_rows(len(self.rows), p, programs.size, self.place)
         for cells in pieces(rows):
             rows[cells, :p], rows[cells, p : p + programs.size] = self.C[cells], self.Y[cells][:, programs]
         rows[treated, p : p + programs.size] += shift
@@ -173,7 +174,7 @@ def standardised_burden(n_guides: Int[np.ndarray, " some"], of_cells: Int[np.nda
 def _with_rows(inputs: CRTInputs, rows: Float32[np.ndarray, "cells width"]) -> CRTInputs:
     """The inputs with other covariates or outcomes."""
     p, K = len(inputs.covar_names), len(inputs.program_names)
-    columns = transposed(rows, p, inputs.storage)
+    columns = transposed(rows, p, inputs.place)
     gram, cross = moments(rows, p, K)
     ntc_gram, ntc_cross = moments(some_rows(rows, inputs.ntc_cells if inputs.control_group == "ntc_cells" else inputs.ntc_cells[:0]), p, K)
     for array in (rows, columns, gram, cross, ntc_gram, ntc_cross):
@@ -190,7 +191,7 @@ def make_inputs(
     covar_names: Sequence[str],
     cells: Shaped[np.ndarray, " cells"],
     control_group: ControlGroup = "complement",
-    storage: Storage = MEMORY,
+    place: Place = MEMORY,
 ) -> CRTInputs:
     """`CRTInputs` without a raw covariate table, from parts that are checked.
 
@@ -208,11 +209,11 @@ def make_inputs(
         Names of the cells, (cells,).
     control_group
         As in `prepare_crt_inputs`.
-    storage
+    place
         Where the matrices are.
     """
     n, p, K = len(rows), len(covar_names), len(program_names)
-    columns = transposed(rows, p, storage)
+    columns = transposed(rows, p, place)
     if not (columns[0] == 1).all():
         raise InputError("column 0 of C must be the intercept, with all values 1.")
     csc, is_ntc = sp.csc_matrix(guides), guide_map.is_ntc
@@ -242,7 +243,7 @@ def make_inputs(
         ntc_cells=ntc_cells,
         all_cells=np.arange(n, dtype=np.int32),
         cells=cells,
-        storage=storage,
+        place=place,
     )
 
 

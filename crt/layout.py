@@ -4,17 +4,18 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Bool, Float32, Float64, Int32
 
-from crt.cells.stored import MEMORY, Storage, pieces
+from crt.cells.stored import new_matrix, pieces
+from data_prep.blocks.place import MEMORY, Place
 
 
-def empty_rows(n: int, n_covariates: int, n_programs: int, storage: Storage = MEMORY) -> Float32[np.ndarray, "{n} width"]:
+def empty_rows(n: int, n_covariates: int, n_programs: int, place: Place = MEMORY) -> Float32[np.ndarray, "{n} width"]:
     """Zeros for covariates and outcomes. The width is a multiple of 16, so that rows start at cache lines of 64 bytes."""
-    return storage.matrix(n, -(-(n_covariates + n_programs) // 16) * 16).open()
+    return new_matrix(place, n, -(-(n_covariates + n_programs) // 16) * 16).open()
 
 
-def transposed(rows: Float32[np.ndarray, "cells width"], p: int, storage: Storage = MEMORY) -> Float32[np.ndarray, "{p} cells"]:
+def transposed(rows: Float32[np.ndarray, "cells width"], p: int, place: Place = MEMORY) -> Float32[np.ndarray, "{p} cells"]:
     """The first p columns of the rows, by column."""
-    out = storage.matrix(p, len(rows)).open()
+    out = new_matrix(place, p, len(rows)).open()
     for cells in pieces(rows):
         out[:, cells] = rows[cells, :p].T
     return out

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from crt.cells.stored import MEMORY, Storage, pieces, some_rows
+from crt.cells.stored import pieces, some_rows
 from crt.inputs import BURDEN, LOW_MOI, CRTInputs, make_inputs, standardised_burden
 from crt.layout import empty_rows
 from crt.read import chosen, covariates_of, guide_map_of, in_order, usage_of
 from crt.settings import ControlGroup, MultipleGuides
+from data_prep.blocks.place import MEMORY, Place
 from data_prep.design import Design, encode_covariates
 from data_prep.errors import InputError, Problems, warn
 from data_prep.formula import encode_formula
@@ -46,7 +47,7 @@ def prepare_crt_inputs(
     min_umi: int | None = None,
     outcomes: Sequence[str] | None = None,
     programs: Sequence[str] | None = None,
-    storage: Storage = MEMORY,
+    place: Place = MEMORY,
 ) -> CRTInputs:
     """Read and check a screen for the test.
 
@@ -99,7 +100,7 @@ def prepare_crt_inputs(
         Names of the outcomes to read: columns of `usage` or `usage_key`, columns of `obs`, or genes if `usage_key` is a layer. All of `usage_key` if None.
     programs
         Programs to test, after the transformation of all that are read; all if None.
-    storage
+    place
         Where the matrices of the cells are: in memory, or in files of a folder, for screens larger than memory.
 
     Returns
@@ -143,12 +144,12 @@ def prepare_crt_inputs(
             raise InputError(f"{where}: no cell carries a guide; all of its {carriers.shape[1]:,} columns are zero.", "guide_assignment_key")
         ordered = in_order(mapping, guide_names, where, map_where)
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=usage_where)
-        covar_names, rows = _design_rows(_design(table, formula, cells, covar_where), burden, len(keep := chosen(names, programs)), storage)
+        covar_names, rows = _design_rows(_design(table, formula, cells, covar_where), burden, len(keep := chosen(names, programs)), place)
         _outcomes(values, rows[:, len(covar_names) :], usage_where, keep, None if transform == "none" else eps_quantile)
     n_cells, n_guides = cells.size, None
     if (multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")) == "drop":
         alone = _one_gene(carriers, ordered)
-        carriers, cells, table, rows = carriers[alone], cells[alone], table[alone], _some_rows(rows, alone, storage)
+        carriers, cells, table, rows = carriers[alone], cells[alone], table[alone], _some_rows(rows, alone, place)
     if burden == "others":
         n_guides = _guide_counts(carriers, ordered.is_ntc, where)
         rows[:, len(covar_names) - 1] = standardised_burden(n_guides, n_guides)
@@ -160,7 +161,7 @@ def prepare_crt_inputs(
         covar_names=covar_names,
         cells=cells,
         control_group=control_group,
-        storage=storage,
+        place=place,
     )
     inputs = _with_raw(replace(inputs, n_several=n_cells - cells.size, n_guides=n_guides), table, batch_key)
     _warn_of_low_moi(inputs)
@@ -186,10 +187,10 @@ def _with_raw(inputs: CRTInputs, table: pd.DataFrame | np.ndarray, batch_key: st
     return replace(inputs, covar_df_raw=table, batch_raw=table[batch_key].copy() if batch_key in table.columns else None)
 
 
-def _design_rows(design: Design, burden: str, n_outcomes: int, storage: Storage) -> tuple[tuple[str, ...], np.ndarray]:
+def _design_rows(design: Design, burden: str, n_outcomes: int, place: Place) -> tuple[tuple[str, ...], np.ndarray]:
     """Names of the covariates, and rows with the design; the columns of the burden and of the outcomes are written later."""
     names = (*design.names, BURDEN) if burden == "others" else design.names
-    rows = empty_rows(len(design.matrix), len(names), n_outcomes, storage)
+    rows = empty_rows(len(design.matrix), len(names), n_outcomes, place)
     for cells in pieces(rows):
         rows[cells, : len(design.names)] = design.matrix[cells]
     return names, rows
@@ -203,11 +204,11 @@ def _outcomes(values: Any, out: np.ndarray, where: str, keep: list[int], eps_qua
         clr_usage(values, eps_quantile=eps_quantile, where=where, out=out[:, : len(keep)], keep=keep)
 
 
-def _some_rows(rows: np.ndarray, keep: np.ndarray, storage: Storage) -> np.ndarray:
+def _some_rows(rows: np.ndarray, keep: np.ndarray, place: Place) -> np.ndarray:
     """The rows of some cells, aligned as all are."""
     if keep.all():
         return rows
-    kept, which = empty_rows(int(keep.sum()), 0, rows.shape[1], storage), np.flatnonzero(keep)
+    kept, which = empty_rows(int(keep.sum()), 0, rows.shape[1], place), np.flatnonzero(keep)
     for cells in pieces(kept):
         kept[cells] = some_rows(rows, which[cells])
     return kept

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 
 from crt.cells.block import CellBlock, Members, members_of, treated_sums
-from crt.cells.stored import MEMORY, some_rows
+from crt.cells.stored import cell_blocks, some_rows
 from crt.inputs import CRTInputs
 from crt.kernels import statistics as _kernels
 from crt.propensity import PropensityFit, asked_probabilities, given_propensity, propensities
@@ -19,6 +19,7 @@ from crt.sampling.base import Drawer, Unit
 from crt.sampling.methods import Sampler
 from crt.settings import LogisticSettings, Propensity, UnitSettings
 from data_prep.blocks.base import CellBlocks, InMemory, block_slices
+from data_prep.blocks.place import MEMORY
 from data_prep.errors import InputError, whole_number
 
 DEN_MIN = 1e-12
@@ -173,7 +174,7 @@ class Compared:
         """The treated cells of a unit and the NTC cells, in memory."""
         cells, _, _ = unit_cells(treated, inputs)
         terms = np.ascontiguousarray(inputs.columns[:, cells])
-        blocks = MEMORY.blocks(some_rows(inputs.rows, cells), terms, len(inputs.program_names))
+        blocks = cell_blocks(MEMORY, some_rows(inputs.rows, cells), terms, len(inputs.program_names))
         return cls(cells=cells, blocks=blocks, terms=terms, projection=unit_projection(treated, inputs), whole=False)
 
     def members(self, sets: Sequence[Int[np.ndarray, " _"]]) -> CellBlocks[Members]:

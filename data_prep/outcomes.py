@@ -135,6 +135,11 @@ def plain_outcomes(values: Any, out: Float[np.ndarray, "cells some"], keep: Sequ
         release(out)
 
 
+def all_rows(values: Any, *, where: str) -> Float64[np.ndarray, "cells programs"]:
+    """All rows of an array, a DataFrame or a `StoredRows`, as float64."""
+    return _numbers(values, slice(0, values.shape[0]), where)
+
+
 def _numbers(values: Any, rows: slice, where: str, what: str = "number for each cell and program") -> np.ndarray:
     try:
         return np.asarray(take(values, rows), dtype=np.float64)

@@ -5,17 +5,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float32, Int, Shaped
 
 from crt.cells.block import CellBlock
-from data_prep.blocks.base import CellBlocks, InMemory, block_slices
-from data_prep.blocks.disk import OnDisk, release
-
-if TYPE_CHECKING:
-    from distributed import Client
+from data_prep.blocks.base import CellBlocks, block_slices
+from data_prep.blocks.disk import release
+from data_prep.blocks.place import Place
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,58 +46,51 @@ class Matrix:
             self.path.unlink()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Storage:
-    """Where the matrices of a screen are, and where its blocks are summed.
-
-    Attributes
-    ----------
-    folder
-        A scratch folder for files; None for memory.
-    client
-        A connection to a Dask scheduler whose workers can read the folder; None for this process.
-    """
-
-    folder: Path | None = None
-    client: "Client | None" = None
-
-    def matrix(self, n_rows: int, n_columns: int) -> Matrix:
-        """A matrix of zeros, which begins at a line of the cache."""
-        if self.folder is not None:
-            path = self.folder / f"matrix-{uuid.uuid4().hex}"
-            with path.open("wb") as file:
-                file.truncate(4 * n_rows * n_columns)
-            return Matrix((n_rows, n_columns), path=path)
-        buffer = np.zeros(n_rows * n_columns + 16, np.float32)
-        first = (-buffer.ctypes.data % 64) // 4
-        return Matrix((n_rows, n_columns), array=buffer[first : first + n_rows * n_columns].reshape(n_rows, n_columns))
-
-    def blocks(self, rows: Float32[np.ndarray, "cells width"], columns: Float32[np.ndarray, "covariates cells"], n_programs: int) -> CellBlocks[CellBlock]:
-        """The blocks of matrices that this storage made."""
-        slices = block_slices(len(rows))
-        if not isinstance(rows, np.memmap) or not isinstance(columns, np.memmap):
-            return InMemory(_block(rows[cells], columns[:, cells], n_programs) for cells in slices)
-        files = (str(rows.filename), rows.shape, str(columns.filename), columns.shape)
-        assert self.folder is not None
-        stored = OnDisk([partial(_load, *files, n_programs, cells) for cells in slices], self.folder)
-        if self.client is None:
-            return stored
-        from data_prep.blocks.cluster import OnCluster
-
-        return OnCluster.of(self.client, stored)
+def new_matrix(place: Place, n_rows: int, n_columns: int) -> Matrix:
+    """A matrix of zeros, which begins at a line of the cache."""
+    if place.folder is not None:
+        path = place.folder / f"matrix-{uuid.uuid4().hex}"
+        with path.open("wb") as file:
+            file.truncate(4 * n_rows * n_columns)
+        return Matrix((n_rows, n_columns), path=path)
+    buffer = np.zeros(n_rows * n_columns + 16, np.float32)
+    first = (-buffer.ctypes.data % 64) // 4
+    return Matrix((n_rows, n_columns), array=buffer[first : first + n_rows * n_columns].reshape(n_rows, n_columns))
 
 
-MEMORY = Storage()
+def cell_blocks(
+    place: Place, rows: Float32[np.ndarray, "cells width"], columns: Float32[np.ndarray, "covariates cells"], n_programs: int
+) -> CellBlocks[CellBlock]:
+    """The blocks of matrices that were made for a place."""
+    here = place.folder is None
+    read = partial(_block, rows if here else _File.of(rows), columns if here else _File.of(columns), n_programs)
+    return place.load([partial(read, cells) for cells in block_slices(len(rows))])
 
 
-def _block(rows: np.ndarray, columns: np.ndarray, n_programs: int) -> CellBlock:
-    return CellBlock(rows=rows, columns=np.ascontiguousarray(columns), n_covariates=len(columns), n_programs=n_programs)
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A float32 matrix in a file; its slices are mapped, or read where they are not contiguous."""
+
+    path: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, matrix: np.ndarray) -> "_File":
+        assert isinstance(matrix, np.memmap)
+        return cls(str(matrix.filename), matrix.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, which: "slice | tuple[slice, slice]") -> np.ndarray:
+        if isinstance(which, tuple):
+            return np.array(np.memmap(self.path, np.float32, "r", shape=self.shape)[which])
+        shape = (which.stop - which.start, self.shape[1])
+        return np.memmap(self.path, np.float32, "r", offset=4 * which.start * self.shape[1], shape=shape).view(np.ndarray)
 
 
-def _load(rows: str, rows_shape: tuple[int, int], columns: str, columns_shape: tuple[int, int], n_programs: int, cells: slice) -> CellBlock:
-    shape = (cells.stop - cells.start, rows_shape[1])
-    own = np.memmap(rows, np.float32, "r", offset=4 * cells.start * rows_shape[1], shape=shape)
-    return _block(own.view(np.ndarray), np.array(np.memmap(columns, np.float32, "r", shape=columns_shape)[:, cells]), n_programs)
+def _block(rows: "np.ndarray | _File", columns: "np.ndarray | _File", n_programs: int, cells: slice) -> CellBlock:
+    return CellBlock(rows=rows[cells], columns=np.ascontiguousarray(columns[:, cells]), n_covariates=len(columns), n_programs=n_programs)
 
 
 def pieces(matrix: Shaped[np.ndarray, "rows columns"]) -> Iterator[slice]:

@@ -24,7 +24,7 @@ from crt.cells.block import (
     tilt_sums,
     wide_residuals,
 )
-from crt.cells.stored import MEMORY, Storage
+from crt.cells.stored import new_matrix
 from crt.layout import empty_rows
 from crt.linear.scores import mean_scores, normal_scores
 from crt.sampling.strata import Strata
@@ -32,6 +32,7 @@ from crt.settings import Side, Statistic
 from crt.tails.cumulants import permutation_cumulants
 from crt.tails.saddlepoint import Cumulants, FarTails, PermutationNull, ScorePvalues, bernoulli_saddles, cauchy_combination, far_tails
 from data_prep.blocks.base import CellBlocks, block_slices
+from data_prep.blocks.place import MEMORY, Place
 
 REACH = 2.0  # null SDs of T that one cell may contribute where p is by saddlepoint
 MOST_IDS = 2**26  # strata of cells, of several units, held at a time
@@ -67,7 +68,7 @@ class ScoreProblem:
     largest: Float64[np.ndarray, " columns"]
 
     @classmethod
-    def of(cls, blocks: CellBlocks[CellBlock], n_cells: int, statistic: Statistic, *, storage: Storage = MEMORY, n_jobs: int = 1) -> "ScoreProblem":
+    def of(cls, blocks: CellBlocks[CellBlock], n_cells: int, statistic: Statistic, *, place: Place = MEMORY, n_jobs: int = 1) -> "ScoreProblem":
         """Compute the scores, once for all units that are compared on these cells.
 
         Parameters
@@ -78,7 +79,7 @@ class ScoreProblem:
             Their number.
         statistic
             "mean", "normal_scores" or "cauchy".
-        storage
+        place
             Where scores of all cells are.
         n_jobs
             Number of worker threads.
@@ -86,7 +87,7 @@ class ScoreProblem:
         mean = mean_scores(blocks)
         normal = None
         if statistic != "mean":
-            by_program = storage.matrix(mean.scale.size, n_cells)
+            by_program = new_matrix(place, mean.scale.size, n_cells)
             normal = normal_scores(blocks, mean, by_program, n_jobs=n_jobs)
             by_program.delete()
         largest = blocks.map_reduce(largest_residuals, normal, mean, combine=np.maximum)
@@ -104,10 +105,10 @@ class ScoreProblem:
         return self.n_programs * (2 if self.statistic == "cauchy" else 1)
 
     def rows(
-        self, columns: Int[np.ndarray, " columns"], *, at: Int[np.ndarray, " cells"], n_rows: int, storage: Storage = MEMORY
+        self, columns: Int[np.ndarray, " columns"], *, at: Int[np.ndarray, " cells"], n_rows: int, place: Place = MEMORY
     ) -> Float32[np.ndarray, "n_rows width"]:
         """r of some columns for samplers: that of cell i in row at[i] of `n_rows`, zeros elsewhere."""
-        out = empty_rows(n_rows, 0, columns.size, storage)
+        out = empty_rows(n_rows, 0, columns.size, place)
         for cells, own in zip(block_slices(self.n_cells), self.blocks.each(_some_residuals, self.normal, self.mean, columns), strict=True):
             out[at[cells], : columns.size] = own
         return out

@@ -7,9 +7,10 @@ from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped
 from scipy.special import ndtri
 
 from crt.cells.block import CellBlock, MeanScores, moment_sums, wide_residuals
-from crt.cells.stored import MEMORY, Matrix, some_rows
+from crt.cells.stored import Matrix, cell_blocks, new_matrix, some_rows
 from crt.inputs import CRTInputs
 from data_prep.blocks.base import CellBlocks, block_slices
+from data_prep.blocks.place import MEMORY
 
 TIE = 2.0**36  # steps of an SD in which residuals are ranked: rounding errors are smaller
 TOGETHER = 2  # programs that are ranked together: one pass over the cells serves both
@@ -96,9 +97,9 @@ def twice_midranks(values: Float[np.ndarray, " cells"]) -> Shaped[np.ndarray, " 
 def sampled_scores(inputs: CRTInputs, cells: Int[np.ndarray, " cells"], *, normal: bool) -> tuple[MeanScores, Float32[np.ndarray, "cells programs"]]:
     """Scores computed on some of the cells alone: what residuals of the outcomes are made of, and the normal scores, or the residuals."""
     K = len(inputs.program_names)
-    blocks = MEMORY.blocks(some_rows(inputs.rows, cells), np.ascontiguousarray(inputs.columns[:, cells]), K)
+    blocks = cell_blocks(MEMORY, some_rows(inputs.rows, cells), np.ascontiguousarray(inputs.columns[:, cells]), K)
     mean = mean_scores(blocks)
-    parts = normal_scores(blocks, mean, MEMORY.matrix(K, cells.size)).each(np.asarray) if normal else blocks.each(_mean_residuals, mean)
+    parts = normal_scores(blocks, mean, new_matrix(MEMORY, K, cells.size)).each(np.asarray) if normal else blocks.each(_mean_residuals, mean)
     return mean, np.concatenate(list(parts))
 
 

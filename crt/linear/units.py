@@ -103,10 +103,10 @@ class ScoreTest:
         n_jobs
             Number of worker threads.
         """
-        problem = None if compared is None else ScoreProblem.of(compared.blocks, compared.cells.size, settings.statistic, storage=inputs.storage, n_jobs=n_jobs)
+        problem = None if compared is None else ScoreProblem.of(compared.blocks, compared.cells.size, settings.statistic, place=inputs.place, n_jobs=n_jobs)
         rows = None
         if problem is not None and settings.method == "resample":
-            rows = problem.rows(np.arange(problem.n_tested), at=inputs.all_cells, n_rows=len(inputs.rows), storage=inputs.storage)
+            rows = problem.rows(np.arange(problem.n_tested), at=inputs.all_cells, n_rows=len(inputs.rows), place=inputs.place)
         return cls(inputs=inputs, settings=settings, drawer=drawer, problem=problem, rows=rows)
 
     def scored(self, seen: Sequence[ObservedUnit]) -> list[ScoredUnit | None]:
@@ -183,7 +183,7 @@ class ScoreTest:
         """
         columns, rows = np.arange(unit.problem.n_tested) if columns is None else columns, self.rows
         if rows is None:
-            rows = unit.problem.rows(columns, at=unit.cells.cells, n_rows=len(self.inputs.rows), storage=self.inputs.storage)
+            rows = unit.problem.rows(columns, at=unit.cells.cells, n_rows=len(self.inputs.rows), place=self.inputs.place)
         sums, sampling = self.drawer.sums(unit.cells, rows, n_resamples, seed)
         mean = unit.moments.mean[columns]
         null = np.ascontiguousarray((sums[:, : columns.size] - mean).T, np.float32)

@@ -1,6 +1,6 @@
 """Where blocks of cells are: the choice of the edge, which nothing else depends on."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 class Place(Protocol):
     """Where blocks are."""
 
+    @property
+    def folder(self) -> Path | None:
+        """Folder of the files of the blocks; None for memory."""
+
+    def load(self, loaders: Sequence[Callable[[], B]]) -> CellBlocks[B]:
+        """Blocks that functions return, each its own; the functions can be pickled and read files."""
+
     def put(self, blocks: Iterable[B]) -> CellBlocks[B]:
         """Blocks that are made one by one, at their place; in files and on a cluster they consist of arrays, tensors and numbers."""
 
@@ -24,9 +31,18 @@ class Place(Protocol):
 class Memory:
     """In the memory of this process, or on the device that the tensors are on."""
 
+    folder: None = None
+
+    def load(self, loaders: Sequence[Callable[[], B]]) -> InMemory[B]:
+        """As `Place.load`."""
+        return InMemory(loader() for loader in loaders)
+
     def put(self, blocks: Iterable[B]) -> InMemory[B]:
         """As `Place.put`."""
-        return InMemory(list(blocks))
+        return InMemory(blocks)
+
+
+MEMORY = Memory()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +50,10 @@ class Files:
     """In files of a folder."""
 
     folder: Path
+
+    def load(self, loaders: Sequence[Callable[[], B]]) -> OnDisk[B]:
+        """As `Place.load`."""
+        return OnDisk(loaders, self.folder)
 
     def put(self, blocks: Iterable[B]) -> OnDisk[B]:
         """As `Place.put`."""
@@ -46,6 +66,15 @@ class Workers:
 
     client: "Client"
     files: Files
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the files."""
+        return self.files.folder
+
+    def load(self, loaders: Sequence[Callable[[], B]]) -> OnCluster[B]:
+        """As `Place.load`."""
+        return OnCluster.of(self.client, self.files.load(loaders))
 
     def put(self, blocks: Iterable[B]) -> OnCluster[B]:
         """As `Place.put`."""

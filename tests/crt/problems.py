@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.sparse as sp
 
-from crt.cells.stored import MEMORY
+from crt.cells.stored import cell_blocks
 from crt.inputs import CRTInputs, make_inputs
 from crt.layout import empty_rows
 from crt.propensity import Coefficients, PropensityFit, fit_logistic
@@ -14,6 +14,7 @@ from crt.sampling.bernoulli import bernoulli_index_sampler
 from crt.sampling.stratified import StratifiedDrawer
 from crt.settings import LogisticSettings, UnitSettings
 from crt.statistic import Compared, unit_propensities
+from data_prep.blocks.place import MEMORY
 from data_prep.read.guide_map import GuideMap
 
 
@@ -63,7 +64,7 @@ def logistic_fits(Ct: np.ndarray, sets: Sequence[np.ndarray], settings: Logistic
     rows = empty_rows(Ct.shape[1], len(Ct), 1)
     rows[:, : len(Ct)] = Ct.T
     score = np.stack([Ct[:, treated].sum(1, dtype=np.float64) for treated in sets])
-    return fit_logistic(MEMORY.blocks(rows, Ct, 1), score, settings=settings)
+    return fit_logistic(cell_blocks(MEMORY, rows, Ct, 1), score, settings=settings)
 
 
 def propensity_of(Ct: np.ndarray, treated: np.ndarray, **options: object) -> PropensityFit:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from crt import make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
-from crt.cells.stored import Storage
+from data_prep.blocks.place import Files, Memory
 
 CAUCHY = {"method": "saddlepoint", "statistic": "cauchy"}
 RUNS = {
@@ -17,7 +17,12 @@ RUNS = {
     "permuted resamples": {"B": 49, "resampling_method": "stratified_perm"},
     "constant": {**CAUCHY, "propensity_mode": "oracle_const"},
 }
-READING = {"complement": {}, "ntc_cells": {"control_group": "ntc_cells", "multiple_guides": "keep"}, "burden": {"burden": "others"}, "plain": {"transform": "none"}}
+READING = {
+    "complement": {},
+    "ntc_cells": {"control_group": "ntc_cells", "multiple_guides": "keep"},
+    "burden": {"burden": "others"},
+    "plain": {"transform": "none"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,7 @@ def same(one, other):
 def test_files_give_the_bytes_of_memory(screen, tmp_path, small_blocks, reading, run):
     if reading != "complement" and run not in ("cauchy", "resamples"):
         pytest.skip("the control group and the burden are independent of the method")
-    here, there = (prepare_crt_inputs(screen, storage=storage, **READING[reading]) for storage in (Storage(), Storage(tmp_path)))
+    here, there = (prepare_crt_inputs(screen, place=place, **READING[reading]) for place in (Memory(), Files(tmp_path)))
     assert isinstance(there.rows, np.memmap) and len(here.blocks()) == 5
     same(run_all_genes_union_crt(there, n_jobs=2, **RUNS[run]), run_all_genes_union_crt(here, **RUNS[run]))
 

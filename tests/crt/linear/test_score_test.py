@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm, rankdata
 
-from crt.cells.stored import MEMORY
+from crt.cells.stored import cell_blocks, new_matrix
 from crt.layout import empty_rows
 from crt.linear.scores import few_valued, mean_scores, normal_scores, twice_midranks
 from crt.linear.units import ScoreTest
@@ -14,6 +14,7 @@ from crt.propensity import probability
 from crt.sampling.methods import BernoulliIndex, StratifiedPermutation
 from crt.settings import UnitSettings
 from crt.statistic import Compared, observe
+from data_prep.blocks.place import MEMORY
 from tests.crt.problems import logistic_fits, random_problem, tiny_inputs
 
 STATISTICS = ("mean", "normal_scores", "cauchy")
@@ -32,7 +33,7 @@ def problem():
 def blocks_of(C, Y):
     rows = empty_rows(len(C), C.shape[1], Y.shape[1])
     rows[:, : C.shape[1]], rows[:, C.shape[1] : C.shape[1] + Y.shape[1]] = C, Y
-    return MEMORY.blocks(rows, C.T, Y.shape[1])
+    return cell_blocks(MEMORY, rows, C.T, Y.shape[1])
 
 
 def mean_of(C, Y):
@@ -41,7 +42,7 @@ def mean_of(C, Y):
 
 def normal_of(C, Y, **options):
     blocks = blocks_of(C, Y)
-    return np.concatenate(normal_scores(blocks, mean_scores(blocks), MEMORY.matrix(Y.shape[1], len(Y)), **options).items)
+    return np.concatenate(normal_scores(blocks, mean_scores(blocks), new_matrix(MEMORY, Y.shape[1], len(Y)), **options).items)
 
 
 def lstsq_residuals(C, y):

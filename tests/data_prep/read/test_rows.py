@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from crt.prepare import prepare_crt_inputs
 from data_prep.errors import InputError
 from data_prep.outcomes import SmallestPositive, check_usage, clr_usage
-from data_prep.read import guides, rows
+from data_prep.read import guides as reading_guides
+from data_prep.read import rows
 from data_prep.read.container import View, open_view
 from data_prep.read.guides import presence
 from data_prep.read.rows import StoredRows, StoredSparse, row_blocks, waiting
@@ -215,7 +216,7 @@ def test_a_damaged_chunk_is_named(crt_screen, tmp_path):
 @pytest.mark.parametrize("min_umi", [None, 3])
 def test_guides_on_disk_are_those_in_memory(tmp_path, monkeypatch, min_umi):
     """A CSR matrix with stored zeros, duplicates and unsorted indices, in blocks of cells; as outcomes its rows are dense."""
-    monkeypatch.setattr(guides, "block_slices", lambda n: tuple(slice(i, min(i + 7, n)) for i in range(0, n, 7)))
+    monkeypatch.setattr(reading_guides, "block_slices", lambda n: tuple(slice(i, min(i + 7, n)) for i in range(0, n, 7)))
     rng = np.random.default_rng(0)
     row, column = rng.integers(0, 40, 150), rng.integers(0, 6, 150)
     order = np.argsort(row, kind="stable")
