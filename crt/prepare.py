@@ -1,6 +1,6 @@
 """Preparation of the inputs of the test from an AnnData: read, checked, encoded."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,14 +14,19 @@ from crt.inputs import BURDEN, LOW_MOI, CRTInputs, make_inputs, standardised_bur
 from crt.layout import empty_rows
 from crt.read import chosen, covariates_of, guide_map_of, in_order, usage_of
 from crt.settings import ControlGroup, MultipleGuides
+from data_prep.blocks.base import BLOCK_CELLS
 from data_prep.blocks.place import MEMORY, Place
 from data_prep.design import Design, encode_covariates
 from data_prep.errors import InputError, Problems, warn
 from data_prep.formula import encode_formula
+from data_prep.memory import Needs
 from data_prep.outcomes import check_outcome, check_usage, clr_usage, plain_outcomes
 from data_prep.read.container import open_view
 from data_prep.read.guide_map import NTC_LABELS, GuideMap
 from data_prep.read.screen import read_guides
+
+BLOCKS_AT_ONCE = 4
+RANKING = 100  # bytes for each cell
 
 
 def prepare_crt_inputs(
@@ -47,7 +52,7 @@ def prepare_crt_inputs(
     min_umi: int | None = None,
     outcomes: Sequence[str] | None = None,
     programs: Sequence[str] | None = None,
-    place: Place = MEMORY,
+    place: Place | Callable[[Needs], Place] = MEMORY,
 ) -> CRTInputs:
     """Read and check a screen for the test.
 
@@ -101,7 +106,8 @@ def prepare_crt_inputs(
     programs
         Programs to test, after the transformation of all that are read; all if None.
     place
-        Where the matrices of the cells are: in memory, or in files of a folder, for screens larger than memory.
+        Where the matrices of the cells are: `data_prep.blocks.place.Memory`, `Files` or `Workers` of a cluster; or a function that chooses one, given what the
+        run takes. The results are the same.
 
     Returns
     -------
@@ -144,7 +150,10 @@ def prepare_crt_inputs(
             raise InputError(f"{where}: no cell carries a guide; all of its {carriers.shape[1]:,} columns are zero.", "guide_assignment_key")
         ordered = in_order(mapping, guide_names, where, map_where)
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=usage_where)
-        covar_names, rows = _design_rows(_design(table, formula, cells, covar_where), burden, len(keep := chosen(names, programs)), place)
+        keep, design = chosen(names, programs), _design(table, formula, cells, covar_where)
+        place = place(_needs(*design.matrix.shape, len(keep))) if callable(place) else place
+        covar_names, rows = _design_rows(design, burden, len(keep), place)
+        del design
         _outcomes(values, rows[:, len(covar_names) :], usage_where, keep, None if transform == "none" else eps_quantile)
     n_cells, n_guides = cells.size, None
     if (multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")) == "drop":
@@ -166,6 +175,13 @@ def prepare_crt_inputs(
     inputs = _with_raw(replace(inputs, n_several=n_cells - cells.size, n_guides=n_guides), table, batch_key)
     _warn_of_low_moi(inputs)
     return inputs
+
+
+def _needs(n_cells: int, n_covariates: int, n_outcomes: int) -> Needs:
+    """What a test takes beyond its guides and covariates: matrices of outcomes and their scores; without them, two programs that are ranked by two threads."""
+    blocks = BLOCKS_AT_ONCE * BLOCK_CELLS * 4 * (n_covariates + 3 * n_outcomes)
+    matrices = 4 * n_cells * (2 * n_covariates + 16 + 4 * n_outcomes)
+    return Needs(in_memory=matrices + blocks, in_files=RANKING * n_cells + blocks)
 
 
 def _check_choices(**given: tuple[str | None, tuple[str | None, ...]]) -> None:

@@ -88,7 +88,7 @@ class ScoreProblem:
         normal = None
         if statistic != "mean":
             by_program = new_matrix(place, mean.scale.size, n_cells)
-            normal = normal_scores(blocks, mean, by_program, n_jobs=n_jobs)
+            normal = normal_scores(blocks, mean, by_program, n_jobs=n_jobs if place.folder is None else min(n_jobs, 2))  # ranks of all cells at once
             by_program.delete()
         largest = blocks.map_reduce(largest_residuals, normal, mean, combine=np.maximum)
         largest.flags.writeable = False

@@ -13,13 +13,11 @@ from data_prep.errors import Problems, first_few, warn
 from data_prep.memory import require_memory
 from fatescreen.cli.command import Command, NoResult
 from fatescreen.cli.console import Console
-from fatescreen.cli.storage import storage
+from fatescreen.cli.storage import places
 from fatescreen.options.fit_hierarchy import FitOptions
 from fatescreen.runs.folder import RunFolder, run_folder
 
 if TYPE_CHECKING:
-    from distributed import Client
-
     from data_prep.blocks.place import Place
     from data_prep.screen import Screen
     from data_prep.tensors import FateData
@@ -43,22 +41,13 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
         with console.step("reading"):
             screen, data = _read(options)
         contrasts = contrast_names(options.contrast_fate, data.fates)
-        with storage(folder.path, memory_needs(data), memory=options.memory, scheduler=options.scheduler) as (scratch, client):
-            place = _place(scratch, client)
-            on_device = data if options.device == "auto" and scratch is not None else data.to(device)
+        with places(folder.path, memory=options.memory, scheduler=options.scheduler) as choose:
+            place = choose(memory_needs(data))
+            on_device = data if options.device == "auto" and place.folder is not None else data.to(device)
             fitted = _fit(folder, screen, on_device, contrasts, place, options, console)
     end = "converged" if fitted.converged else "NOT converged"
     log.info("%s in %d steps, %.1f s; likelihood weight %.3g", end, fitted.steps, fitted.seconds, fitted.weight)
     log.info("results: %s", options.out / "gene_daywise_for_mash.csv")
-
-
-def _place(scratch: Path | None, client: Client | None) -> Place:
-    from data_prep.blocks.place import Files, Memory, Workers
-
-    if scratch is None:
-        return Memory()
-    log.info("data of the cells: %s", "on the workers of the cluster" if client is not None else "in files, as they exceed the memory allowed")
-    return Files(scratch) if client is None else Workers(client, Files(scratch))
 
 
 def _fit(folder: RunFolder, screen: Screen, data: FateData, contrasts: list[str], place: Place, options: FitOptions, console: Console) -> Fit:

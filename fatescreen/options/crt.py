@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from crt.sampling.methods import ResamplingMethod, StratifiedPermutation
 from crt.settings import ControlGroup, Method, MultipleGuides, Side, UnitSettings, settings_of
 from data_prep.errors import InputError
-from fatescreen.options.base import Count, GuideKey, Names, ScreenOptions
+from fatescreen.options.base import Count, GuideKey, Memory, Names, Scheduler, ScreenOptions
 
 UNITS, STRATA = UnitSettings(), StratifiedPermutation()
 RESAMPLES = "with --method resample: "
@@ -62,6 +62,8 @@ class CRTOptions(ScreenOptions):
         UNITS.logistic.penalty, ge=0, allow_inf_nan=False, description="penalty of the propensity fit, on the variance of the linear predictor"
     )
     n_jobs: Count = Field(1, description="number of worker threads; the results do not depend on it")
+    memory: Memory = None
+    scheduler: Scheduler = None
 
     @model_validator(mode="after")
     def _only_stratified(self) -> Self:
