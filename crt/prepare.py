@@ -151,7 +151,7 @@ def prepare_crt_inputs(
         ordered = in_order(mapping, guide_names, where, map_where)
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=usage_where)
         keep, design = chosen(names, programs), _design(table, formula, cells, covar_where)
-        place = place(_needs(*design.matrix.shape, len(keep))) if callable(place) else place
+        place = place(_needs(cells.size, len(design.names), len(keep))) if callable(place) else place
         covar_names, rows = _design_rows(design, burden, len(keep), place)
         del design
         _outcomes(values, rows[:, len(covar_names) :], usage_where, keep, None if transform == "none" else eps_quantile)
