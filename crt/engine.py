@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 from tqdm import tqdm
 
+from crt.cells.block import CellBlock
 from crt.inputs import CRTInputs
 from crt.linear.score_test import ScoreResult
 from crt.linear.units import ScoredUnit, ScoreTest
@@ -20,6 +21,8 @@ from crt.settings import FEW, UnitSettings, stage_seed
 from crt.statistic import Compared, NullDraws, ObservedUnit, observe, resample, without_resamples
 from crt.tails.saddlepoint import cauchy_combination
 from crt.tails.skew_normal import skew_normal_pvalues
+from data_prep.blocks.base import CellBlocks
+from data_prep.blocks.place import Workers
 from data_prep.errors import whole_number
 
 BATCH = 32  # units whose propensities and moments are computed together: each pass over the cells serves them all
@@ -275,6 +278,14 @@ def run_units(
     size = max(1, min(BATCH if inputs.place.folder is None else STORED_BATCH, -(-len(names) // n_jobs)))
     batches = [names[i : i + size] for i in range(0, len(names), size)]
 
+    if plain and isinstance(inputs.place, Workers):
+        assert compared is not None
+        treated = [[inputs.treated(units[name]) for name in batch] for batch in batches]
+        found = compared.blocks.spread(_on_worker, list(zip(batches, treated, strict=True)), inputs, settings)
+        for batch, sets, tested in zip(batches, treated, found, strict=True):
+            yield {name: keep(TestedUnit(treated=t, result=r, draws=d)) for name, t, (r, d) in zip(batch, sets, tested, strict=True)}
+        return
+
     def alone(name: str, treated: np.ndarray) -> tuple[UnitResult, NullDraws]:
         own = inputs.without_own(units[name])
         cells, bound = Compared.of_screen(own) if own.control_group == "complement" else None, settings.sampler.bind(own)
@@ -290,6 +301,15 @@ def run_units(
         return {name: keep(TestedUnit(treated=t, result=r, draws=d)) for name, t, (r, d) in zip(batch, sets, found, strict=True)}
 
     yield from in_threads(work, batches, n_jobs)
+
+
+def _on_worker(
+    blocks: CellBlocks[CellBlock], batch: tuple[Sequence[str], Sequence[np.ndarray]], inputs: CRTInputs, settings: UnitSettings
+) -> list[tuple[UnitResult, NullDraws]]:
+    """Test a batch of units by resamples, on a worker of a cluster that reads the cells from files."""
+    names, sets = batch
+    compared = replace(Compared.of_screen(inputs), blocks=blocks)
+    return run_batch(names, observe(sets, inputs, settings, compared), None, inputs, settings, settings.sampler.bind(inputs))
 
 
 def in_threads(work: Callable[[Sequence[str]], dict[str, T]], batches: Sequence[Sequence[str]], n_jobs: int) -> Iterator[dict[str, T]]:

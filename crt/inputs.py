@@ -1,7 +1,8 @@
 """The inputs of the test: `CRTInputs`, and its preparation from an AnnData."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,11 @@ import scipy.sparse as sp
 from jaxtyping import Float32, Float64, Int, Shaped
 
 from crt.cells.block import CellBlock
-from crt.cells.stored import cell_blocks, pieces, some_rows
+from crt.cells.stored import StoredMatrix, cell_blocks, pieces, some_rows
 from crt.layout import empty_rows, moments, ntc_only, transposed
 from crt.settings import ControlGroup
 from data_prep.blocks.base import CellBlocks
-from data_prep.blocks.place import MEMORY, Place
+from data_prep.blocks.place import MEMORY, Place, Workers
 from data_prep.errors import InputError
 from data_prep.read.guide_map import GuideMap
 
@@ -109,6 +110,18 @@ class CRTInputs:
     n_several: int = 0
     n_guides: Int[np.ndarray, " cells"] | None = None
     place: Place = MEMORY
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For workers of a cluster: matrices in files travel as the names of the files, and the worker has the files without the cluster."""
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        if isinstance(self.place, Workers):
+            state |= {"place": self.place.files, "rows": StoredMatrix.of(self.rows), "columns": StoredMatrix.of(self.columns)}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the files."""
+        for name, value in state.items():
+            object.__setattr__(self, name, value.whole() if isinstance(value, StoredMatrix) else value)
 
     def blocks(self) -> CellBlocks[CellBlock]:
         """The cells in blocks."""

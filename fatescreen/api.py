@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 UNUSED = {"screen": ".", "out": "."}  # of the commands: files that nothing is read from or written to here
 OF_FILES = ("screen", "out", "report", "resume", "memory", "scheduler")  # options about the commands' files, and where the cells are
 OF_FIT = (*OF_FILES, "contrast_fate", "calibrate_on_ntc", "check", "draws", "save_posterior", "cache")
-OF_TEST = (*OF_FILES, "guides_alone", "check_calibration", "positive_controls")
+OF_TEST = (*OF_FILES, "centred", "guides_alone", "check_calibration", "positive_controls")
 OF_HITS = ("fit", "out", "report", "truth", "joint")
 
 

@@ -63,33 +63,48 @@ def cell_blocks(
 ) -> CellBlocks[CellBlock]:
     """The blocks of matrices that were made for a place."""
     here = place.folder is None
-    read = partial(_block, rows if here else _File.of(rows), columns if here else _File.of(columns), n_programs)
+    read = partial(_block, rows if here else StoredMatrix.of(rows), columns if here else StoredMatrix.of(columns), n_programs)
     return place.load([partial(read, cells) for cells in block_slices(len(rows))])
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
-    """A float32 matrix in a file; its slices are mapped, or read where they are not contiguous."""
+class StoredMatrix:
+    """A float32 matrix in a file, of which only the name travels; its slices are mapped, or read where they are not contiguous.
+
+    Attributes
+    ----------
+    path
+        The file.
+    shape
+        Shape of the matrix.
+    """
 
     path: str
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, matrix: np.ndarray) -> "_File":
+    def of(cls, matrix: Float32[np.ndarray, "rows columns"]) -> "StoredMatrix":
+        """The file of a mapped matrix."""
         assert isinstance(matrix, np.memmap)
         return cls(str(matrix.filename), matrix.shape)
 
+    def whole(self) -> Float32[np.ndarray, "rows columns"]:
+        """The matrix, mapped."""
+        return np.memmap(self.path, np.float32, "r", shape=self.shape)
+
     def __len__(self) -> int:
+        """Number of rows."""
         return self.shape[0]
 
-    def __getitem__(self, which: "slice | tuple[slice, slice]") -> np.ndarray:
+    def __getitem__(self, which: slice | tuple[slice, slice]) -> Float32[np.ndarray, "some columns"]:
+        """Some rows, or some rows and columns."""
         if isinstance(which, tuple):
-            return np.array(np.memmap(self.path, np.float32, "r", shape=self.shape)[which])
+            return np.array(self.whole()[which])
         shape = (which.stop - which.start, self.shape[1])
         return np.memmap(self.path, np.float32, "r", offset=4 * which.start * self.shape[1], shape=shape).view(np.ndarray)
 
 
-def _block(rows: "np.ndarray | _File", columns: "np.ndarray | _File", n_programs: int, cells: slice) -> CellBlock:
+def _block(rows: "np.ndarray | StoredMatrix", columns: "np.ndarray | StoredMatrix", n_programs: int, cells: slice) -> CellBlock:
     return CellBlock(rows=rows[cells], columns=np.ascontiguousarray(columns[:, cells]), n_covariates=len(columns), n_programs=n_programs)
 
 

@@ -40,17 +40,16 @@ def normal_scores(blocks: CellBlocks[CellBlock], mean: MeanScores, scratch: Matr
         Number of worker threads.
     """
     K = scratch.shape[0]
-    groups = [(np.arange(first, min(first + TOGETHER, K)), mean, scratch) for first in range(0, K, TOGETHER)]
-    for _ in blocks.spread(_rank_programs, groups, n_jobs=n_jobs):
+    groups = [np.arange(first, min(first + TOGETHER, K)) for first in range(0, K, TOGETHER)]
+    for _ in blocks.spread(_rank_programs, groups, mean, scratch, n_jobs=n_jobs):
         pass
     by_program = scratch.open()
     raw = blocks.place(np.ascontiguousarray(by_program[:, cells].T) for cells in block_slices(scratch.shape[1]))
     return blocks.map(_scores_again, raw, _least_squares(blocks, raw))
 
 
-def _rank_programs(blocks: CellBlocks[CellBlock], group: tuple[np.ndarray, MeanScores, Matrix]) -> None:
+def _rank_programs(blocks: CellBlocks[CellBlock], programs: Int[np.ndarray, " some"], mean: MeanScores, scratch: Matrix) -> None:
     """Write Φ⁻¹ of the ranks of some programs' residuals."""
-    programs, mean, scratch = group
     steps, out = np.empty((programs.size, scratch.shape[1])), scratch.open()
     first = 0
     for own in blocks.each(_steps, mean, programs):

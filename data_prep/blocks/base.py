@@ -9,7 +9,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial, reduce
+from functools import reduce
 from typing import Any, Generic, TypeVar
 
 BLOCK_CELLS = 2**17  # of each block but the last, whatever the memory, the workers or the device: sums depend on it to the last digit
@@ -61,16 +61,16 @@ class CellBlocks(ABC, Generic[B]):
         """An item for each block, brought to where the blocks are."""
 
     @abstractmethod
-    def spread(self, function: "Callable[[CellBlocks[B], T], R]", items: Sequence[T], *, n_jobs: int = 1) -> Iterator[R]:
-        """function(all blocks, item) of every item, in their order: by threads of this process, or by the workers of a cluster."""
+    def spread(self, function: Callable[..., R], items: Sequence[T], *shared: Any, n_jobs: int = 1) -> Iterator[R]:
+        """function(all blocks, item, *shared) of every item, in their order: by threads of this process, or by the workers of a cluster."""
 
     def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
         """function(block, *arguments) of every block, combined in the order of the blocks."""
         return reduce(combine, self.each(function, *arguments))
 
-    def _in_threads(self, function: "Callable[[CellBlocks[B], T], R]", items: Sequence[T], n_jobs: int) -> Iterator[R]:
+    def _in_threads(self, function: Callable[..., R], items: Sequence[T], shared: tuple[Any, ...], n_jobs: int) -> Iterator[R]:
         with ThreadPoolExecutor(max_workers=n_jobs) as pool:
-            yield from pool.map(partial(function, self), items)
+            yield from pool.map(lambda item: function(self, item, *shared), items)
 
 
 class InMemory(CellBlocks[B]):
@@ -102,6 +102,6 @@ class InMemory(CellBlocks[B]):
         """As `CellBlocks.place`."""
         return InMemory(items)
 
-    def spread(self, function: Callable[[CellBlocks[B], T], R], items: Sequence[T], *, n_jobs: int = 1) -> Iterator[R]:
+    def spread(self, function: Callable[..., R], items: Sequence[T], *shared: Any, n_jobs: int = 1) -> Iterator[R]:
         """As `CellBlocks.spread`."""
-        return self._in_threads(function, items, n_jobs)
+        return self._in_threads(function, items, shared, n_jobs)

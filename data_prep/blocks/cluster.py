@@ -3,7 +3,6 @@
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,10 +64,11 @@ class OnCluster(CellBlocks[B]):
         """As `CellBlocks.place`: through files."""
         return OnCluster.of(self.client, self.files.place(items))
 
-    def spread(self, function: Callable[[CellBlocks[B], T], R], items: Sequence[T], *, n_jobs: int = 1) -> Iterator[R]:
+    def spread(self, function: Callable[..., R], items: Sequence[T], *shared: Any, n_jobs: int = 1) -> Iterator[R]:
         """As `CellBlocks.spread`; the function sees the blocks as files."""
         with _watched():
-            for future in self.client.map(partial(function, self.files), items, pure=False, retries=RETRIES):
+            once = [self.client.submit(_same, value, pure=False, retries=RETRIES) for value in (self.files, *shared)]
+            for future in [self.client.submit(_spread, function, item, *once, pure=False, retries=RETRIES) for item in items]:
                 yield future.result()
 
     def _submitted(self, function: Callable[..., R], arguments: Sequence[Any]) -> list["Future"]:
@@ -84,6 +84,10 @@ def _load(loader: Callable[[], B]) -> B:
 def _call(function: Callable[..., R], *arguments: Any) -> R:
     """function(*arguments), after arrays that came from another worker are moved to where arrays begin elsewhere: the order of sums depends on it."""
     return function(*mapped(arguments, _aligned))
+
+
+def _spread(function: Callable[..., R], item: Any, blocks: OnDisk[Any], *shared: Any) -> R:
+    return function(blocks, item, *mapped(shared, _aligned))
 
 
 def _aligned(value: Any) -> Any:

@@ -60,9 +60,9 @@ class OnDisk(CellBlocks[B]):
         folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="blocks-"))
         return OnDisk([save_block(item, folder / str(i)) for i, item in enumerate(items)], self.scratch, folder)
 
-    def spread(self, function: Callable[[CellBlocks[B], T], R], items: Sequence[T], *, n_jobs: int = 1) -> Iterator[R]:
+    def spread(self, function: Callable[..., R], items: Sequence[T], *shared: Any, n_jobs: int = 1) -> Iterator[R]:
         """As `CellBlocks.spread`."""
-        return self._in_threads(function, items, n_jobs)
+        return self._in_threads(function, items, shared, n_jobs)
 
     def _loaded(self, arguments: Sequence[Any], i: int) -> list[Any]:
         return [self.loaders[i](), *(argument.loaders[i]() if isinstance(argument, OnDisk) else argument for argument in arguments)]

@@ -126,7 +126,7 @@ def _further(inputs: CRTInputs, result: CRTResult, options: RunCRTOptions, calib
         result = replace(result, table=result.table.join(ntc_pvalues(result, calibration)))
     if options.unit == "guide":
         return result, None
-    if options.transform == "clr":
+    if options.transform == "clr" and options.centred:
         centred = centred_effects(inputs, result, n_jobs=options.n_jobs, **options.further())
         result = replace(result, table=result.table.assign(beta_centred=centred["beta_centred"], p_centred=centred["p_centred"]))
     return result, guide_tests(inputs, result, n_jobs=options.n_jobs, **options.further()) if options.guides_alone else None

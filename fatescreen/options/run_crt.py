@@ -17,6 +17,9 @@ class RunCRTOptions(CRTOptions):
     unit: Literal["gene", "guide"] = Field("gene", description="what is tested: all guides of a gene together, or each guide by itself")
     adaptive: bool = Field(False, description=f"{RESAMPLES}whether small p-values are computed again with more resamples (4,999, then 24,999)")
     skew_normal: bool = Field(UNITS.skew_normal, description=f"{RESAMPLES}whether skew-normal p-values are computed")
+    centred: bool = Field(
+        True, description="with --transform clr: whether hits are tested again after the gene's median effect is subtracted: one test for each gene with hits"
+    )
     guides_alone: bool = Field(True, description="whether the guides of each gene are tested one by one, and hits without one guide each")
     check_calibration: bool = Field(
         False, description="whether NTC groups are tested with the same settings, for QQ plots, a verdict, and p-values relative to them (p_ntc)"
