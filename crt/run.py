@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -17,6 +18,7 @@ from crt.resume import result_folder
 from crt.sampling.methods import ResamplingMethod
 from crt.settings import N_RESAMPLES, SEED, LogisticSettings, Method, MethodOptions, Propensity, Side, Statistic, UnitSettings, settings_of
 from crt.signatures import shared_options
+from data_prep.blocks.place import MEMORY
 from data_prep.errors import InputError, first_few, warn
 
 
@@ -222,7 +224,10 @@ def units_of(genes: Sequence[str], inputs: CRTInputs, unit: Literal["gene", "gui
 
 def warn_of_few_values(inputs: CRTInputs, settings: UnitSettings) -> None:
     """Warn of programs without the three distinct values from which normal scores differ from the outcome itself."""
-    few = [] if settings.statistic == "mean" else [inputs.program_names[k] for k in few_valued(inputs.blocks())]
+    if settings.statistic == "mean":
+        return
+    on_host = inputs if inputs.place.folder is not None else replace(inputs, place=MEMORY)
+    few = [inputs.program_names[k] for k in few_valued(on_host.blocks())]
     if few:
         warn(f"the outcomes {first_few(few)} have fewer than three distinct values, so tests of their normal scores are tests of their means.", "statistic")
 

@@ -188,10 +188,8 @@ class Compared:
     def given(self, p: Float[np.ndarray, " cells"]) -> "tuple[Compared, PropensityFit]":
         """The same cells for a unit whose propensity is given."""
         fitted = given_propensity(p)
-        if not isinstance(self.blocks, InMemory):
-            raise InputError(
-                "a propensity_mode that is a function needs the screen in memory. Allow more memory, or choose 'fit'.", "propensity_mode", "memory"
-            )
+        if type(self.blocks) is not InMemory:
+            raise InputError("a propensity_mode that is a function needs the screen in memory on the CPU. Choose 'fit', or allow more.", "propensity_mode")
         slices = block_slices(self.cells.size)
         own = InMemory(replace(block, columns=np.ascontiguousarray(fitted.terms[:, cells])) for block, cells in zip(self.blocks.items, slices, strict=True))
         return replace(self, blocks=own, terms=fitted.terms), fitted

@@ -117,12 +117,14 @@ class MeanScores:
 Normal = Float32[np.ndarray, "cells programs"] | None  # normal scores, or None where the mean alone is tested
 
 
+@singledispatch
 def residuals(block: CellBlock, normal: Normal, mean: MeanScores, cells: slice) -> Float32[np.ndarray, "piece columns"]:
     """Scores of some cells: the normal scores, and the outcomes'."""
     own = mean.residuals(block.C[cells], block.Y[cells])
     return own if normal is None else np.hstack([normal[cells], own])
 
 
+@singledispatch
 def wide_residuals(
     block: CellBlock, normal: Normal, mean: MeanScores, columns: Int[np.ndarray, " columns"], cells: slice
 ) -> Float64[np.ndarray, "columns piece"]:

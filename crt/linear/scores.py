@@ -1,6 +1,7 @@
 """Outcome scores: what the linear statistic T_k = Σ_i r_ik (x_i − p_i) is made of, the outcome itself or its normal scores, residualised on the covariates."""
 
-from functools import lru_cache
+from collections.abc import Iterator
+from functools import lru_cache, singledispatch
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped
@@ -10,6 +11,7 @@ from crt.cells.block import CellBlock, MeanScores, moment_sums, wide_residuals
 from crt.cells.stored import Matrix, cell_blocks, new_matrix, some_rows
 from crt.inputs import CRTInputs
 from data_prep.blocks.base import CellBlocks, block_slices
+from data_prep.blocks.disk import release
 from data_prep.blocks.place import MEMORY
 
 TIE = 2.0**36  # steps of an SD in which residuals are ranked: rounding errors are smaller
@@ -43,9 +45,8 @@ def normal_scores(blocks: CellBlocks[CellBlock], mean: MeanScores, scratch: Matr
     groups = [np.arange(first, min(first + TOGETHER, K)) for first in range(0, K, TOGETHER)]
     for _ in blocks.spread(_rank_programs, groups, mean, scratch, n_jobs=n_jobs):
         pass
-    by_program = scratch.open()
-    raw = blocks.place(np.ascontiguousarray(by_program[:, cells].T) for cells in block_slices(scratch.shape[1]))
-    return blocks.map(_scores_again, raw, _least_squares(blocks, raw))
+    raw = blocks.place(_by_cell(scratch))
+    return blocks.map(scores_again, raw, _least_squares(blocks, raw))
 
 
 def _rank_programs(blocks: CellBlocks[CellBlock], programs: Int[np.ndarray, " some"], mean: MeanScores, scratch: Matrix) -> None:
@@ -74,7 +75,16 @@ def _table(n: int) -> Float32[np.ndarray, " ranks"]:
     return out
 
 
-def _scores_again(block: CellBlock, raw: Float32[np.ndarray, "cells programs"], scores: MeanScores) -> Float32[np.ndarray, "cells programs"]:
+def _by_cell(scratch: Matrix) -> Iterator[Float32[np.ndarray, "_ programs"]]:
+    """The scores of each block, by cell."""
+    by_program = scratch.open()
+    for cells in block_slices(scratch.shape[1]):
+        yield np.ascontiguousarray(by_program[:, cells].T)
+        release(by_program)
+
+
+@singledispatch
+def scores_again(block: CellBlock, raw: Float32[np.ndarray, "cells programs"], scores: MeanScores) -> Float32[np.ndarray, "cells programs"]:
     """The scores, residualised."""
     return scores.residuals(block.C, raw)
 

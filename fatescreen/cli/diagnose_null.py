@@ -7,7 +7,7 @@ from typing import Any
 
 from fatescreen.cli.command import Command
 from fatescreen.cli.console import Console
-from fatescreen.cli.storage import places
+from fatescreen.cli.storage import on_device, places
 from fatescreen.options.diagnose_null import DiagnoseOptions
 from fatescreen.runs.folder import run_folder
 
@@ -30,7 +30,7 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
 
     with run_folder(options.out, console.command) as folder, places(folder.path, memory=options.memory, scheduler=options.scheduler) as choose:
         with console.step("reading"):
-            inputs = prepare_crt_inputs(_simulated(options) if options.simulate else options.file, place=choose, **options.reading())
+            inputs = prepare_crt_inputs(_simulated(options) if options.simulate else options.file, place=on_device(choose, options.device), **options.reading())
         sampling, seed = options.sampling(), options.seed
         with console.step("testing"):
             found = diagnose_null(

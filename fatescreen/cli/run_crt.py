@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from data_prep.errors import first_few
 from fatescreen.cli.command import Command
 from fatescreen.cli.console import Console
-from fatescreen.cli.storage import places
+from fatescreen.cli.storage import on_device, places
 from fatescreen.options.run_crt import RunCRTOptions
 from fatescreen.runs.folder import run_folder
 
@@ -38,7 +38,7 @@ def run_crt(options: RunCRTOptions, console: Console) -> None:
 
     with run_folder(options.out, console.command) as folder, places(folder.path, memory=options.memory, scheduler=options.scheduler) as choose:
         with console.step("reading"):
-            inputs = prepare_crt_inputs(options.screen, place=choose, **options.reading())
+            inputs = prepare_crt_inputs(options.screen, place=on_device(choose, options.device), **options.reading())
             known = _controls(inputs, options)
         if inputs.n_several:
             log.info("%s cells carry guides of several genes and are left out (--multiple-guides keep tests them)", f"{inputs.n_several:,}")

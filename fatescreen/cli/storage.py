@@ -60,3 +60,30 @@ def places(out: Path, *, memory: int | None, scheduler: str | None) -> Iterator[
             yield choose
         except ClusterLost as error:
             raise NoResult(str(error), "scheduler") from error
+
+
+def on_device(choose: Callable[[Needs], Place], name: str) -> Callable[[Needs], Place]:
+    """The choice of a place for the test, with the blocks on a device if it is not the CPU.
+
+    Raises
+    ------
+    InputError
+        If there is no such device; by the function, if the cells are to be in files or on a cluster.
+    """
+    if name == "cpu":
+        return choose
+    from hierarchy.fitting import choose_device
+
+    device = choose_device(name)
+
+    def chosen(needs: Needs) -> Place:
+        place = choose(needs)
+        if device.type == "cpu":
+            return place
+        from crt.cells.device import OnDevice
+
+        if place.folder is not None:
+            raise InputError(f"the device is {name!r}, but cells in files or on a cluster are for the CPU. Choose 'cpu', or allow more memory.", "device")
+        return OnDevice(device)
+
+    return chosen

@@ -62,6 +62,7 @@ class CRTOptions(ScreenOptions):
         UNITS.logistic.penalty, ge=0, allow_inf_nan=False, description="penalty of the propensity fit, on the variance of the linear predictor"
     )
     n_jobs: Count = Field(1, description="number of worker threads; the results do not depend on it")
+    device: str = Field("cpu", description="device for the sums over cells: cpu, cuda, or auto (cuda where there is one)")
     memory: Memory = None
     scheduler: Scheduler = None
 
