@@ -1,6 +1,6 @@
 """The sums of `crt.cells.block` on a device (torch): blocks are moved there once, and only sums leave. Imported where a device is asked for."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -62,6 +62,10 @@ class OnDevice(Place):
     def load(self, loaders: Sequence[Callable[[], Any]]) -> CellBlocks[Any]:
         """As `Place.load`."""
         return DeviceBlocks(self._moved(loader()) for loader in loaders)
+
+    def put(self, blocks: Iterable[Any]) -> CellBlocks[Any]:
+        """As `Place.put`, of blocks that are on the device."""
+        return DeviceBlocks(blocks)
 
     def _moved(self, block: CellBlock) -> DeviceBlock:
         rows, columns = (torch.from_numpy(np.array(part)).to(self.device) for part in (block.rows, block.columns))
