@@ -97,6 +97,6 @@ def test_a_cluster_changes_no_byte(screen, blocks_of_150, tmp_path):
     assert bytes_of(found) == bytes_of(results(screen, Memory(), SANDWICH))
 
 
-def test_what_needs_all_cells_in_memory_says_so(small, tmp_path):
+def test_what_needs_all_cells_in_memory_is_refused_elsewhere(small, tmp_path):
     with pytest.raises(InputError, match="'mean_field' needs all cells in memory. Choose 'gene_block'"):
         fit(small, settings=FitSettings(posterior="mean_field"), place=Files(tmp_path))
