@@ -146,6 +146,22 @@ def _summary(day: str, z: np.ndarray, n_groups: int, level: float) -> dict[str, 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Carried:
+    """A block's cells × guides as the arrays of a CSR matrix."""
+
+    start: np.ndarray
+    guide: np.ndarray
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, matrix: sp.csr_matrix) -> "_Carried":
+        return cls(start=matrix.indptr, guide=matrix.indices, shape=matrix.shape)
+
+    def matrix(self) -> sp.csr_matrix:
+        return sp.csr_matrix((np.ones(self.guide.size), self.guide, self.start), shape=self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Scores:
     """What z-scores of any counts of the cells take from a fit.
 
@@ -270,22 +286,6 @@ class _DaySums:
         c, f = mean[:, None], self.residual.shape[1]
         packed = [[packed_at(a, b, f) for b in range(f)] for a in range(f)]
         return (self.squared - 2 * c * self.curvature + c**2 * self.day_curvature)[:, packed].transpose(0, 3, 1, 2)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Carried:
-    """A block's cells × guides as the arrays of a CSR matrix."""
-
-    start: np.ndarray
-    guide: np.ndarray
-    shape: tuple[int, int]
-
-    @classmethod
-    def of(cls, matrix: sp.csr_matrix) -> "_Carried":
-        return cls(start=matrix.indptr, guide=matrix.indices, shape=matrix.shape)
-
-    def matrix(self) -> sp.csr_matrix:
-        return sp.csr_matrix((np.ones(self.guide.size), self.guide, self.start), shape=self.shape)
 
 
 def _squares(state: CellState) -> CellState:

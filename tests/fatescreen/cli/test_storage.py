@@ -7,10 +7,11 @@ import pytest
 
 from data_prep import InputError, ScreenDesign, simulate_fate_screen
 from data_prep.blocks.cluster import ClusterLost
+from data_prep.blocks.place import MEMORY
 from data_prep.memory import Needs, in_use
 from fatescreen.cli import storage as module
 from fatescreen.cli.command import NoResult
-from fatescreen.cli.storage import storage
+from fatescreen.cli.storage import places
 from tests.commands import command, snapshot
 
 MIB, GIB = 2**20, 2**30
@@ -31,30 +32,30 @@ def test_memory_is_enough_or_files_are_used_or_the_least_is_named(monkeypatch, t
     monkeypatch.setattr(module, "in_use", lambda: GIB)
     needs = Needs(in_memory=3 * GIB, in_files=0.5 * GIB)
     for memory in (None, 4 * GIB):
-        with storage(tmp_path, needs, memory=memory, scheduler=None) as where:
-            assert where == (None, None)
-    with storage(tmp_path, needs, memory=2 * GIB, scheduler=None) as (scratch, client):
-        assert client is None and scratch.parent == tmp_path and scratch.name.startswith(".partial-")
+        with places(tmp_path, memory=memory, scheduler=None) as choose:
+            assert choose(needs) == MEMORY
+    with places(tmp_path, memory=2 * GIB, scheduler=None) as choose:
+        scratch = choose(needs).folder
+        assert scratch.parent == tmp_path and scratch.name.startswith(".partial-")
         (scratch / "x").write_text("x")
     assert not any(tmp_path.iterdir())
-    with (
-        pytest.raises(InputError, match=r"the run takes at least 1.5 GiB of memory, and 1.4 GiB is allowed. Allow 1.5GiB.") as error,
-        storage(tmp_path, needs, memory=int(1.4 * GIB), scheduler=None),
-    ):
-        pass
+    wanted = r"the run takes at least 1.5 GiB of memory, and 1.4 GiB is allowed. Allow 1.5GiB."
+    with pytest.raises(InputError, match=wanted) as error, places(tmp_path, memory=int(1.4 * GIB), scheduler=None) as choose:
+        choose(needs)
     assert error.value.arguments == ("memory",)
 
 
 def test_a_lost_cluster_ends_a_run_without_a_result(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "connect", lambda scheduler: contextlib.nullcontext(scheduler))
-    with pytest.raises(NoResult, match="it is gone"), storage(tmp_path, Needs(1, 1), memory=None, scheduler="tcp://a:1") as (scratch, client):
-        assert scratch.is_dir() and client == "tcp://a:1"
+    with pytest.raises(NoResult, match="it is gone"), places(tmp_path, memory=None, scheduler="tcp://a:1") as choose:
+        place = choose(Needs(1, 1))
+        assert place.folder.is_dir() and place.client == "tcp://a:1"
         raise ClusterLost("it is gone")
     assert not any(tmp_path.iterdir())
 
 
 def test_a_fit_in_files_writes_the_same_bytes(monkeypatch, file, tmp_path):
-    monkeypatch.setattr("hierarchy.cells.BLOCK_CELLS", 150)
+    monkeypatch.setattr("data_prep.blocks.base.BLOCK_CELLS", 150)
     monkeypatch.setattr("hierarchy.problem.memory_needs", lambda data: Needs(in_memory=2**50, in_files=1))
     done = [command("fit-hierarchy", file, "--out", tmp_path / name, "--no-report", *memory) for name, *memory in (("a",), ("b", "--memory", "512GiB"))]
     assert [one.code for one in done] == [0, 0], done[1].err
