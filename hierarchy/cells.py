@@ -60,7 +60,7 @@ class CellBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CellDesign:
-    """The cells in blocks, and what is known of all of them together.
+    """The cells in blocks, and counts of all of them together.
 
     Attributes
     ----------

@@ -72,16 +72,14 @@ def fit(
     progress: bool = False,
     place: Place | None = None,
 ) -> Fit:
-    """Fit the hierarchy to a screen, on the device that its tensors are on.
+    """Fit the hierarchy to a screen.
 
     Parameters
     ----------
     data
-        The screen's tensors.
-    priors
-        Prior scales; by default those of `Priors`.
-    settings
-        Settings of the fit; by default those of `FitSettings`.
+        The screen's tensors, on the device to be used.
+    priors, settings
+        Prior scales, and settings of the fit; by default those of `Priors` and `FitSettings`.
     time_scale
         Positive multipliers of the random walk's steps, (D − 1,), such as the square roots of the gaps between days. All steps then share one σ_time.
     checkpoint
@@ -96,13 +94,12 @@ def fit(
     Returns
     -------
     Fit
-        The posterior, the likelihood weight, and how the fit ended: after a numerical failure `Fit.outcome` has advice and there is no posterior.
+        The posterior and how the fit ended: after a numerical failure `Fit.outcome` has advice and there is no posterior.
 
     Raises
     ------
     InputError
-        If `time_scale` or `batch_cells` does not match the screen; if the family or the device needs the cells in memory and they are elsewhere; or, with
-        `resume` true, if the checkpoint belongs to another screen or other settings.
+        If `time_scale`, `batch_cells` or `place` does not go with the screen or the settings, or, with `resume` true, the checkpoint is of another fit.
 
     Warns
     -----
@@ -119,17 +116,21 @@ def fit(
     7  GENE7       -0.01        0.02   0.02   0.02
     """
     began, settings = time.perf_counter(), settings or FitSettings()
-    _check(data, settings, time_scale)
-    _check_place(data, settings, place or Memory())
+    _check(data, settings, time_scale, place or Memory())
     problem = Problem.of(data, priors or Priors(), settings, time_scale=time_scale, place=place)
     fitted = FAMILIES[settings.posterior](problem, Checkpoint(checkpoint, problem, resume=resume), progress=progress)
+    return _ended(fitted, time.perf_counter() - began)
+
+
+def _ended(fitted: Fit, seconds: float) -> Fit:
+    """The fit with its duration, and a warning where the steps were too few."""
     if fitted.outcome.status == "step_limit":
         warn(fitted.outcome.advice, *fitted.outcome.arguments)
-    return dataclasses.replace(fitted, seconds=time.perf_counter() - began)
+    return dataclasses.replace(fitted, seconds=seconds)
 
 
-def _check(data: FateData, settings: FitSettings, time_scale: Tensor | None) -> None:
-    """Check what depends on both the screen and the settings."""
+def _check(data: FateData, settings: FitSettings, time_scale: Tensor | None, place: Place) -> None:
+    """Check what depends on both the screen and the settings, and that the cells can be where they are to be."""
     n_steps = data.n_days - 1
     if time_scale is not None and (time_scale.shape != (n_steps,) or not bool(((time_scale > 0) & time_scale.isfinite()).all())):
         raise InputError(f"time_scale must have {n_steps} positive entries, one for each step between days, not {time_scale.tolist()}.", "time_scale")
@@ -140,13 +141,7 @@ def _check(data: FateData, settings: FitSettings, time_scale: Tensor | None) -> 
         warn(f"no cell has the fate {first_few(absent)}: effects on it are those of the priors. Leave it out of the fate probabilities.")
     if settings.se == "sandwich":
         check_clusters(data.cluster)
-
-
-def _check_place(data: FateData, settings: FitSettings, place: Place) -> None:
-    """Check that the cells can be where they are to be."""
-    if isinstance(place, Memory):
-        return
-    if settings.posterior == "mean_field":
+    if not isinstance(place, Memory) and settings.posterior == "mean_field":
         raise InputError("posterior 'mean_field' needs all cells in memory. Choose 'gene_block'.", "posterior")
-    if data.device.type != "cpu":
+    if not isinstance(place, Memory) and data.device.type != "cpu":
         raise InputError(f"the device is {data.device.type!r}, but cells in files or on a cluster are for the CPU. Choose 'cpu'.", "device")

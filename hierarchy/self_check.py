@@ -9,13 +9,12 @@ import scipy.sparse as sp
 import torch
 from jaxtyping import Float
 from scipy.stats import chi2, norm
-from torch import Tensor
 
 from data_prep.blocks.base import CellBlocks
 from data_prep.errors import first_few, warn
 from data_prep.screen import Screen
 from data_prep.tensors import FateData
-from hierarchy.cells import CellBlock, CellDesign, csr
+from hierarchy.cells import CellBlock, CellDesign
 from hierarchy.coordinates import packed_at
 from hierarchy.fitting import fit
 from hierarchy.inference.curvature import CellState, Pass
@@ -147,6 +146,22 @@ def _summary(day: str, z: np.ndarray, n_groups: int, level: float) -> dict[str, 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Carried:
+    """A block's cells × guides as the arrays of a CSR matrix."""
+
+    start: np.ndarray
+    guide: np.ndarray
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, matrix: sp.csr_matrix) -> "_Carried":
+        return cls(start=matrix.indptr, guide=matrix.indices, shape=matrix.shape)
+
+    def matrix(self) -> sp.csr_matrix:
+        return sp.csr_matrix((np.ones(self.guide.size), self.guide, self.start), shape=self.shape)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Scores:
     """What z-scores of any counts of the cells take from a fit.
 
@@ -201,7 +216,7 @@ class _Scores:
             Guides × groups.
         """
         d, f = self.design.group_cells.shape[0], self.n_nonref
-        counts = self.design.cells.place(_tensor(carried[own]) for own in self.design.slices)
+        counts = self.design.cells.place(_Carried.of(carried[own]) for own in self.design.slices)
         sums = self.design.cells.map_reduce(_day_sums, self.states, counts, groups, d)
         mean = sums.cells / np.maximum(self.design.group_cells.sum(1).cpu().numpy(), 1)  # (groups, D)
         score = sums.residual - mean[:, None] * sums.day_residual
@@ -223,7 +238,7 @@ class _Scores:
             out[own, :, t] = estimate / np.sqrt(cov.diagonal(axis1=1, axis2=2))
         return out
 
-    def _clustered(self, counts: CellBlocks[Tensor], groups: sp.csr_matrix, mean: np.ndarray) -> np.ndarray:
+    def _clustered(self, counts: CellBlocks[_Carried], groups: sp.csr_matrix, mean: np.ndarray) -> np.ndarray:
         """Σ_clusters s s' with s = Σ (c − c̄) w (p − π) over the cells of a cluster on each day, (groups, D, F*, F*)."""
         assert self.cluster is not None
         d, f, n_clusters = mean.shape[1], self.n_nonref, int(self.cluster.max()) + 1
@@ -273,14 +288,6 @@ class _DaySums:
         return (self.squared - 2 * c * self.curvature + c**2 * self.day_curvature)[:, packed].transpose(0, 3, 1, 2)
 
 
-def _tensor(matrix: sp.csr_matrix) -> Tensor:
-    return csr(torch.from_numpy(matrix.indptr), torch.from_numpy(matrix.indices), torch.from_numpy(matrix.data), matrix.shape)
-
-
-def _array(matrix: Tensor) -> sp.csr_matrix:
-    return sp.csr_matrix((matrix.values().numpy(), matrix.col_indices().numpy(), matrix.crow_indices().numpy()), shape=tuple(matrix.shape))
-
-
 def _squares(state: CellState) -> CellState:
     """The products of the residuals of each cell in place of its curvature."""
     r = state.residual.double()
@@ -293,9 +300,9 @@ def _day(block: CellBlock, n_days: int) -> np.ndarray:
     return block.group.cpu().numpy() // n_reps
 
 
-def _day_sums(block: CellBlock, state: CellState, carried: Tensor, groups: sp.csr_matrix, n_days: int) -> _DaySums:
+def _day_sums(block: CellBlock, state: CellState, carried: _Carried, groups: sp.csr_matrix, n_days: int) -> _DaySums:
     residual, curvature = (part.cpu().double().numpy() for part in (state.residual, state.curvature))
-    count, day = (_array(carried) @ groups).tocsr(), _day(block, n_days)
+    count, day = (carried.matrix() @ groups).tocsr(), _day(block, n_days)
     f, p = residual.shape[1], curvature.shape[1]
     columns = np.concatenate([np.ones((len(residual), 1)), residual, curvature], 1)
     sums, squares, total = np.empty((count.shape[1], n_days, 1 + f + p)), np.empty((count.shape[1], n_days, p)), np.empty((n_days, 1 + f + p))
@@ -313,11 +320,13 @@ def _day_sums(block: CellBlock, state: CellState, carried: Tensor, groups: sp.cs
     )
 
 
-def _cluster_sums(block: CellBlock, state: CellState, carried: Tensor, code: np.ndarray, days: tuple[int, int, int]) -> tuple[list[sp.csr_matrix], np.ndarray]:
+def _cluster_sums(
+    block: CellBlock, state: CellState, carried: _Carried, code: np.ndarray, days: tuple[int, int, int]
+) -> tuple[list[sp.csr_matrix], np.ndarray]:
     """Of one of the days: Σ r c over the cells of each cluster, a matrix of clusters × guides for each fate, and Σ r, (clusters, F*)."""
     n_days, t, n_clusters = days
     own = np.flatnonzero(_day(block, n_days) == t)
-    residual, here = state.residual.cpu().double().numpy()[own], _array(carried)[own]
+    residual, here = state.residual.cpu().double().numpy()[own], carried.matrix()[own]
     cluster = sp.csr_matrix((np.ones(own.size), (code[own], np.arange(own.size))), shape=(n_clusters, own.size))
     return [(cluster @ sp.diags(column) @ here).tocsr() for column in residual.T], cluster @ residual
 

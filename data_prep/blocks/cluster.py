@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local:"
 SMALL = 2**16  # bytes
+TOGETHER = 16  # results that are fetched at once
 RETRIES = 10  # times that a task is tried again whose worker was lost while it ran
 
 
@@ -52,8 +53,9 @@ class OnCluster(CellBlocks[B]):
     def each(self, function: Callable[..., R], *arguments: Any) -> Iterator[R]:
         """As `CellBlocks.each`."""
         with _watched():
-            for future in self._submitted(function, arguments):
-                yield future.result()
+            futures = self._submitted(function, arguments)
+            for first in range(0, len(futures), TOGETHER):
+                yield from self.client.gather(futures[first : first + TOGETHER])
 
     def map(self, function: Callable[..., R], *arguments: Any) -> "OnCluster[R]":
         """As `CellBlocks.map`."""

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from data_prep.blocks.base import CellBlocks
+from data_prep.blocks.base import CellBlocks, add
+from data_prep.blocks.disk import mapped
 from hierarchy.cells import CellBlock, CellDesign
 from hierarchy.coordinates import Coordinates, GeneMatrices, gene_information, packed_at
 from hierarchy.inference.weights import Dispersion
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,7 +35,7 @@ class CellState:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CellSums:
-    """Sums over cells, float64.
+    """Sums over cells: of a block in its own type, of all blocks in float64.
 
     Attributes
     ----------
@@ -89,6 +93,19 @@ class Pass:
     nuisance: Float[Tensor, "size size"]
     by_guide: Float[Tensor, "guides days packed"]
     by_day: Float[Tensor, "days packed"]
+
+
+def wide_sum(cells: CellBlocks[CellBlock], function: Callable[..., R], *arguments: Any) -> R:
+    """The sum over blocks, in float64, of results that travel in the type of the blocks."""
+    return _wide(cells.map_reduce(function, *arguments, combine=_add_wide))
+
+
+def _wide(value: Any) -> Any:
+    return mapped(value, lambda part: part.double())
+
+
+def _add_wide(first: Any, second: Any) -> Any:
+    return add(_wide(first), second)
 
 
 def columns_of(design: CellDesign, coords: Coordinates, x: Float[Tensor, "rows width"]) -> Float[Tensor, "columns width"]:
@@ -159,7 +176,7 @@ def pass_over_cells(
     log_lik, pearson, square = expected.map_reduce(_totals).reshape(3, *design.group_cells.shape)
     weight = weigh(Dispersion(pearson=pearson, square=square, cells=design.group_cells))
     states = expected.map(_weighted, design.cells, weight)
-    sums = design.cells.map_reduce(_sums, states)
+    sums = wide_sum(design.cells, _sums, states)
     blocks, by_guide, by_day = information(design, coords, sums)
     size = design.n_nuisance * coords.n_nonref
     return Pass(
@@ -225,12 +242,12 @@ def cell_weight(block: CellBlock, weight: Float[Tensor, "days reps"]) -> Float[T
 
 def _sums(block: CellBlock, state: CellState) -> CellSums:
     f = state.residual.shape[1]
-    by_column = (block.cols @ torch.cat([state.residual, state.curvature], 1)).double()
+    by_column = block.cols @ torch.cat([state.residual, state.curvature], 1)
     z = block.nuisance.double()  # intercepts and replicates are nearly collinear: float32 sums lose the difference
     return CellSums(
         residual=by_column[:, :f],
         curvature=by_column[:, f:],
-        by_pair=(block.pair_cells @ state.curvature).double(),
+        by_pair=block.pair_cells @ state.curvature,
         nuisance=torch.stack([z.T @ (z * one.unsqueeze(1)) for one in state.curvature.unbind(1)], -1),
     )
 

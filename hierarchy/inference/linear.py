@@ -10,7 +10,7 @@ from torch import Tensor
 from data_prep.blocks.base import CellBlocks
 from hierarchy.cells import CellBlock, CellDesign
 from hierarchy.coordinates import Coordinates, GeneGroup, GeneMatrices
-from hierarchy.inference.curvature import CellState, Pass, apply_curvature, columns_of
+from hierarchy.inference.curvature import CellState, Pass, apply_curvature, columns_of, wide_sum
 
 
 class NotDefinite(torch.linalg.LinAlgError):
@@ -70,14 +70,14 @@ class Precision:
         """Q x."""
         rows, f, s = x.shape
         columns = columns_of(self.design, self.coords, x.reshape(rows, f * s))
-        pulled = self.design.cells.map_reduce(_curved, self.states, columns, f)
+        pulled = wide_sum(self.design.cells, _curved, self.states, columns, f)
         return (self.coords.from_columns @ pulled).reshape(rows, f, s) + self.prior @ x
 
 
 def _curved(block: CellBlock, state: CellState, columns: Tensor, f: int) -> Tensor:
-    """rows' W rows · columns, float64."""
+    """rows' W rows · columns."""
     eta = (block.rows @ columns).reshape(len(block.prob), f, -1)
-    return (block.cols @ apply_curvature(state.curvature, eta).flatten(1)).double()
+    return block.cols @ apply_curvature(state.curvature, eta).flatten(1)
 
 
 def conjugate_gradient(

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from hierarchy.cells import CellBlock
 from hierarchy.coordinates import GeneMatrices
-from hierarchy.inference.curvature import CellState, Pass, cholesky_packed
+from hierarchy.inference.curvature import CellState, Pass, cholesky_packed, wide_sum
 from hierarchy.inference.linear import Precision, cholesky, conjugate_gradient, factor_blocks, nuisance_block, solve_blocks
 from hierarchy.problem import Problem
 
@@ -179,19 +179,19 @@ def _noise(problem: Problem, precision: Precision, s: int, generator: torch.Gene
     """Draws from N(0, Q), (rows, F*, s): prior^½ ε plus the pull-back of noise of the cells with covariance W."""
     coords, f = problem.coords, problem.coords.n_nonref
     seed = int(torch.randint(2**32, (1,), generator=generator, device=generator.device))
-    pulled = coords.from_columns @ problem.design.cells.map_reduce(_cell_noise, precision.states, f, s, seed)
+    pulled = coords.from_columns @ wide_sum(problem.design.cells, _cell_noise, precision.states, f, s, seed)
     own = torch.randn(coords.n_rows, f, s, generator=generator, dtype=torch.float64, device=generator.device)
     return pulled.reshape(-1, f, s) + torch.linalg.cholesky(precision.prior) @ own
 
 
 def _cell_noise(block: CellBlock, state: CellState, f: int, s: int, seed: int) -> Tensor:
-    """Noise of the cells with covariance W, summed by column, from the block's own stream; float64."""
+    """Noise of the cells with covariance W, summed by column, from the block's own stream."""
     curvature, n = state.curvature, len(state.curvature)
     generator = torch.Generator(device=curvature.device).manual_seed((seed + block.first) % 2**32)
     eps = torch.randn(n, f, s, generator=generator, dtype=curvature.dtype, device=curvature.device)
     factor = cholesky_packed(curvature, f)
     cell = torch.stack([sum((factor[i][j].unsqueeze(1) * eps[:, j] for j in range(i + 1)), start=torch.zeros_like(eps[:, 0])) for i in range(f)], 1)
-    return (block.cols @ cell.reshape(n, f * s)).double()
+    return block.cols @ cell.reshape(n, f * s)
 
 
 def _width(problem: Problem) -> int:

@@ -24,7 +24,7 @@ from torch import Tensor
 from data_prep.errors import InputError, warn
 from hierarchy.cells import CellBlock
 from hierarchy.coordinates import GeneMatrices
-from hierarchy.inference.curvature import CellState, Pass, cell_weight, information, squared_sums
+from hierarchy.inference.curvature import CellState, Pass, cell_weight, information, squared_sums, wide_sum
 from hierarchy.inference.linear import centred_information, day_means
 from hierarchy.problem import Problem
 
@@ -104,7 +104,7 @@ def _plug_in(block: CellBlock, state: CellState, weight: Tensor) -> Tensor:
 
 def _by_cell(problem: Problem, found: Pass, shift: Tensor) -> GeneMatrices:
     """Σ_i s_i s_i'."""
-    sums = problem.design.cells.map_reduce(squared_sums, found.states)
+    sums = wide_sum(problem.design.cells, squared_sums, found.states)
     return centred_information(problem.coords, shift, *information(problem.design, problem.coords, sums))
 
 
@@ -117,7 +117,7 @@ def _by_cluster(problem: Problem, found: Pass, shift: Tensor, cluster: Tensor) -
     width, codes = max(1, CHUNK_NUMBERS // (problem.design.largest * f)), problem.design.split(cluster)
     for first in range(0, count, width):
         last = min(first + width, count)
-        score = coords.from_columns @ problem.design.cells.map_reduce(_cluster_scores, found.states, codes, first, last)
+        score = coords.from_columns @ wide_sum(problem.design.cells, _cluster_scores, found.states, codes, first, last)
         score = (score - shift @ score[days]).reshape(-1, f, last - first)
         for group, out in zip(coords.groups, total, strict=True):
             part = group.split(score).flatten(1, 2)
@@ -126,9 +126,9 @@ def _by_cluster(problem: Problem, found: Pass, shift: Tensor, cluster: Tensor) -
 
 
 def _cluster_scores(block: CellBlock, state: CellState, cluster: Tensor, first: int, last: int) -> Tensor:
-    """Residuals of the clusters from `first` to before `last`, summed by column, float64."""
+    """Residuals of the clusters from `first` to before `last`, summed by column."""
     own = cluster.unsqueeze(1) == torch.arange(first, last, device=cluster.device)
-    return (block.cols @ (state.residual.unsqueeze(2) * own.unsqueeze(1)).flatten(1)).double()
+    return block.cols @ (state.residual.unsqueeze(2) * own.unsqueeze(1)).flatten(1)
 
 
 def root(matrix: Float[Tensor, "genes size size"], *, inverse: bool = False) -> Float[Tensor, "genes size size"]:

@@ -75,8 +75,8 @@ def test_tensors_against_a_slow_oracle(screen, ref):
 
 
 def test_types_and_sizes(data, screen):
-    wide = {"guide_burden": torch.float32, "fate_prob": torch.float32}
-    assert all(value.dtype == wide.get(name, torch.int64) for name, value in data.tensors().items())
+    other = {"guide_burden": torch.float32, "fate_prob": torch.float32} | dict.fromkeys(("cell_guides", "day", "rep"), torch.int32)
+    assert all(value.dtype == other.get(name, torch.int64) for name, value in data.tensors().items())
     assert (data.n_cells, data.n_genes, data.n_days, data.n_reps, data.n_free) == (300, 6, 3, 2, 2)
     assert data.n_guides == len(data.guides) == (~screen.is_ntc).sum()
     for day in range(3):
@@ -87,7 +87,7 @@ def test_to_moves_the_tensors_and_makes_no_check_again(data, monkeypatch):
     monkeypatch.setattr(FateData, "__post_init__", lambda self: pytest.fail("checked again"))
     moved = data.to("meta")
     assert moved.device.type == "meta" and data.device.type == "cpu"
-    assert moved.tensors().keys() == data.tensors().keys() and (moved.cells, moved.fingerprint) == (data.cells, data.fingerprint)
+    assert moved.tensors().keys() == data.tensors().keys() and moved.cells is data.cells and moved.fingerprint == data.fingerprint
 
 
 def test_the_screen_is_not_shared(screen):

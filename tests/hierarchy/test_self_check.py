@@ -104,8 +104,9 @@ def test_the_sandwich_by_cell_agrees_with_clusters_of_one_cell():
 def test_z_scores_are_those_of_a_regression_on_centred_counts(small_fit):
     scores, rng = _Scores.of(small_fit), np.random.default_rng(0)
     day = small_fit.model.data.day.numpy()
-    count = rng.integers(0, 3, size=(len(day), 4)).astype(float)
-    z = scores.z(sp.csr_matrix(count), sp.identity(4, format="csr"))
+    carried, groups = rng.integers(0, 2, size=(len(day), 8)), np.repeat(np.eye(4), 2, axis=0)
+    count = carried @ groups
+    z = scores.z(sp.csr_matrix(carried), sp.csr_matrix(groups))
     (state,) = scores.states.items
     curvature, residual = state.curvature.numpy()[:, [[0, 1], [1, 2]]], state.residual.numpy()
     for group, d in np.ndindex(4, 3):
