@@ -300,7 +300,7 @@ def test_crowded_cells_leave_and_the_others_keep_their_names(screen_adata):
     assert [screen.rep_labels[i] for i in screen.rep] == screen_adata.obsm["covar"]["rep"].iloc[keep].tolist()
     assert (screen.guides != presence(screen_adata.obsm["guide"], screen_adata.obs_names.to_numpy(), where="")[keep]).nnz == 0
     data = build_fate_data(screen, ref_fate="EC")
-    assert data.cells == tuple(screen_adata.obs_names[keep])
+    assert data.cells.tolist() == list(screen_adata.obs_names[keep])
 
 
 def test_guides_of_the_map_without_cells_count_nowhere(screen_adata, simulated):
