@@ -220,7 +220,7 @@ def test_guides_on_disk_are_those_in_memory(tmp_path, monkeypatch, min_umi):
     rng = np.random.default_rng(0)
     row, column = rng.integers(0, 40, 150), rng.integers(0, 6, 150)
     order = np.argsort(row, kind="stable")
-    matrix = sp.csr_matrix((rng.integers(0, 6, 150), column[order], np.concatenate([[0], np.cumsum(np.bincount(row, minlength=40))])), shape=(40, 6))
+    matrix = sp.csr_matrix((2 * rng.integers(0, 3, 150), column[order], np.concatenate([[0], np.cumsum(np.bincount(row, minlength=40))])), shape=(40, 6))
     cells = np.array([f"c{i}" for i in range(40)], dtype=object)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         write_elem(file, "a", matrix)
