@@ -1,6 +1,6 @@
 """Screens of up to ten million cells: time, memory, clusters, lost workers. Each run is a process of its own.
 
-python benchmarks/scale.py screens               write the screens (1.1 GB for a test of 10⁶ cells and a fit of 10⁷, 4 GB in all)
+python benchmarks/scale.py screens               write the screens, 4.6 GB
 python benchmarks/scale.py crt                   run-crt with --memory by number of cells, and the same in memory up to a million cells
 python benchmarks/scale.py fit                   fit-hierarchy likewise
 python benchmarks/scale.py cluster               two workers of one thread against one process of one thread, both commands
@@ -133,11 +133,16 @@ def growth(given, kind: str) -> None:
     crt_common.table(f"{SCRIPTS[kind]}, two threads", ["cells", "--memory", *HEADER, "wall s per 10⁶ cells", "same bytes"], rows)
 
 
+def whole_size(given) -> int:
+    """The largest screen that is run in memory; one block of 131,072 cells is one task."""
+    return max((n for n in given.sizes if n <= IN_MEMORY), default=given.sizes[0])
+
+
 def cluster(given) -> None:
     """One process of one thread, and two workers of one thread."""
     rows = []
     for kind in given.only:
-        n = min(given.sizes[-1], IN_MEMORY)
+        n = whole_size(given)
         screen, alone, spread = screen_of(given, kind, n), given.folder / f"{kind}_alone", given.folder / f"{kind}_spread"
         one = run(command(kind, screen, alone), 1)
         two = run(command(kind, screen, spread, "--scheduler", "local:2"), 1)
@@ -158,7 +163,7 @@ def kill(given) -> None:
     """A worker is killed at a random moment of the time that workers exist."""
     rows, moments = [], random.Random(0)
     for kind in given.only:
-        n = given.sizes[0]
+        n = whole_size(given)
         screen, whole, out = screen_of(given, kind, n), given.folder / f"{kind}_whole", given.folder / f"{kind}_killed"
         options = ("--scheduler", "local:2")
         run(command(kind, screen, whole, *options), 1)
