@@ -43,7 +43,8 @@ def check_fate_prob(prob: Any, names: tuple[str, ...], cells: Shaped[np.ndarray,
         raise InputError(f"{where} repeats a fate name: {first_few(names, 20)}. Name each column once.")
     if prob.dtype.kind == "c":
         raise InputError(f"{where} holds complex numbers. Give one probability for each cell and fate.")
-    out = np.empty(prob.shape, order="F" if getattr(prob, "flags", None) is not None and prob.flags.f_contiguous else "C")
+    along, across = take(prob, slice(0, 2)).strides
+    out = np.empty(prob.shape, order="F" if along < across else "C")
     infinite, negative, off = np.zeros(len(cells), bool), np.zeros(len(cells), bool), np.empty(len(cells))
     for rows in row_blocks(prob.shape):
         block = _numbers(prob, rows, where, "probability for each cell and fate")

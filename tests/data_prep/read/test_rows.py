@@ -19,7 +19,7 @@ from data_prep.read import guides as reading_guides
 from data_prep.read import rows
 from data_prep.read.container import View, open_view
 from data_prep.read.guides import presence
-from data_prep.read.rows import StoredRows, StoredSparse, row_blocks, waiting
+from data_prep.read.rows import StoredRows, StoredSparse, StoredTable, row_blocks, waiting
 from data_prep.read.screen import read_screen
 from data_prep.tensors import fingerprint
 
@@ -211,6 +211,20 @@ def test_a_damaged_chunk_is_named(crt_screen, tmp_path):
         file.write(b"\0" * place.size)
     with pytest.raises(InputError, match="obsm/cnmf_usage of screen.h5ad can't be read.*Is the file complete"):
         prepare_crt_inputs(path)
+
+
+def test_a_table_on_disk_is_read_by_blocks(tmp_path):
+    """A table of numbers as the matrix of the same table in memory, in its memory order; one with labels is read whole."""
+    frame = pd.DataFrame({"a": np.arange(5), "b": np.linspace(0, 1, 5, dtype=np.float32), "c": np.arange(5) / 7}, index=list("vwxyz"))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        write_elem(file, "numbers", frame)
+        write_elem(file, "labels", frame.assign(d=pd.Categorical(list("aabbc"))))
+        stored = waiting(file["numbers"], nullcontext)
+        assert isinstance(stored, StoredTable) and stored.columns == ("a", "b", "c") and stored.shape == (5, 3)
+        for rows in (slice(0, 5), slice(1, 3), slice(None)):
+            found, wanted = stored[rows], frame.iloc[rows].to_numpy()
+            assert np.array_equal(found, wanted) and found.dtype == wanted.dtype and found.strides[0] < found.strides[1]
+        assert np.array_equal(stored.column(1), frame["b"]) and waiting(file["labels"], nullcontext) is None
 
 
 @pytest.mark.parametrize("min_umi", [None, 3])
