@@ -27,6 +27,7 @@ import crt_common
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = {"crt": "run_crt.py", "fit": "fit_hierarchy.py"}
+LARGE = {"crt": ("--no-guides-alone", "--no-centred", "--no-report"), "fit": ("--no-report",)}  # options of large screens: the tests or the fit alone
 SCREENS = {"crt": "usage", "fit": "fates"}
 NOT_COMPARED = ("run.json", "report.html")  # times and versions
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -124,11 +125,11 @@ def growth(given, kind: str) -> None:
     rows = []
     for n in given.sizes:
         screen, limited, whole = screen_of(given, kind, n), given.folder / f"{kind}_{n}_limited", given.folder / f"{kind}_{n}"
-        found = run(command(kind, screen, limited, "--memory", given.memory, jobs=2), 2)
+        found = run(command(kind, screen, limited, *LARGE[kind], "--memory", given.memory, jobs=2), 2)
         rows.append([f"{n:,}", given.memory, *found.row(), f"{found.wall / n * 1e6:.1f}", ""])
         print(*rows[-1], file=sys.stderr, flush=True)
         if n <= IN_MEMORY:
-            found = run(command(kind, screen, whole, jobs=2), 2)
+            found = run(command(kind, screen, whole, *LARGE[kind], jobs=2), 2)
             rows.append([f"{n:,}", "none", *found.row(), f"{found.wall / n * 1e6:.1f}", same(limited, whole)])
     crt_common.table(f"{SCRIPTS[kind]}, two threads", ["cells", "--memory", *HEADER, "wall s per 10⁶ cells", "same bytes"], rows)
 
@@ -144,8 +145,8 @@ def cluster(given) -> None:
     for kind in given.only:
         n = whole_size(given)
         screen, alone, spread = screen_of(given, kind, n), given.folder / f"{kind}_alone", given.folder / f"{kind}_spread"
-        one = run(command(kind, screen, alone), 1)
-        two = run(command(kind, screen, spread, "--scheduler", "local:2"), 1)
+        one = run(command(kind, screen, alone, *LARGE[kind]), 1)
+        two = run(command(kind, screen, spread, *LARGE[kind], "--scheduler", "local:2"), 1)
         rows += [[kind, "one process", *one.row(), "", ""], [kind, "two workers", *two.row(), f"{one.wall / two.wall:.2f}×", same(alone, spread)]]
     crt_common.table(f"{n:,} cells, threads of one core each", ["command", "where", *HEADER, "faster", "same bytes"], rows)
 
@@ -165,7 +166,7 @@ def kill(given) -> None:
     for kind in given.only:
         n = whole_size(given)
         screen, whole, out = screen_of(given, kind, n), given.folder / f"{kind}_whole", given.folder / f"{kind}_killed"
-        options = ("--scheduler", "local:2")
+        options = (*LARGE[kind], "--scheduler", "local:2")
         run(command(kind, screen, whole, *options), 1)
         undisturbed = run(command(kind, screen, whole, *options), 1)  # after all loops are compiled
         for _ in range(KILLS):
