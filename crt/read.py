@@ -14,7 +14,7 @@ from data_prep.formula import formula_variables
 from data_prep.read.cell_names import same_cells
 from data_prep.read.container import View
 from data_prep.read.guide_map import GuideMap
-from data_prep.read.rows import StoredRows, take
+from data_prep.read.rows import StoredRows, StoredTable
 from data_prep.read.screen import read_guide_map
 from data_prep.read.usage_tables import read_usage_table
 
@@ -54,6 +54,8 @@ def usage_of(
     if isinstance(found, pd.DataFrame):
         same_cells(found.index, cells, where=where)
         return found, tuple(str(c) for c in found.columns), where
+    if isinstance(found, StoredTable):
+        return found, found.columns, where
     values = found.toarray() if sp.issparse(found) else found if isinstance(found, StoredRows) else np.asarray(found)
     n_programs = values.shape[1] if values.ndim == 2 else 0
     if view.find("uns", "program_names") is not None:
@@ -78,11 +80,7 @@ def _named_outcomes(
     columns, lost = [], []
     for name in outcomes:
         if name in names:
-            at = names.index(name)
-            block: Any = (
-                stored.iloc[:, [at]] if isinstance(stored, pd.DataFrame) else stored[:, [at]] if sp.issparse(stored) else take(stored, slice(None))[:, [at]]
-            )
-            columns.append(block.toarray()[:, 0] if sp.issparse(block) else np.asarray(block)[:, 0])
+            columns.append(_column(stored, names.index(name)))
         elif view.find("obs", name) is not None:
             columns.append(np.asarray(view.need("obs", name, "")))
         else:
@@ -94,6 +92,14 @@ def _named_outcomes(
         return np.column_stack(columns).astype(np.float64), tuple(outcomes), f"the outcomes {first_few(outcomes)}"
     except (TypeError, ValueError) as error:
         raise InputError(f"the outcomes {first_few(outcomes)} are not numeric: {error}. Name columns of numbers.", "outcomes") from error
+
+
+def _column(stored: Any, at: int) -> np.ndarray:
+    if isinstance(stored, StoredRows):
+        return stored.column(at)
+    if sp.issparse(stored):
+        return stored[:, [at]].toarray()[:, 0]
+    return np.asarray(stored.iloc[:, at] if isinstance(stored, pd.DataFrame) else stored[:, at])
 
 
 def listed_once(names: Sequence[str], argument: str) -> list[str]:

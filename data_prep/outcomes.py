@@ -43,7 +43,8 @@ def check_fate_prob(prob: Any, names: tuple[str, ...], cells: Shaped[np.ndarray,
         raise InputError(f"{where} repeats a fate name: {first_few(names, 20)}. Name each column once.")
     if prob.dtype.kind == "c":
         raise InputError(f"{where} holds complex numbers. Give one probability for each cell and fate.")
-    out = np.empty(prob.shape, order="F" if getattr(prob, "flags", None) is not None and prob.flags.f_contiguous else "C")
+    along, across = take(prob, slice(0, 2)).strides
+    out = np.empty(prob.shape, order="F" if along < across else "C")
     infinite, negative, off = np.zeros(len(cells), bool), np.zeros(len(cells), bool), np.empty(len(cells))
     for rows in row_blocks(prob.shape):
         block = _numbers(prob, rows, where, "probability for each cell and fate")
@@ -53,10 +54,11 @@ def check_fate_prob(prob: Any, names: tuple[str, ...], cells: Shaped[np.ndarray,
             np.divide(block, total[:, None], out=out[rows])
     for bad, problem in ((infinite, "NaN or infinite"), (negative, "negative")):
         if bad.any():
-            raise InputError(f"{where} is {problem} in {first_rows(bad, cells, all_rows(prob, where=where))}. Drop those cells, or compute their fates again.")
+            shown = first_rows(bad, cells, take(prob, slice(0, len(cells))))
+            raise InputError(f"{where} is {problem} in {shown}. Drop those cells, or compute their fates again.")
     if (off > SUM_ROUNDED).any():
         raise InputError(
-            f"{where}: rows must sum to 1, but {first_rows(off > SUM_ROUNDED, cells, all_rows(prob, where=where).sum(1))}. "
+            f"{where}: rows must sum to 1, but {first_rows(off > SUM_ROUNDED, cells, take(prob, slice(0, len(cells))).astype(np.float64).sum(1))}. "
             "Give probabilities over all fates (a dropped column?), or divide each row by its sum."
         )
     if (off > SUM_EXACT).any():

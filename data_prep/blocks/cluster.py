@@ -1,8 +1,10 @@
 """Blocks on the workers of a Dask cluster. Only sums, and what is computed from them, travel; the cluster tries again where a worker is lost."""
 
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,12 +82,35 @@ class OnCluster(CellBlocks[B]):
 
 
 def _load(loader: Callable[[], B]) -> B:
-    return loader()
+    return _can_travel(loader())
 
 
 def _call(function: Callable[..., R], *arguments: Any) -> R:
     """function(*arguments), after arrays that came from another worker are moved to where arrays begin elsewhere: the order of sums depends on it."""
-    return function(*mapped(arguments, _aligned))
+    return _can_travel(function(*mapped(arguments, _aligned)))
+
+
+def _can_travel(result: R) -> R:
+    """The result, after this worker has learned to send what it may hold."""
+    if "torch" in sys.modules:
+        _send_sparse_tensors()
+    return result
+
+
+@cache
+def _send_sparse_tensors() -> None:
+    """Send sparse tensors by pickle: distributed has a form of its own for tensors, and with sparse ones it fails without end."""
+    import torch
+    from distributed.protocol import dask_serialize
+
+    dense = dask_serialize.dispatch(torch.Tensor)
+
+    def send(value: Any) -> Any:
+        if value.layout is not torch.strided:
+            raise NotImplementedError  # the next form is tried, which is pickle
+        return dense(value)
+
+    dask_serialize.register(torch.Tensor, send)
 
 
 def _spread(function: Callable[..., R], item: Any, blocks: OnDisk[Any], *shared: Any) -> R:
@@ -93,7 +118,13 @@ def _spread(function: Callable[..., R], item: Any, blocks: OnDisk[Any], *shared:
 
 
 def _aligned(value: Any) -> Any:
-    if "strided" in str(getattr(value, "layout", "")):
+    layout = str(getattr(value, "layout", ""))
+    if "sparse_csr" in layout:
+        import torch
+
+        offsets, columns, values = map(_aligned, (value.crow_indices(), value.col_indices(), value.values()))
+        return torch.sparse_csr_tensor(offsets, columns, values, size=value.shape, check_invariants=False)
+    if "strided" in layout:
         import torch
 
         return torch.from_numpy(_aligned(value.numpy()))

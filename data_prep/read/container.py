@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from data_prep.errors import InputError, missing_key
 from data_prep.read.cell_names import cell_names, same_cells, same_number, stored_names
 from data_prep.read.labels import text_names
-from data_prep.read.rows import StoredRows, waiting
+from data_prep.read.rows import StoredRows, StoredTable, is_table, waiting
 
 
 class View:
@@ -57,7 +57,9 @@ class View:
             stored: Any = self.root[slot][key]
             value: Any = waiting(stored, lambda: self._reading(place)) if lazy else None
             if value is None:
-                value = self._table(stored, place, stored.attrs["column-order"]) if slot != "uns" and _is_table(stored) else read_elem(stored)
+                value = self._table(stored, place, stored.attrs["column-order"]) if slot != "uns" and is_table(stored) else read_elem(stored)
+            elif isinstance(value, StoredTable):
+                self._compare(stored, place)
             if slot == "obs" and "categories" in self.root["obs"][key].attrs:  # before anndata 0.8 the categories were stored elsewhere
                 levels = self.root["obs"][self.root["obs"][key].attrs["categories"]]
                 value = pd.Categorical.from_codes(value, read_elem(levels), ordered=bool(levels.attrs.get("ordered", False)))
@@ -75,11 +77,14 @@ class View:
 
     def _table(self, stored: Any, place: str, columns: Sequence[str]) -> pd.DataFrame:
         """These columns of a table on disk, after its names of cells are compared with those of the view."""
-        cells = self.names("obs")
+        self._compare(stored, place)
+        index = pd.RangeIndex(self.names("obs").size)
+        return pd.DataFrame({name: read_elem(stored[name]) for name in columns}, index=index, columns=list(columns), copy=False)
+
+    def _compare(self, stored: Any, place: str) -> None:
         if place not in self._in_order:
-            same_cells(stored_names(stored[stored.attrs["_index"]]), cells, where=f"{self.name}: {place}", other="obs")
+            same_cells(stored_names(stored[stored.attrs["_index"]]), self.names("obs"), where=f"{self.name}: {place}", other="obs")
             self._in_order.add(place)
-        return pd.DataFrame({name: read_elem(stored[name]) for name in columns}, index=pd.RangeIndex(cells.size), columns=list(columns), copy=False)
 
     def column(self, key: str, name: str) -> pd.Series | None:
         """A column of the table `obsm[key]`, of this view or of a modality; None if there is no such table or column."""
@@ -90,7 +95,7 @@ class View:
             place = f"obsm/{key}"
             with holder._reading(place):
                 stored = holder.root["obsm"][key]
-                if _is_table(stored):
+                if is_table(stored):
                     return holder._table(stored, place, [name])[name] if name in stored.attrs["column-order"] else None
         table = holder.get("obsm", key)
         return one_column(table, name, f"obsm[{key!r}]") if isinstance(table, pd.DataFrame) and name in table.columns else None
@@ -246,11 +251,6 @@ def _checked(group: Any, path: Path) -> View:
     if not named:
         raise InputError(f"{path} holds obs in a form without cell names (before anndata 0.7?). Read it with anndata and write it again.")
     return view
-
-
-def _is_table(stored: Any) -> bool:
-    """Whether an element of a file is a table whose columns can be read one by one."""
-    return hasattr(stored, "keys") and stored.attrs.get("encoding-type") == "dataframe" and stored.attrs.get("encoding-version") == "0.2.0"
 
 
 def one_column(table: pd.DataFrame, key: str, where: str) -> pd.Series:

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from data_prep.errors import InputError, first_few, missing_key
 from data_prep.read.container import View
 from data_prep.read.labels import text_names
-from data_prep.read.rows import StoredRows
+from data_prep.read.rows import StoredRows, StoredTable
 
 
 def read_fates(view: View, key: str) -> tuple[Any, tuple[str, ...]]:
@@ -26,6 +26,8 @@ def read_fates(view: View, key: str) -> tuple[Any, tuple[str, ...]]:
         except (TypeError, ValueError):  # check_fate_prob reports it
             values = found.to_numpy()
         return values, tuple(text_names(found.columns, where=f"the columns of {where}"))
+    if isinstance(found, StoredTable):
+        return found, found.columns
     if hasattr(found, "names") and hasattr(found, "X"):  # a CellRank Lineage: a slice of it is a Lineage again
         return np.asarray(found.X), tuple(text_names(found.names, where=f"the names of {where}"))
     if sp.issparse(found):

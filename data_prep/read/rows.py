@@ -29,6 +29,24 @@ class StoredRows:
         with self._reading():
             return np.asarray(self._stored[rows])
 
+    def column(self, j: int) -> Shaped[np.ndarray, " rows"]:
+        """Read a column, in blocks of rows."""
+        return np.concatenate([self[rows][:, j] for rows in row_blocks(self.shape)])
+
+
+class StoredTable(StoredRows):
+    """A table of numbers in an open file; its rows are read as a matrix when they are indexed."""
+
+    def _form(self) -> tuple[tuple[int, ...], np.dtype]:
+        self.columns = tuple(map(str, self._stored.attrs["column-order"]))
+        (n_rows,) = {self._stored[name].shape[0] for name in self.columns}
+        return (n_rows, len(self.columns)), np.result_type(*(self._stored[name].dtype for name in self.columns))
+
+    def __getitem__(self, rows: slice) -> Shaped[np.ndarray, "rows columns"]:
+        """Read these rows, in the memory order of a DataFrame."""
+        with self._reading():
+            return np.array([self._stored[name][rows] for name in self.columns], dtype=self.dtype).T
+
 
 class StoredSparse(StoredRows):
     """A CSR matrix in an open file; its rows are read densely when they are indexed."""
@@ -55,12 +73,23 @@ class StoredSparse(StoredRows):
 
 
 def waiting(stored: Any, reading: Callable[[], AbstractContextManager[None]]) -> StoredRows | None:
-    """A matrix of numbers in a file, dense or CSR, which can be read in blocks; None for other elements."""
+    """A matrix of numbers in a file, dense, CSR or a table, which can be read in blocks; None for other elements."""
+    if is_table(stored):
+        columns = [stored[name] for name in stored.attrs["column-order"]]
+        return StoredTable(stored, reading) if columns and all(_is_numeric(column, 1) for column in columns) else None
     if hasattr(stored, "keys"):
         is_csr = stored.attrs.get("encoding-type") == "csr_matrix" and "shape" in stored.attrs and {"data", "indices", "indptr"} <= set(stored)
-        return StoredSparse(stored, reading) if is_csr and np.dtype(stored["data"].dtype).kind in "biuf" else None
-    is_matrix = getattr(stored, "ndim", len(getattr(stored, "shape", ()))) == 2 and np.dtype(stored.dtype).kind in "biuf"
-    return StoredRows(stored, reading) if is_matrix else None
+        return StoredSparse(stored, reading) if is_csr and _is_numeric(stored["data"], 1) else None
+    return StoredRows(stored, reading) if _is_numeric(stored, 2) else None
+
+
+def is_table(stored: Any) -> bool:
+    """Whether an element of a file is a table whose columns can be read one by one."""
+    return hasattr(stored, "keys") and stored.attrs.get("encoding-type") == "dataframe" and stored.attrs.get("encoding-version") == "0.2.0"
+
+
+def _is_numeric(stored: Any, n_axes: int) -> bool:
+    return not hasattr(stored, "keys") and len(getattr(stored, "shape", ())) == n_axes and np.dtype(stored.dtype).kind in "biuf"
 
 
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:

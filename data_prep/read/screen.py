@@ -21,6 +21,7 @@ from data_prep.read.guide_tables import read_guide_table
 from data_prep.read.guides import match_map, presence
 from data_prep.read.keys import NTC_LABELS, ScreenKeys
 from data_prep.read.labels import day_codes, level_codes, text_names
+from data_prep.read.rows import StoredTable
 from data_prep.screen import Screen
 
 USUAL_KEYS = ("guide", "guide_assignment")  # of the guides
@@ -273,6 +274,8 @@ def _stored_guides(view: View, key: str, names_key: str, argument: str) -> tuple
     if isinstance(matrix, pd.DataFrame):
         same_cells(matrix.index, view.names("obs"), where=where)
         return matrix, text_names(matrix.columns, where=f"the columns of {where}"), where
+    if isinstance(matrix, StoredTable):
+        return matrix, np.array(matrix.columns, dtype=object), where
     if matrix.ndim != 2:
         raise InputError(f"{where} has shape {matrix.shape}; it must be cells × guides.")
     holder = view.find("uns", names_key)

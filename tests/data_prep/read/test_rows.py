@@ -19,7 +19,7 @@ from data_prep.read import guides as reading_guides
 from data_prep.read import rows
 from data_prep.read.container import View, open_view
 from data_prep.read.guides import presence
-from data_prep.read.rows import StoredRows, StoredSparse, row_blocks, waiting
+from data_prep.read.rows import StoredRows, StoredSparse, StoredTable, row_blocks, waiting
 from data_prep.read.screen import read_screen
 from data_prep.tensors import fingerprint
 
@@ -213,6 +213,20 @@ def test_a_damaged_chunk_is_named(crt_screen, tmp_path):
         prepare_crt_inputs(path)
 
 
+def test_a_table_on_disk_is_read_by_blocks(tmp_path):
+    """A table of numbers as the matrix of the same table in memory, in its memory order; one with labels is read whole."""
+    frame = pd.DataFrame({"a": np.arange(5), "b": np.linspace(0, 1, 5, dtype=np.float32), "c": np.arange(5) / 7}, index=list("vwxyz"))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        write_elem(file, "numbers", frame)
+        write_elem(file, "labels", frame.assign(d=pd.Categorical(list("aabbc"))))
+        stored = waiting(file["numbers"], nullcontext)
+        assert isinstance(stored, StoredTable) and stored.columns == ("a", "b", "c") and stored.shape == (5, 3)
+        for rows in (slice(0, 5), slice(1, 3), slice(None)):
+            found, wanted = stored[rows], frame.iloc[rows].to_numpy()
+            assert np.array_equal(found, wanted) and found.dtype == wanted.dtype and found.strides[0] < found.strides[1]
+        assert np.array_equal(stored.column(1), frame["b"]) and waiting(file["labels"], nullcontext) is None
+
+
 @pytest.mark.parametrize("min_umi", [None, 3])
 def test_guides_on_disk_are_those_in_memory(tmp_path, monkeypatch, min_umi):
     """A CSR matrix with stored zeros, duplicates and unsorted indices, in blocks of cells; as outcomes its rows are dense."""
@@ -220,7 +234,7 @@ def test_guides_on_disk_are_those_in_memory(tmp_path, monkeypatch, min_umi):
     rng = np.random.default_rng(0)
     row, column = rng.integers(0, 40, 150), rng.integers(0, 6, 150)
     order = np.argsort(row, kind="stable")
-    matrix = sp.csr_matrix((rng.integers(0, 6, 150), column[order], np.concatenate([[0], np.cumsum(np.bincount(row, minlength=40))])), shape=(40, 6))
+    matrix = sp.csr_matrix((2 * rng.integers(0, 3, 150), column[order], np.concatenate([[0], np.cumsum(np.bincount(row, minlength=40))])), shape=(40, 6))
     cells = np.array([f"c{i}" for i in range(40)], dtype=object)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         write_elem(file, "a", matrix)
