@@ -188,11 +188,19 @@ def _with_rows(inputs: CRTInputs, rows: Float32[np.ndarray, "cells width"]) -> C
     """The inputs with other covariates or outcomes."""
     p, K = len(inputs.covar_names), len(inputs.program_names)
     columns = transposed(rows, p, inputs.place)
-    gram, cross = moments(rows, p, K)
-    ntc_gram, ntc_cross = moments(some_rows(rows, inputs.ntc_cells if inputs.control_group == "ntc_cells" else inputs.ntc_cells[:0]), p, K)
-    for array in (rows, columns, gram, cross, ntc_gram, ntc_cross):
+    sums = _sums(rows, p, K, inputs.ntc_cells if inputs.control_group == "ntc_cells" else inputs.ntc_cells[:0])
+    rows.flags.writeable = columns.flags.writeable = False
+    return replace(inputs, rows=rows, columns=columns, **sums)
+
+
+def _sums(rows: np.ndarray, p: int, n_programs: int, ntc_cells: np.ndarray) -> dict[str, Any]:
+    """C'C and C'Y over all cells, and over some NTC cells, as fields of the inputs."""
+    sums = dict(
+        zip(("gram", "cross", "ntc_gram", "ntc_cross"), (*moments(rows, p, n_programs), *moments(some_rows(rows, ntc_cells), p, n_programs)), strict=True)
+    )
+    for array in sums.values():
         array.flags.writeable = False
-    return replace(inputs, rows=rows, columns=columns, gram=gram, cross=cross, ntc_gram=ntc_gram, ntc_cross=ntc_cross)
+    return sums
 
 
 def make_inputs(
@@ -232,17 +240,13 @@ def make_inputs(
     csc, is_ntc = sp.csc_matrix(guides), guide_map.is_ntc
     csc.sort_indices()
     ntc_cells = _ntc_cells(csc, is_ntc, control_group)
-    gram, cross = moments(rows, p, K)
-    ntc_gram, ntc_cross = moments(some_rows(rows, ntc_cells if control_group == "ntc_cells" else ntc_cells[:0]), p, K)
-    for array in (rows, columns, gram, cross, ntc_gram, ntc_cross, ntc_cells, csc.data, csc.indices, csc.indptr):
+    sums = _sums(rows, p, K, ntc_cells if control_group == "ntc_cells" else ntc_cells[:0])
+    for array in (rows, columns, ntc_cells, csc.data, csc.indices, csc.indptr):
         array.flags.writeable = False
     return CRTInputs(
         rows=rows,
         columns=columns,
-        gram=gram,
-        cross=cross,
-        ntc_gram=ntc_gram,
-        ntc_cross=ntc_cross,
+        **sums,
         guides=csc,
         guide_names=guide_map.guide,
         guide2gene=dict(zip(guide_map.guide, guide_map.gene, strict=True)),

@@ -9,7 +9,19 @@ from data_prep.blocks.place import MEMORY, Place
 
 
 def empty_rows(n: int, n_covariates: int, n_programs: int, place: Place = MEMORY) -> Float32[np.ndarray, "{n} width"]:
-    """Zeros for covariates and outcomes. The width is a multiple of 16, so that rows start at cache lines of 64 bytes."""
+    """Zeros for covariates and outcomes. The width is a multiple of 16, so that rows start at cache lines of 64 bytes.
+
+    Parameters
+    ----------
+    n
+        Number of cells.
+    n_covariates
+        Number of covariates.
+    n_programs
+        Number of outcomes.
+    place
+        Where the matrix is.
+    """
     return new_matrix(place, n, -(-(n_covariates + n_programs) // 16) * 16).open()
 
 

@@ -21,7 +21,7 @@ from data_prep.errors import InputError, Problems, warn
 from data_prep.formula import encode_formula
 from data_prep.memory import Needs
 from data_prep.outcomes import check_outcome, check_usage, clr_usage, plain_outcomes
-from data_prep.read.container import open_view
+from data_prep.read.container import View, open_view
 from data_prep.read.guide_map import NTC_LABELS, GuideMap
 from data_prep.read.screen import read_guides
 
@@ -136,24 +136,16 @@ def prepare_crt_inputs(
         cells = view.names("obs")
         if cells.size == 0:
             raise InputError("the screen has no cells.")
-        problems = Problems()
-        with problems:
-            values, names, usage_where = usage_of(view, usage, usage_key, cells, outcomes)
-        with problems:
-            table, covar_where = covariates_of(view, covariates, covar_key, formula)
-        with problems:
-            carriers, guide_names, where = read_guides(view, key=guide_assignment_key, names_key=guide_names_key, given=guides, min_umi=min_umi)
-        with problems:
-            mapping, map_where = guide_map_of(view, guide_map, guide2gene_key, ntc_labels, guide_assignment_key)
-        problems.report()
-        if carriers.nnz == 0:
-            raise InputError(f"{where}: no cell carries a guide; all of its {carriers.shape[1]:,} columns are zero.", "guide_assignment_key")
-        ordered = in_order(mapping, guide_names, where, map_where)
+        (values, names, usage_where), (table, covar_where), (carriers, where), ordered = _read(
+            view,
+            usage=(usage, usage_key, cells, outcomes),
+            covariates=(covariates, covar_key, formula),
+            guides={"key": guide_assignment_key, "names_key": guide_names_key, "given": guides, "min_umi": min_umi},
+            guide_map=(guide_map, guide2gene_key, ntc_labels, guide_assignment_key),
+        )
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=usage_where)
-        keep, design = chosen(names, programs), _design(table, formula, cells, covar_where)
-        place = place(_needs(cells.size, len(design.names), len(keep))) if callable(place) else place
-        covar_names, rows = _design_rows(design, burden, len(keep), place)
-        del design
+        keep = chosen(names, programs)
+        covar_names, rows, place = _design_rows(_design(table, formula, cells, covar_where), burden, len(keep), place)
         _outcomes(values, rows[:, len(covar_names) :], usage_where, keep, None if transform == "none" else eps_quantile)
     n_cells, n_guides = cells.size, None
     if (multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")) == "drop":
@@ -175,6 +167,23 @@ def prepare_crt_inputs(
     inputs = _with_raw(replace(inputs, n_several=n_cells - cells.size, n_guides=n_guides), table, batch_key)
     _warn_of_low_moi(inputs)
     return inputs
+
+
+def _read(view: View, *, usage: Any, covariates: Any, guides: Any, guide_map: Any) -> tuple[Any, Any, tuple[sp.csr_matrix, str], GuideMap]:
+    """Usage, covariates, guides and guide map; the problems of all of them together."""
+    problems = Problems()
+    with problems:
+        found_usage = usage_of(view, *usage)
+    with problems:
+        found_covariates = covariates_of(view, *covariates)
+    with problems:
+        carriers, guide_names, where = read_guides(view, **guides)
+    with problems:
+        mapping, map_where = guide_map_of(view, *guide_map)
+    problems.report()
+    if carriers.nnz == 0:
+        raise InputError(f"{where}: no cell carries a guide; all of its {carriers.shape[1]:,} columns are zero.", "guide_assignment_key")
+    return found_usage, found_covariates, (carriers, where), in_order(mapping, guide_names, where, map_where)
 
 
 def _needs(n_cells: int, n_covariates: int, n_outcomes: int) -> Needs:
@@ -203,13 +212,14 @@ def _with_raw(inputs: CRTInputs, table: pd.DataFrame | np.ndarray, batch_key: st
     return replace(inputs, covar_df_raw=table, batch_raw=table[batch_key].copy() if batch_key in table.columns else None)
 
 
-def _design_rows(design: Design, burden: str, n_outcomes: int, place: Place) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names of the covariates, and rows with the design; the columns of the burden and of the outcomes are written later."""
+def _design_rows(design: Design, burden: str, n_outcomes: int, place: Place | Callable[[Needs], Place]) -> tuple[tuple[str, ...], np.ndarray, Place]:
+    """Names of the covariates, rows with the design, and their place; the columns of the burden and of the outcomes are written later."""
     names = (*design.names, BURDEN) if burden == "others" else design.names
+    place = place(_needs(len(design.matrix), len(names), n_outcomes)) if callable(place) else place
     rows = empty_rows(len(design.matrix), len(names), n_outcomes, place)
     for cells in pieces(rows):
         rows[cells, : len(design.names)] = design.matrix[cells]
-    return names, rows
+    return names, rows, place
 
 
 def _outcomes(values: Any, out: np.ndarray, where: str, keep: list[int], eps_quantile: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
@@ -68,7 +69,7 @@ class PropensityFit:
 
     @property
     def p(self) -> Float64[np.ndarray, " cells"]:
-        """P(treated | covariates) of each cell of the unit, computed anew."""
+        """P(treated | covariates) of each cell of the unit, computed again each time."""
         return probability(self.terms, self.beta)
 
 
@@ -175,7 +176,7 @@ def given_propensity(p: Float[np.ndarray, " cells"]) -> PropensityFit:
 
 
 def asked_probabilities(
-    mode: Callable[[np.ndarray, np.ndarray], np.ndarray], treated: Int[np.ndarray, " treated"], C: Float32[np.ndarray, "cells covariates"]
+    mode: Callable[[Any, Any], Any], treated: Int[np.ndarray, " treated"], C: Float32[np.ndarray, "cells covariates"]
 ) -> Float64[np.ndarray, " cells"]:
     """The probabilities that a function gives, checked.
 

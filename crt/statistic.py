@@ -181,7 +181,9 @@ class Compared:
         """The treated cells of units, as positions among the cells, by block."""
         return self.blocks.place(members_of(sets, block_slices(self.cells.size)))
 
-    def normal_sums(self, normal: CellBlocks[np.ndarray], sets: Sequence[Int[np.ndarray, " _"]]) -> Float64[np.ndarray, "units programs"]:
+    def normal_sums(
+        self, normal: CellBlocks[Float32[np.ndarray, "_ programs"]], sets: Sequence[Int[np.ndarray, " _"]]
+    ) -> Float64[np.ndarray, "units programs"]:
         """Sums of the normal scores over the treated cells of units."""
         return self.blocks.map_reduce(treated_sums, normal, self.members(sets))
 
@@ -343,7 +345,9 @@ def _observed(local: Sequence[np.ndarray], compared: Compared, settings: UnitSet
     return out
 
 
-def unit_propensities(local: Sequence[np.ndarray], score: np.ndarray, compared: Compared, settings: UnitSettings) -> list[tuple[Compared, PropensityFit]]:
+def unit_propensities(
+    local: Sequence[Int[np.ndarray, " _"]], score: Float64[np.ndarray, "units covariates"], compared: Compared, settings: UnitSettings
+) -> list[tuple[Compared, PropensityFit]]:
     """The propensities of units, and the cells with what those depend on.
 
     Parameters

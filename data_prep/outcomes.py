@@ -137,11 +137,6 @@ def plain_outcomes(values: Any, out: Float[np.ndarray, "cells some"], keep: Sequ
         release(out)
 
 
-def all_rows(values: Any, *, where: str) -> Float64[np.ndarray, "cells programs"]:
-    """All rows of an array, a DataFrame or a `StoredRows`, as float64."""
-    return _numbers(values, slice(0, values.shape[0]), where)
-
-
 def _numbers(values: Any, rows: slice, where: str, what: str = "number for each cell and program") -> np.ndarray:
     try:
         return np.asarray(take(values, rows), dtype=np.float64)
@@ -190,15 +185,7 @@ def clr_usage(
         raise InputError(f"eps_quantile is {eps_quantile}; it must be at least 0 and below 1.", "eps_quantile")
     if usage.shape[1] < 2:
         raise InputError(f"{where} has one program; a centred log-ratio needs two or more (transform='none' leaves outcomes unchanged).", "transform")
-    total, least = np.empty((usage.shape[0], 1)), SmallestPositive(eps_quantile, usage.shape[0] * usage.shape[1])
-    for rows in row_blocks(usage.shape):
-        block = _numbers(usage, rows, where)
-        total[rows] = block.sum(1, keepdims=True)
-        least.add(block / total[rows])
-    if abs(float(np.median(total)) - 100) < 1:
-        warn(f"{where}: rows sum to 100, so usages are in percent; they were divided by their sums.")
-    elif (np.abs(total - 1) > SUM_ROUNDED).any():
-        warn(f"{where}: rows do not sum to 1 (they sum to {total.min():.4g} to {total.max():.4g}); they were divided by their sums.")
+    total, least = _totals(usage, eps_quantile, where)
     floor = max(least.quantile(), np.finfo(np.float64).tiny)
     keep = list(range(usage.shape[1])) if keep is None else keep
     out = np.empty((usage.shape[0], len(keep))) if out is None else out
@@ -211,6 +198,20 @@ def clr_usage(
         out[rows] = share if len(keep) == share.shape[1] else share[:, keep]
         release(out)
     return out
+
+
+def _totals(usage: Any, eps_quantile: float, where: str) -> "tuple[np.ndarray, SmallestPositive]":
+    """Total usage of each cell, and the smallest shares; a warning where totals are not 1."""
+    total, least = np.empty((usage.shape[0], 1)), SmallestPositive(eps_quantile, usage.shape[0] * usage.shape[1])
+    for rows in row_blocks(usage.shape):
+        block = _numbers(usage, rows, where)
+        total[rows] = block.sum(1, keepdims=True)
+        least.add(block / total[rows])
+    if abs(float(np.median(total)) - 100) < 1:
+        warn(f"{where}: rows sum to 100, so usages are in percent; they were divided by their sums.")
+    elif (np.abs(total - 1) > SUM_ROUNDED).any():
+        warn(f"{where}: rows do not sum to 1 (they sum to {total.min():.4g} to {total.max():.4g}); they were divided by their sums.")
+    return total, least
 
 
 class SmallestPositive:

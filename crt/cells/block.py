@@ -119,7 +119,19 @@ Normal = Float32[np.ndarray, "cells programs"] | None  # normal scores, or None 
 
 @singledispatch
 def residuals(block: CellBlock, normal: Normal, mean: MeanScores, cells: slice) -> Float32[np.ndarray, "piece columns"]:
-    """Scores of some cells: the normal scores, and the outcomes'."""
+    """Scores of some cells: the normal scores, and the outcomes'.
+
+    Parameters
+    ----------
+    block
+        The cells.
+    normal
+        Their normal scores, or None.
+    mean
+        The outcomes as scores.
+    cells
+        The cells wanted.
+    """
     own = mean.residuals(block.C[cells], block.Y[cells])
     return own if normal is None else np.hstack([normal[cells], own])
 
@@ -128,7 +140,21 @@ def residuals(block: CellBlock, normal: Normal, mean: MeanScores, cells: slice) 
 def wide_residuals(
     block: CellBlock, normal: Normal, mean: MeanScores, columns: Int[np.ndarray, " columns"], cells: slice
 ) -> Float64[np.ndarray, "columns piece"]:
-    """Some columns of the scores of some cells in float64, transposed."""
+    """Some columns of the scores of some cells in float64, transposed.
+
+    Parameters
+    ----------
+    block
+        The cells.
+    normal
+        Their normal scores, or None.
+    mean
+        The outcomes as scores.
+    columns
+        The columns wanted: those of the normal scores come first.
+    cells
+        The cells wanted.
+    """
     n, K = len(range(len(block))[cells]), block.n_programs
     out = np.empty((columns.size, n))
     of_normal = np.zeros(columns.size, bool) if normal is None else columns < K
@@ -206,7 +232,21 @@ def probabilities(block: CellBlock, beta: Float64[np.ndarray, "units covariates"
 
 @singledispatch
 def null_sums(block: CellBlock, normal: Normal, mean: MeanScores, beta: Float64[np.ndarray, "units covariates"], n_tested: int) -> PowerSums:
-    """The sums that the cumulants of T consist of, cells treated independently."""
+    """The sums that the cumulants of T consist of, cells treated independently.
+
+    Parameters
+    ----------
+    block
+        The cells.
+    normal
+        Their normal scores, or None.
+    mean
+        The outcomes as scores.
+    beta
+        Coefficients of the units' propensities.
+    n_tested
+        Number of leading columns that are tested.
+    """
     total = None
     for cells in _pieces(block, PIECE):
         own = power_sums(residuals(block, normal, mean, cells), probabilities(block, beta, cells).astype(np.float32), n_tested)
@@ -239,7 +279,19 @@ class Tilts:
 
 @singledispatch
 def tilt_sums(block: CellBlock, normal: Normal, mean: MeanScores, tilts: Tilts) -> Float64[np.ndarray, "tests 5"]:
-    """K(s) = Σ log(1 − p + p e^{sr}) − s Σ p r and its first four derivatives, of each test."""
+    """K(s) = Σ log(1 − p + p e^{sr}) − s Σ p r and its first four derivatives, of each test.
+
+    Parameters
+    ----------
+    block
+        The cells.
+    normal
+        Their normal scores, or None.
+    mean
+        The outcomes as scores.
+    tilts
+        The tests.
+    """
     units, unit = np.unique(tilts.unit, return_inverse=True)
     columns, column = np.unique(tilts.column, return_inverse=True)
     total = np.zeros((tilts.s.size, 5))
@@ -251,7 +303,19 @@ def tilt_sums(block: CellBlock, normal: Normal, mean: MeanScores, tilts: Tilts) 
 
 @singledispatch
 def support_ends(block: CellBlock, normal: Normal, mean: MeanScores, tilts: Tilts) -> Float64[np.ndarray, "tests 2"]:
-    """Of each test Σ |r| over the cells with positive p whose residuals have the sign of s; and Σ p r."""
+    """Of each test Σ |r| over the cells with positive p whose residuals have the sign of s; and Σ p r.
+
+    Parameters
+    ----------
+    block
+        The cells.
+    normal
+        Their normal scores, or None.
+    mean
+        The outcomes as scores.
+    tilts
+        The tests, with a sign in place of s.
+    """
     total = np.zeros((tilts.s.size, 2))
     for cells in _pieces(block, WIDE_PIECE):
         r, p = wide_residuals(block, normal, mean, tilts.column, cells), probabilities(block, tilts.beta[tilts.unit], cells)
@@ -278,7 +342,19 @@ class BlockStrata:
 
 @singledispatch
 def stratum_sums(block: CellBlock, normal: Normal, mean: MeanScores, strata: BlockStrata) -> list[Float64[np.ndarray, "strata 4 columns"]]:
-    """Sums of the first four powers of the scores over each stratum of each unit."""
+    """Sums of the first four powers of the scores over each stratum of each unit.
+
+    Parameters
+    ----------
+    block
+        The cells.
+    normal
+        Their normal scores, or None.
+    mean
+        The outcomes as scores.
+    strata
+        The strata.
+    """
     width = block.n_programs * (1 if normal is None else 2)
     sums = [np.zeros((n, 4, width)) for n in strata.n_strata]
     for cells in _pieces(block, PIECE):

@@ -61,7 +61,19 @@ def new_matrix(place: Place, n_rows: int, n_columns: int) -> Matrix:
 def cell_blocks(
     place: Place, rows: Float32[np.ndarray, "cells width"], columns: Float32[np.ndarray, "covariates cells"], n_programs: int
 ) -> CellBlocks[CellBlock]:
-    """The blocks of matrices that were made for a place."""
+    """The blocks of matrices that were made for a place.
+
+    Parameters
+    ----------
+    place
+        The place.
+    rows
+        Covariates, the intercept first, and outcomes.
+    columns
+        What propensities depend on, transposed.
+    n_programs
+        Number of outcomes.
+    """
     here = place.folder is None
     read = partial(_block, rows if here else StoredMatrix.of(rows), columns if here else StoredMatrix.of(columns), n_programs)
     return place.load([partial(read, cells) for cells in block_slices(len(rows))])

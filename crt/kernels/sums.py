@@ -72,7 +72,19 @@ def bernoulli_sums(Z, cells, hazard, sums, drawn, value, left, state):
 
 @nb.njit(cache=True, nogil=True)
 def first_exponentials(drawn, value, left, state):
-    """Begin the stream of `bernoulli_sums`: fill the block of exponential numbers and take the first."""
+    """Begin the stream of `bernoulli_sums`: fill the block of exponential numbers and take the first.
+
+    Parameters
+    ----------
+    drawn
+        Receives the block of exponential numbers, (BLOCK,).
+    value
+        Room for the next, (BLOCK,).
+    left
+        Receives what is left of the current number, and the position of the next, (2,).
+    state
+        State of the generator, uint64 (1,); moved on.
+    """
     state[0] = fill_exponentials(drawn, value, state[0])
     left[0], left[1] = drawn[0], 1.0
 

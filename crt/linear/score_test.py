@@ -26,7 +26,7 @@ from crt.cells.block import (
 )
 from crt.cells.stored import new_matrix
 from crt.layout import empty_rows
-from crt.linear.scores import mean_scores, normal_scores
+from crt.linear.scores import Scores, mean_scores, normal_scores
 from crt.sampling.strata import Strata
 from crt.settings import Side, Statistic
 from crt.tails.cumulants import permutation_cumulants
@@ -62,7 +62,7 @@ class ScoreProblem:
 
     blocks: CellBlocks[CellBlock]
     n_cells: int
-    normal: CellBlocks[np.ndarray] | None
+    normal: CellBlocks[Scores] | None
     mean: MeanScores
     statistic: Statistic
     largest: Float64[np.ndarray, " columns"]
@@ -107,7 +107,19 @@ class ScoreProblem:
     def rows(
         self, columns: Int[np.ndarray, " columns"], *, at: Int[np.ndarray, " cells"], n_rows: int, place: Place = MEMORY
     ) -> Float32[np.ndarray, "n_rows width"]:
-        """r of some columns for samplers: that of cell i in row at[i] of `n_rows`, zeros elsewhere."""
+        """r of some columns for samplers.
+
+        Parameters
+        ----------
+        columns
+            Columns of the scores.
+        at
+            Row of each cell.
+        n_rows
+            Number of rows; those without a cell are zero.
+        place
+            Where the matrix is.
+        """
         out = empty_rows(n_rows, 0, columns.size, place)
         for cells, own in zip(block_slices(self.n_cells), self.blocks.each(_some_residuals, self.normal, self.mean, columns), strict=True):
             out[at[cells], : columns.size] = own

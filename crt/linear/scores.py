@@ -14,6 +14,7 @@ from data_prep.blocks.base import CellBlocks, block_slices
 from data_prep.blocks.disk import release
 from data_prep.blocks.place import MEMORY
 
+Scores = Float32[np.ndarray, "cells programs"]
 TIE = 2.0**36  # steps of an SD in which residuals are ranked: rounding errors are smaller
 TOGETHER = 2  # programs that are ranked together: one pass over the cells serves both
 
@@ -23,7 +24,7 @@ def mean_scores(blocks: CellBlocks[CellBlock]) -> MeanScores:
     return _least_squares(blocks, None)
 
 
-def normal_scores(blocks: CellBlocks[CellBlock], mean: MeanScores, scratch: Matrix, *, n_jobs: int = 1) -> CellBlocks[np.ndarray]:
+def normal_scores(blocks: CellBlocks[CellBlock], mean: MeanScores, scratch: Matrix, *, n_jobs: int = 1) -> CellBlocks[Scores]:
     """Scores of `statistic="normal_scores"`: Φ⁻¹(rank/(n + 1)) of the outcome's residuals, residualised once more; float32 (cells, K) for each block.
 
     Tied residuals (equal to 1e-11 SD) share the mean of their ranks. With these scores a linear statistic is, against shifts, never less efficient than the
@@ -130,7 +131,7 @@ def _only_extremes(block: CellBlock, low: Float32[np.ndarray, " programs"], high
     return ((block.Y == low) | (block.Y == high)).all(0)
 
 
-def _least_squares(blocks: CellBlocks[CellBlock], raw: CellBlocks[np.ndarray] | None) -> MeanScores:
+def _least_squares(blocks: CellBlocks[CellBlock], raw: CellBlocks[Scores] | None) -> MeanScores:
     """The outcomes, or `raw` in their place, as scores; directions of C without variance among the cells are left out."""
     moments, square = blocks.map_reduce(moment_sums, raw)
     p = len(moments)

@@ -62,7 +62,19 @@ class CellBlocks(ABC, Generic[B]):
 
     @abstractmethod
     def spread(self, function: Callable[..., R], items: Sequence[T], *shared: Any, n_jobs: int = 1) -> Iterator[R]:
-        """function(all blocks, item, *shared) of every item, in their order: by threads of this process, or by the workers of a cluster."""
+        """function(all blocks, item, *shared) of every item, in their order: by threads of this process, or by the workers of a cluster.
+
+        Parameters
+        ----------
+        function
+            The function.
+        items
+            The items.
+        *shared
+            Further arguments, the same for all items.
+        n_jobs
+            Number of threads, where threads are used.
+        """
 
     def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
         """function(block, *arguments) of every block, combined in the order of the blocks."""
@@ -103,5 +115,17 @@ class InMemory(CellBlocks[B]):
         return InMemory(items)
 
     def spread(self, function: Callable[..., R], items: Sequence[T], *shared: Any, n_jobs: int = 1) -> Iterator[R]:
-        """As `CellBlocks.spread`."""
+        """As `CellBlocks.spread`.
+
+        Parameters
+        ----------
+        function
+            The function.
+        items
+            The items.
+        *shared
+            Further arguments, the same for all items.
+        n_jobs
+            Number of threads, where threads are used.
+        """
         return self._in_threads(function, items, shared, n_jobs)

@@ -23,7 +23,7 @@ RETRIES = 10  # times that a task is tried again whose worker was lost while it 
 
 
 class ClusterLost(RuntimeError):
-    """Raised where the scheduler or all workers are gone; its text says what is kept and how to go on."""
+    """Raised where the scheduler or all workers are gone; its text states what is kept and what to do."""
 
 
 class OnCluster(CellBlocks[B]):
@@ -69,7 +69,19 @@ class OnCluster(CellBlocks[B]):
         return OnCluster.of(self.client, self.files.place(items))
 
     def spread(self, function: Callable[..., R], items: Sequence[T], *shared: Any, n_jobs: int = 1) -> Iterator[R]:
-        """As `CellBlocks.spread`; the function sees the blocks as files."""
+        """As `CellBlocks.spread`; the function sees the blocks as files.
+
+        Parameters
+        ----------
+        function
+            The function.
+        items
+            The items.
+        *shared
+            Further arguments, the same for all items.
+        n_jobs
+            Number of threads, where threads are used.
+        """
         with _watched():
             once = [self.client.submit(_same, value, pure=False, retries=RETRIES) for value in (self.files, *shared)]
             for future in [self.client.submit(_spread, function, item, *once, pure=False, retries=RETRIES) for item in items]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Shaped
 
 from data_prep.blocks.base import B, CellBlocks, R, T
 
@@ -61,7 +62,19 @@ class OnDisk(CellBlocks[B]):
         return OnDisk([save_block(item, folder / str(i)) for i, item in enumerate(items)], self.scratch, folder)
 
     def spread(self, function: Callable[..., R], items: Sequence[T], *shared: Any, n_jobs: int = 1) -> Iterator[R]:
-        """As `CellBlocks.spread`."""
+        """As `CellBlocks.spread`.
+
+        Parameters
+        ----------
+        function
+            The function.
+        items
+            The items.
+        *shared
+            Further arguments, the same for all items.
+        n_jobs
+            Number of threads, where threads are used.
+        """
         return self._in_threads(function, items, shared, n_jobs)
 
     def _loaded(self, arguments: Sequence[Any], i: int) -> list[Any]:
@@ -111,7 +124,7 @@ def read_ahead(pages: np.memmap) -> None:
         file.madvise(mmap.MADV_WILLNEED)
 
 
-def release(array: np.ndarray) -> None:
+def release(array: Shaped[np.ndarray, "..."]) -> None:
     """Drop the pages of a mapped file from this process; they stay in the system's cache as long as there is room. Nothing happens to other arrays."""
     file = getattr(array, "_mmap", None)
     if file is not None and hasattr(mmap, "MADV_DONTNEED"):
