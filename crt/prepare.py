@@ -134,8 +134,6 @@ def prepare_crt_inputs(
     _check_choices(transform=(transform, ("clr", "none")), burden=(burden, ("none", "others")), multiple_guides=(multiple_guides, (None, "keep", "drop")))
     with open_view(adata) as view:
         cells = view.names("obs")
-        if cells.size == 0:
-            raise InputError("the screen has no cells.")
         (values, names, usage_where), (table, covar_where), (carriers, where), ordered = _read(
             view,
             usage=(usage, usage_key, cells, outcomes),
@@ -171,6 +169,8 @@ def prepare_crt_inputs(
 
 def _read(view: View, *, usage: Any, covariates: Any, guides: Any, guide_map: Any) -> tuple[Any, Any, tuple[sp.csr_matrix, str], GuideMap]:
     """Usage, covariates, guides and guide map; the problems of all of them together."""
+    if view.names("obs").size == 0:
+        raise InputError("the screen has no cells.")
     problems = Problems()
     with problems:
         found_usage = usage_of(view, *usage)
