@@ -10,9 +10,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
 BLOCK_CELLS = 2**17  # of each block but the last, whatever the memory, the workers or the device: sums depend on it to the last digit
+GROUP_BLOCKS = 4  # in a group, likewise
 
 B = TypeVar("B")
 R = TypeVar("R")
@@ -23,6 +25,11 @@ def block_slices(n_cells: int, size: int | None = None) -> tuple[slice, ...]:
     """The cells of each block."""
     size = size or BLOCK_CELLS
     return tuple(slice(first, min(first + size, n_cells)) for first in range(0, n_cells, size))
+
+
+def in_groups(items: Sequence[T]) -> list[Sequence[T]]:
+    """Items of consecutive blocks, in the groups that are summed first and that are together on a cluster."""
+    return [items[first : first + GROUP_BLOCKS] for first in range(0, len(items), GROUP_BLOCKS)]
 
 
 def add(first: Any, second: Any) -> Any:
@@ -77,8 +84,9 @@ class CellBlocks(ABC, Generic[B]):
         """
 
     def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
-        """function(block, *arguments) of every block, combined in the order of the blocks."""
-        return reduce(combine, self.each(function, *arguments))
+        """function(block, *arguments) of every block, combined in the order of the blocks: within each group of `in_groups`, then the groups."""
+        by_group = groupby(enumerate(self.each(function, *arguments)), lambda numbered: numbered[0] // GROUP_BLOCKS)
+        return reduce(combine, (reduce(combine, (result for _, result in group)) for _, group in by_group))
 
     def _in_threads(self, function: Callable[..., R], items: Sequence[T], shared: tuple[Any, ...], n_jobs: int) -> Iterator[R]:
         with ThreadPoolExecutor(max_workers=n_jobs) as pool:

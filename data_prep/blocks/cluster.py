@@ -4,12 +4,12 @@ import pickle
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.blocks.base import B, CellBlocks, R, T
+from data_prep.blocks.base import B, CellBlocks, R, T, add, in_groups
 from data_prep.blocks.disk import ALIGNMENT, OnDisk, mapped
 from data_prep.errors import InputError
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local:"
 SMALL = 2**16  # bytes
-TOGETHER = 16  # results that are fetched at once
+TOGETHER = 4  # results that are fetched at once
 RETRIES = 10  # times that a task is tried again whose worker was lost while it ran
 
 
@@ -34,7 +34,7 @@ class OnCluster(CellBlocks[B]):
     client
         A connection to the scheduler.
     futures
-        The blocks.
+        The groups of blocks, a list each.
     files
         The files that all workers can read and from which the blocks were loaded; for results of `map`, those of the blocks that they are of.
     """
@@ -46,23 +46,27 @@ class OnCluster(CellBlocks[B]):
     def of(cls, client: "Client", files: OnDisk[B]) -> "OnCluster[B]":
         """The blocks of files, loaded by the workers; a lost block is loaded again."""
         with _watched():
-            return cls(client, client.map(_load, files.loaders, pure=False, retries=RETRIES), files)
+            return cls(client, client.map(_load, in_groups(files.loaders), pure=False, retries=RETRIES), files)
 
     def __len__(self) -> int:
         """Number of blocks."""
-        return len(self.futures)
+        return len(self.files)
 
     def each(self, function: Callable[..., R], *arguments: Any) -> Iterator[R]:
         """As `CellBlocks.each`."""
         with _watched():
-            futures = self._submitted(function, arguments)
-            for first in range(0, len(futures), TOGETHER):
-                yield from self.client.gather(futures[first : first + TOGETHER])
+            for group in self._fetched(self._submitted(_call, function, arguments)):
+                yield from group
 
     def map(self, function: Callable[..., R], *arguments: Any) -> "OnCluster[R]":
         """As `CellBlocks.map`."""
         with _watched():
-            return OnCluster(self.client, self._submitted(function, arguments), self.files)
+            return OnCluster(self.client, self._submitted(_call, function, arguments), self.files)
+
+    def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
+        """As `CellBlocks.map_reduce`; the sum of a group is taken by the worker that has it."""
+        with _watched():
+            return reduce(combine, self._fetched(self._submitted(partial(_reduce, combine), function, arguments)))
 
     def place(self, items: Iterable[R]) -> "OnCluster[R]":
         """As `CellBlocks.place`: through files."""
@@ -87,19 +91,34 @@ class OnCluster(CellBlocks[B]):
             for future in [self.client.submit(_spread, function, item, *once, pure=False, retries=RETRIES) for item in items]:
                 yield future.result()
 
-    def _submitted(self, function: Callable[..., R], arguments: Sequence[Any]) -> list["Future"]:
+    def _submitted(self, task: Callable[..., Any], function: Callable[..., Any], arguments: Sequence[Any]) -> list["Future"]:
+        by_block = tuple(isinstance(a, OnCluster) for a in arguments)
         shared = [a if isinstance(a, OnCluster) or _small(a) else self.client.submit(_same, a, pure=False, retries=RETRIES) for a in arguments]
-        each = ([a.futures[i] if isinstance(a, OnCluster) else a for a in shared] for i in range(len(self)))
-        return [self.client.submit(_call, function, block, *own, pure=False, retries=RETRIES) for block, own in zip(self.futures, each, strict=True)]
+        each = ([a.futures[i] if isinstance(a, OnCluster) else a for a in shared] for i in range(len(self.futures)))
+        return [self.client.submit(task, function, by_block, group, *own, pure=False, retries=RETRIES) for group, own in zip(self.futures, each, strict=True)]
+
+    def _fetched(self, futures: Sequence["Future"]) -> Iterator[Any]:
+        for first in range(0, len(futures), TOGETHER):
+            yield from self.client.gather(list(futures[first : first + TOGETHER]))
 
 
-def _load(loader: Callable[[], B]) -> B:
-    return _can_travel(loader())
+def _load(loaders: Sequence[Callable[[], B]]) -> list[B]:
+    return [_can_travel(loader()) for loader in loaders]
 
 
-def _call(function: Callable[..., R], *arguments: Any) -> R:
-    """function(*arguments), after arrays that came from another worker are moved to where arrays begin elsewhere: the order of sums depends on it."""
-    return _can_travel(function(*mapped(arguments, _aligned)))
+def _call(function: Callable[..., R], by_block: Sequence[bool], blocks: Sequence[Any], *arguments: Any) -> list[R]:
+    return [_can_travel(result) for result in _each(function, by_block, blocks, arguments)]
+
+
+def _reduce(combine: Callable[[R, R], R], function: Callable[..., R], by_block: Sequence[bool], blocks: Sequence[Any], *arguments: Any) -> R:
+    return _can_travel(reduce(combine, _each(function, by_block, blocks, arguments)))
+
+
+def _each(function: Callable[..., R], by_block: Sequence[bool], blocks: Sequence[Any], arguments: Sequence[Any]) -> Iterator[R]:
+    """function(block, *arguments), after arrays that came from another worker are moved to where arrays begin elsewhere: the order of sums depends on it."""
+    placed = mapped(tuple(arguments), _aligned)
+    for i, block in enumerate(blocks):
+        yield function(mapped(block, _aligned), *(value[i] if own else value for own, value in zip(by_block, placed, strict=True)))
 
 
 def _can_travel(result: R) -> R:

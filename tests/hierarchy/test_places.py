@@ -32,9 +32,10 @@ def screen():
 
 @pytest.fixture(scope="module")
 def several():
-    """Three blocks, of 600 cells, and covariances between genes from probes, as on large screens."""
+    """Three blocks in two groups, of 600 cells, and covariances between genes from probes, as on large screens."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("data_prep.blocks.base.BLOCK_CELLS", 220)
+        patch.setattr("data_prep.blocks.base.GROUP_BLOCKS", 2)
         patch.setattr("hierarchy.inference.marginals.DENSE_LIMIT", 0)
         yield
 
