@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.blocks.base import B, CellBlocks, R, T
+from data_prep.blocks.base import B, CellBlocks, R, T, add
 from data_prep.blocks.disk import ALIGNMENT, OnDisk, mapped
 from data_prep.errors import InputError
 
@@ -46,7 +46,11 @@ class OnCluster(CellBlocks[B]):
     def of(cls, client: "Client", files: OnDisk[B]) -> "OnCluster[B]":
         """The blocks of files, loaded by the workers; a lost block is loaded again."""
         with _watched():
-            return cls(client, client.map(_load, files.loaders, pure=False, retries=RETRIES), files)
+            workers = sorted(client.scheduler_info()["workers"])
+            n = len(files.loaders)
+            near = [[workers[i * len(workers) // n]] for i in range(n)] if workers else [None] * n  # neighbours together: their sums need not travel
+            options = {"allow_other_workers": True, "pure": False, "retries": RETRIES}
+            return cls(client, [client.submit(_load, load, workers=at, **options) for load, at in zip(files.loaders, near, strict=True)], files)
 
     def __len__(self) -> int:
         """Number of blocks."""
@@ -58,6 +62,14 @@ class OnCluster(CellBlocks[B]):
             futures = self._submitted(function, arguments)
             for first in range(0, len(futures), TOGETHER):
                 yield from self.client.gather(futures[first : first + TOGETHER])
+
+    def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
+        """As `CellBlocks.map_reduce`; the workers combine, and one result comes here."""
+        with _watched():
+            total, *others = self._submitted(function, arguments)
+            for other in others:
+                total = self.client.submit(_call, combine, total, other, pure=False, retries=RETRIES)
+            return total.result()
 
     def map(self, function: Callable[..., R], *arguments: Any) -> "OnCluster[R]":
         """As `CellBlocks.map`."""
@@ -169,7 +181,7 @@ def connect(scheduler: str) -> Iterator["Client"]:
     if scheduler.startswith(LOCAL):
         if not n_local.isdigit() or int(n_local) < 1:
             raise InputError(f"the scheduler is {scheduler!r}; after local: comes a number of workers, as in local:4.", "scheduler")
-        with LocalCluster(n_workers=int(n_local), threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        with LocalCluster(n_workers=int(n_local), threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
             yield client
         return
     try:
