@@ -14,7 +14,7 @@ from crt.cells.stored import StoredMatrix, cell_blocks, pieces, some_rows
 from crt.layout import empty_rows, moments, ntc_only, transposed
 from crt.settings import ControlGroup
 from data_prep.blocks.base import CellBlocks
-from data_prep.blocks.place import MEMORY, Place, Workers
+from data_prep.blocks.place import MEMORY, Files, Place
 from data_prep.errors import InputError
 from data_prep.read.guide_map import GuideMap
 
@@ -114,8 +114,8 @@ class CRTInputs:
     def __getstate__(self) -> dict[str, Any]:
         """For workers of a cluster: matrices in files travel as the names of the files, and the worker has the files without the cluster."""
         state = {f.name: getattr(self, f.name) for f in fields(self)}
-        if isinstance(self.place, Workers):
-            state |= {"place": self.place.files, "rows": StoredMatrix.of(self.rows), "columns": StoredMatrix.of(self.columns)}
+        if self.place.folder is not None:
+            state |= {"place": Files(self.place.folder), "rows": StoredMatrix.of(self.rows), "columns": StoredMatrix.of(self.columns)}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

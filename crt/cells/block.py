@@ -7,6 +7,7 @@ Every sum takes a block first. Where outcome scores are tested it also takes the
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
@@ -114,7 +115,7 @@ class MeanScores:
         return out
 
 
-Normal = Float32[np.ndarray, "cells programs"] | None  # normal scores, or None where the mean alone is tested
+Normal = Float32[Any, "cells programs"] | None  # normal scores, or None where the mean alone is tested
 
 
 @singledispatch

@@ -159,7 +159,7 @@ def _aligned(value: Any) -> Any:
         import torch
 
         return torch.from_numpy(_aligned(value.numpy()))
-    if not isinstance(value, np.ndarray) or value.ctypes.data % ALIGNMENT == 0:
+    if not isinstance(value, np.ndarray) or value.dtype.hasobject or value.ctypes.data % ALIGNMENT == 0:
         return value
     buffer = np.empty(value.nbytes + ALIGNMENT, np.uint8)
     first = -buffer.ctypes.data % ALIGNMENT
@@ -216,13 +216,17 @@ def connect(scheduler: str) -> Iterator["Client"]:
 @contextmanager
 def _watched() -> Iterator[None]:
     """Turn the many errors of a lost scheduler into `ClusterLost`."""
-    from distributed import CancelledError
-    from distributed.comm import CommClosedError
-    from distributed.scheduler import KilledWorker
-
     try:
         yield
-    except (CommClosedError, CancelledError, KilledWorker, TimeoutError, OSError) as error:
+    except FileNotFoundError as error:
+        raise InputError(
+            f"the workers of the cluster do not see the file {error.filename}. Choose an output folder on a file system that all of them have, under one path.",
+            "out",
+            "scheduler",
+        ) from error
+    except Exception as error:
+        if not isinstance(error, (TimeoutError, OSError)) and not type(error).__module__.startswith("distributed"):
+            raise
         raise ClusterLost(
             f"the connection to the cluster was lost ({type(error).__name__}: {error}). What was finished is kept. Start the scheduler and its workers, and "
             "run the same command again."

@@ -228,7 +228,16 @@ def open_view(source: Any) -> Iterator[View]:
     except OSError as error:
         raise InputError(f"the screen {path} can't be opened as HDF5: {error}. Is it a complete .h5ad or .h5mu file?") from error
     with file:
+        before = _fingerprint(path)
         yield _checked(file, path)
+        if _fingerprint(path) != before:
+            raise InputError(f"the screen {path} changed while it was read, which takes several passes. Run again when nothing writes it.")
+
+
+def _fingerprint(path: Path) -> tuple[int, int, int]:
+    """What differs after a file was written or replaced."""
+    now = path.stat() if path.exists() else None
+    return (0, 0, 0) if now is None else (now.st_ino, now.st_size, now.st_mtime_ns)
 
 
 def _open_zarr(path: Path) -> Any:

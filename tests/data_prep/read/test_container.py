@@ -176,3 +176,10 @@ def test_a_damaged_root_is_an_input_error(tmp_path, monkeypatch):
     monkeypatch.setattr(h5py.Group, "__iter__", fail)
     with pytest.raises(InputError, match=r"the root of s.h5ad can't be read .*Is the file complete\?"), open_view(path):
         pass
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(h5ad, screen_adata):
+    with pytest.raises(InputError, match="screen.h5ad changed while it was read"), open_view(h5ad):
+        other = h5ad.with_suffix(".new")
+        screen_adata[:-1].write_h5ad(other)
+        other.replace(h5ad)
