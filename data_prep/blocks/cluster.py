@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LOCAL = "local:"
 SMALL = 2**16  # bytes
 TOGETHER = 4  # results that are fetched at once
+MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}  # bytes: with dask's own, every array takes new pages from the system
 RETRIES = 10  # times that a task is tried again whose worker was lost while it ran
 
 
@@ -193,6 +194,7 @@ def connect(scheduler: str) -> Iterator["Client"]:
         If there is no such scheduler, if it has no workers, or if dask.distributed is not installed.
     """
     try:
+        from dask import config
         from distributed import Client, LocalCluster
     except ImportError:
         raise InputError("a cluster needs dask.distributed. Install it: pip install 'fatescreen[cluster]'.", "scheduler") from None
@@ -200,7 +202,11 @@ def connect(scheduler: str) -> Iterator["Client"]:
     if scheduler.startswith(LOCAL):
         if not n_local.isdigit() or int(n_local) < 1:
             raise InputError(f"the scheduler is {scheduler!r}; after local: comes a number of workers, as in local:4.", "scheduler")
-        with LocalCluster(n_workers=int(n_local), threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
+        with (
+            config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MALLOC.items()}),
+            LocalCluster(n_workers=int(n_local), threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+            Client(cluster) as client,
+        ):
             yield client
         return
     try:
