@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 LOCAL = "local:"
 SMALL = 2**16  # bytes
 TOGETHER = 4  # results that are fetched at once
+KEEP_PAGES = {"MALLOC_TRIM_THRESHOLD_": 2**30, "MALLOC_MMAP_THRESHOLD_": 2**30}  # dask's workers return pages at once: every temporary array costs page faults
 RETRIES = 10  # times that a task is tried again whose worker was lost while it ran
 
 
@@ -193,6 +194,7 @@ def connect(scheduler: str) -> Iterator["Client"]:
         If there is no such scheduler, if it has no workers, or if dask.distributed is not installed.
     """
     try:
+        import dask
         from distributed import Client, LocalCluster
     except ImportError:
         raise InputError("a cluster needs dask.distributed. Install it: pip install 'fatescreen[cluster]'.", "scheduler") from None
@@ -200,7 +202,13 @@ def connect(scheduler: str) -> Iterator["Client"]:
     if scheduler.startswith(LOCAL):
         if not n_local.isdigit() or int(n_local) < 1:
             raise InputError(f"the scheduler is {scheduler!r}; after local: comes a number of workers, as in local:4.", "scheduler")
-        with LocalCluster(n_workers=int(n_local), threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster, Client(cluster) as client:
+        with (
+            dask.config.set(
+                {"distributed.nanny.pre-spawn-environ": dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1) | KEEP_PAGES}
+            ),
+            LocalCluster(n_workers=int(n_local), threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+            Client(cluster) as client,
+        ):
             yield client
         return
     try:
