@@ -19,10 +19,7 @@ if TYPE_CHECKING:
 LOCAL = "local:"
 SMALL = 2**16  # bytes
 TOGETHER = 4  # results that are fetched at once
-KEEP_PAGES = {
-    "MALLOC_TRIM_THRESHOLD_": 2**28,
-    "MALLOC_MMAP_THRESHOLD_": 2**25,
-}  # workers of dask return pages at once, so that all temporary arrays fault again
+KEEP_PAGES = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}  # with dask's, each temporary array of a worker faults
 RETRIES = 10  # times that a task is tried again whose worker was lost while it ran
 
 
