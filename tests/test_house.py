@@ -159,10 +159,10 @@ def test_every_dependency_is_imported_and_every_import_declared():
 
 
 def test_every_pinned_version_is_of_a_dependency():
-    """Or of one that a dependency needs (xarray, by arviz; dask, by distributed)."""
+    """Or of one that a dependency needs (xarray, by arviz)."""
     named = {plain(name) for names in [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()] for name in names}
     pinned = {plain(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")}
-    assert pinned - named <= {"xarray", "dask"}
+    assert pinned - named <= {"xarray"}
 
 
 def test_every_module_is_imported():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LOCAL = "local:"
 SMALL = 2**16  # bytes
 TOGETHER = 4  # results that are fetched at once
-MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}  # bytes: with dask's own, every array takes new pages from the system
+KEEP_PAGES = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}  # with dask's, each temporary array of a worker faults
 RETRIES = 10  # times that a task is tried again whose worker was lost while it ran
 
 
@@ -38,10 +38,12 @@ class OnCluster(CellBlocks[B]):
         The groups of blocks, a list each.
     files
         The files that all workers can read and from which the blocks were loaded; for results of `map`, those of the blocks that they are of.
+    sources
+        What results of `map` are computed from, again if a worker is lost: their files must stay.
     """
 
-    def __init__(self, client: "Client", futures: Sequence["Future"], files: OnDisk[Any]):
-        self.client, self.futures, self.files = client, tuple(futures), files
+    def __init__(self, client: "Client", futures: Sequence["Future"], files: OnDisk[Any], sources: Sequence[Any] = ()):
+        self.client, self.futures, self.files, self.sources = client, tuple(futures), files, sources
 
     @classmethod
     def of(cls, client: "Client", files: OnDisk[B]) -> "OnCluster[B]":
@@ -62,7 +64,7 @@ class OnCluster(CellBlocks[B]):
     def map(self, function: Callable[..., R], *arguments: Any) -> "OnCluster[R]":
         """As `CellBlocks.map`."""
         with _watched():
-            return OnCluster(self.client, self._submitted(_call, function, arguments), self.files)
+            return OnCluster(self.client, self._submitted(_call, function, arguments), self.files, (self, *arguments))
 
     def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
         """As `CellBlocks.map_reduce`; the sum of a group is taken by the worker that has it."""
@@ -194,7 +196,7 @@ def connect(scheduler: str) -> Iterator["Client"]:
         If there is no such scheduler, if it has no workers, or if dask.distributed is not installed.
     """
     try:
-        from dask import config
+        import dask
         from distributed import Client, LocalCluster
     except ImportError:
         raise InputError("a cluster needs dask.distributed. Install it: pip install 'fatescreen[cluster]'.", "scheduler") from None
@@ -203,7 +205,9 @@ def connect(scheduler: str) -> Iterator["Client"]:
         if not n_local.isdigit() or int(n_local) < 1:
             raise InputError(f"the scheduler is {scheduler!r}; after local: comes a number of workers, as in local:4.", "scheduler")
         with (
-            config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MALLOC.items()}),
+            dask.config.set(
+                {"distributed.nanny.pre-spawn-environ": dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1) | KEEP_PAGES}
+            ),
             LocalCluster(n_workers=int(n_local), threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
             Client(cluster) as client,
         ):
