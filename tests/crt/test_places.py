@@ -11,6 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import crt
+import data_prep
 from crt import make_sceptre_style_synth, prepare_crt_inputs, run_all_genes_union_crt
 from crt.cells.block import CellBlock, MeanScores, Tilts, logistic_sums, null_sums, tilt_sums
 from crt.cells.device import OnDevice
@@ -78,6 +79,7 @@ def on_cluster(client, screen, folder, run):
 
 def test_a_cluster_gives_the_bytes_of_memory(screen, tmp_path, small_blocks):
     with connect("local:2") as client:
+        client.run(setattr, data_prep.blocks.base, "BLOCK_CELLS", 256)
         for run in ("cauchy", "resamples"):
             same(on_cluster(client, screen, tmp_path, run), run_all_genes_union_crt(prepare_crt_inputs(screen), **RUNS[run]))
 
