@@ -23,7 +23,7 @@ from crt.kernels import random as _random
 from crt.kernels import sums as _sums
 from crt.kernels.sums import _add_rows
 from crt.linear.score_test import ScoreProblem, bernoulli_moments
-from crt.propensity import fit_logistic, probability
+from crt.propensity import fit_logistic, given_propensity, probability
 from crt.pvalues import empirical_pvalues
 from crt.sampling.base import Unit
 from crt.statistic import Projection, null_statistics
@@ -68,7 +68,7 @@ def ratios(base, inputs, targets, rounds) -> None:
         run(names[:16])
         base.test(vectors[0], 15, **options)
         plain = settings.method == "resample" and settings.statistic == "mean"
-        once = 0.0 if plain else best(lambda s=settings: ScoreProblem.of(inputs.C, inputs.Y, s.statistic), n=3)
+        once = 0.0 if plain else best(lambda s=settings: ScoreProblem.of(inputs.blocks(), len(inputs.rows), s.statistic), n=3)
         pairs = []
         for _ in range(rounds):
             theirs = cpu(lambda o=options: [base.test(x, B, **o) for x in vectors]) / targets
@@ -94,9 +94,10 @@ def breakdown(inputs) -> None:
     genes = list(inputs.genes)[:16]
     sets = [inputs.treated(inputs.gene_to_cols[g]) for g in genes]
     n, width = inputs.rows.shape
-    fit = fit_logistic(inputs.columns, sets)
+    blocks, score = inputs.blocks(), np.stack([inputs.columns[:, own].sum(1, dtype=float) for own in sets])
+    fit = fit_logistic(blocks, score)
     t, p = sets[0], probability(inputs.columns, fit.beta[0])
-    unit = Unit(cells=inputs.all_cells, treated=t, p=p, whole=True)
+    unit = Unit(cells=inputs.all_cells, treated=t, propensity=given_propensity(p), whole=True)
     projection = Projection.of(inputs.gram, inputs.cross)
     K = len(inputs.program_names)
     bernoulli, stratified = BernoulliIndex().bind(inputs), PERMUTED.bind(inputs)
@@ -109,19 +110,19 @@ def breakdown(inputs) -> None:
     state = np.uint64(1)
     out, value = np.empty(_random.BLOCK), np.empty(_random.BLOCK)
     drawn = t.size * B
-    blocks = drawn // _random.BLOCK
-    floor_draw = best(lambda: [_random.fill_exponentials(out, value, state) for _ in range(blocks)])
+    n_drawn = drawn // _random.BLOCK
+    floor_draw = best(lambda: [_random.fill_exponentials(out, value, state) for _ in range(n_drawn)])
     line = np.ones((16, width), np.float32)
     floor_add = best(lambda: repeated_sums(line, np.zeros(t.size, np.int32), sums.copy()))
     passes = float(fit.n_iter.mean())
     stream = best(lambda: inputs.columns.sum())
     strata = stratified.strata(unit)
-    problem = ScoreProblem.of(inputs.C, inputs.Y, "mean")
+    problem = ScoreProblem.of(blocks, n, "mean")
     every = [probability(inputs.columns, beta) for beta in fit.beta]
     stacked, Y = np.stack(every).astype(np.float32), np.ascontiguousarray(inputs.Y)
     one = np.ones((n, 1), np.float32)
     single = np.zeros((B, 1), np.float32)
-    fitting = best(lambda: fit_logistic(inputs.columns, sets)) / 16 + best(lambda: probability(inputs.columns, fit.beta[0]))
+    fitting = best(lambda: fit_logistic(blocks, score)) / 16 + best(lambda: probability(inputs.columns, fit.beta[0]))
     fused, both = best(lambda: bernoulli.sums(unit, inputs.rows, B, 1)), best(lambda: stratified.sums(unit, inputs.rows, B, 1))
     rows = [
         ["propensity", fitting, f"{stream * (passes + 1):.2f}", f"reading the design {passes:.0f} + 1 times"],
@@ -140,7 +141,7 @@ def breakdown(inputs) -> None:
         ["skew-normal", best(lambda: skew_normal_pvalues(observed, null.T, raw=raw)), f"{best(lambda: np.sort(null, axis=1)):.2f}", "sorting the null"],
         [
             "moments (saddlepoint)",
-            best(lambda: bernoulli_moments(problem, every)) / 16,
+            best(lambda: bernoulli_moments(problem, fit.beta)) / 16,
             f"{best(lambda: [stacked @ Y for _ in range(4)]) / 16:.2f}",
             "four products with the outcomes, by BLAS",
         ],

@@ -130,10 +130,13 @@ def test_programs(source: Any, **options: Any) -> "CRTResult":
     """
     from crt.prepare import prepare_crt_inputs
     from crt.run import run_all_genes_union_crt
+    from data_prep.blocks.place import MEMORY
+    from fatescreen.cli.storage import on_device
 
     tables, plain = _given(options, OF_TEST, "test_programs")
     checked = RunCRTOptions.of(UNUSED, plain, source="test_programs")
-    inputs = prepare_crt_inputs(source, **{**checked.reading(), **tables})
+    place = on_device(lambda needs: MEMORY, checked.device)
+    inputs = prepare_crt_inputs(source, place=place, **{**checked.reading(), **tables})
     return run_all_genes_union_crt(inputs, genes=checked.targets, n_jobs=checked.n_jobs, **checked.testing())
 
 
