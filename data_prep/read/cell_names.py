@@ -120,8 +120,8 @@ def same_cells(theirs: Shaped[np.ndarray, " rows"] | pd.Index, cells: Shaped[np.
         first, second = _text(theirs[rows]), _text(cells[rows])
         if (first != second).any():
             i = int(np.flatnonzero(first != second)[0])
-            differ = f"first in row {rows.start + i} ({first[i]} and {second[i]})"
-            raise InputError(f"{where} and {other} name their cells differently, {differ}. Bring both into one order.")
+            row, named = rows.start + i, f"{first[i]} and {second[i]}"
+            raise InputError(f"{where} and {other} name their cells differently, first in row {row} ({named}). Bring both into one order.")
 
 
 def _text(names: np.ndarray | pd.Index) -> np.ndarray:
