@@ -14,7 +14,7 @@ from data_prep.blocks.disk import ALIGNMENT, OnDisk, mapped
 from data_prep.errors import InputError
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, LocalCluster
 
 LOCAL = "local:"
 SMALL = 2**16  # bytes
@@ -197,7 +197,7 @@ def connect(scheduler: str) -> Iterator["Client"]:
     """
     try:
         import dask
-        from distributed import Client, LocalCluster
+        from distributed import Client
     except ImportError:
         raise InputError("a cluster needs dask.distributed. Install it: pip install 'fatescreen[cluster]'.", "scheduler") from None
     n_local = scheduler.removeprefix(LOCAL)
@@ -208,7 +208,7 @@ def connect(scheduler: str) -> Iterator["Client"]:
             dask.config.set(
                 {"distributed.nanny.pre-spawn-environ": dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1) | KEEP_PAGES}
             ),
-            LocalCluster(n_workers=int(n_local), threads_per_worker=1, dashboard_address="127.0.0.1:0") as cluster,
+            _local_cluster(int(n_local)) as cluster,
             Client(cluster) as client,
         ):
             yield client
@@ -221,6 +221,15 @@ def connect(scheduler: str) -> Iterator["Client"]:
         if not client.scheduler_info()["workers"]:
             raise InputError(f"the scheduler at {scheduler!r} has no workers. Start workers, then run again.", "scheduler")
         yield client
+
+
+def _local_cluster(n_workers: int) -> "LocalCluster":
+    from distributed import LocalCluster
+
+    try:
+        return LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address="127.0.0.1:0")
+    except RuntimeError as error:
+        raise ClusterLost(f"the workers on this machine did not start ({error}). Run the same command again.") from error
 
 
 @contextmanager
