@@ -1,9 +1,12 @@
 """Simulated cells in blocks: the random numbers of each block, and an .h5ad that is written block by block."""
 
+import errno
 import io
-from collections.abc import Iterable, Sequence
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import anndata as ad
 import h5py
@@ -62,23 +65,38 @@ def write_screen(path: str | Path, n_cells: int, blocks: Iterable[ad.AnnData], *
     progress
         Whether to show a progress bar on a terminal.
     """
-    with atomic(path) as temporary, _Disk(temporary, "w+b") as disk:
-        try:
-            with h5py.File(disk, "w") as file, tqdm(total=n_cells, unit=" cells", disable=None if progress else True) as bar:
-                for block, rows in zip(blocks, block_slices(n_cells), strict=True):
-                    if not rows.start:
-                        write_elem(file, "/", ad.AnnData(uns=block.uns))
-                        for slot in ("obs", "obsm"):
-                            del file[slot]
-                        file.create_group("obsm").attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
-                    _append(file, "obs", block.obs, rows, n_cells)
-                    for key, value in block.obsm.items():
-                        _append(file["obsm"], key, value, rows, n_cells)
-                    bar.update(block.n_obs)
-                    file.flush()
-                    disk.check()
-        finally:
-            disk.check()  # rather than what HDF5 raises after a failed write
+    slices = block_slices(n_cells)
+    with atomic(path) as temporary:
+        if len(slices) == 1:
+            image = io.BytesIO()
+            _write(image, slices, blocks, progress)
+            temporary.write_bytes(image.getbuffer())
+            return
+        with _Disk(temporary, "w+b") as disk:
+            try:
+                _write(disk, slices, blocks, progress, disk.check)
+            finally:
+                disk.check(0)  # rather than what HDF5 raises after a failed write
+
+
+def _write(
+    disk: IO[bytes], slices: Sequence[slice], blocks: Iterable[ad.AnnData], progress: bool, check: Callable[[float], None] = lambda share_left: None
+) -> None:
+    """Write all blocks; `check` is called after each with the number of those left, over the number of those written."""
+    n_cells = slices[-1].stop
+    with h5py.File(disk, "w") as file, tqdm(total=n_cells, unit=" cells", disable=None if progress else True) as bar:
+        for i, (block, rows) in enumerate(zip(blocks, slices, strict=True), start=1):
+            if not rows.start:
+                write_elem(file, "/", ad.AnnData(uns=block.uns))
+                for slot in ("obs", "obsm"):
+                    del file[slot]
+                file.create_group("obsm").attrs.update({"encoding-type": "dict", "encoding-version": "0.1.0"})
+            _append(file, "obs", block.obs, rows, n_cells)
+            for key, value in block.obsm.items():
+                _append(file["obsm"], key, value, rows, n_cells)
+            bar.update(block.n_obs)
+            file.flush()
+            check(len(slices) / i - 1)
 
 
 class _Disk(io.FileIO):
@@ -97,10 +115,12 @@ class _Disk(io.FileIO):
             self.failure = failure
         return size
 
-    def check(self) -> None:
-        """Raise the failure, if there is one."""
+    def check(self, share_left: float) -> None:
+        """Raise the failure, if there is one, or where the disk has no room for what is left, relative to what is written: a write should not fail."""
         if self.failure is not None:
             raise self.failure
+        if shutil.disk_usage(Path(str(self.name)).parent).free < 512 * os.fstat(self.fileno()).st_blocks * share_left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.name))
 
 
 def _append(parent: h5py.Group, key: str, value: Any, rows: slice, n_cells: int) -> None:
