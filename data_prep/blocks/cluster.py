@@ -1,6 +1,6 @@
 """Blocks on the workers of a Dask cluster. Only sums, and what is computed from them, travel; the cluster tries again where a worker is lost."""
 
-import pickle
+import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -173,7 +173,13 @@ def _aligned(value: Any) -> Any:
 
 def _small(value: Any) -> bool:
     """Whether a value may travel with every task, rather than once to every worker."""
-    return len(pickle.dumps(value)) <= SMALL
+    return _size(value) <= SMALL
+
+
+def _size(value: Any) -> int:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return sum(_size(getattr(value, field.name)) for field in dataclasses.fields(value))
+    return sum(map(_size, value)) if isinstance(value, (tuple, list)) else getattr(value, "nbytes", 0)
 
 
 def _same(value: Any) -> Any:
