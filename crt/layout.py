@@ -22,12 +22,12 @@ def empty_rows(n: int, n_covariates: int, n_programs: int, place: Place = MEMORY
     place
         Where the matrix is.
     """
-    return new_matrix(place, n, -(-(n_covariates + n_programs) // 16) * 16).open()
+    return new_matrix(place, n, -(-(n_covariates + n_programs) // 16) * 16).owned()
 
 
 def transposed(rows: Float32[np.ndarray, "cells width"], p: int, place: Place = MEMORY) -> Float32[np.ndarray, "{p} cells"]:
     """The first p columns of the rows, by column."""
-    out = new_matrix(place, p, len(rows)).open()
+    out = new_matrix(place, p, len(rows)).owned()
     for cells in pieces(rows):
         out[:, cells] = rows[cells, :p].T
     return out

@@ -1,6 +1,7 @@
 """Where the matrices of a screen are: in memory, or in files of a scratch folder whose pages are mapped while they are needed."""
 
 import uuid
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -40,10 +41,17 @@ class Matrix:
         assert self.path is not None
         return np.memmap(self.path, np.float32, "r+", shape=self.shape)
 
+    def owned(self) -> Float32[np.ndarray, "rows columns"]:
+        """The matrix, writable, whose file is deleted when nothing refers to the array or its views."""
+        found = self.open()
+        if isinstance(found, np.memmap):
+            weakref.finalize(getattr(found, "_mmap"), self.delete)  # noqa: B009 (numpy has no public name)
+        return found
+
     def delete(self) -> None:
         """Delete its file."""
         if self.path is not None:
-            self.path.unlink()
+            self.path.unlink(missing_ok=True)
 
 
 def new_matrix(place: Place, n_rows: int, n_columns: int) -> Matrix:

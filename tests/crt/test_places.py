@@ -1,5 +1,6 @@
 """Results do not depend on where the cells are: in memory, in files, on the workers of a cluster."""
 
+import gc
 import os
 import signal
 import threading
@@ -61,6 +62,16 @@ def test_files_give_the_bytes_of_memory(screen, tmp_path, small_blocks, reading,
     here, there = (prepare_crt_inputs(screen, place=place, **READING[reading]) for place in (Memory(), Files(tmp_path)))
     assert isinstance(there.rows, np.memmap) and len(here.blocks()) == 5
     same(run_all_genes_union_crt(there, n_jobs=2, **RUNS[run]), run_all_genes_union_crt(here, **RUNS[run]))
+
+
+def test_files_of_inputs_are_deleted_with_them(screen, tmp_path):
+    inputs = prepare_crt_inputs(screen, place=Files(tmp_path))
+    crt.centred_effects(inputs, run_all_genes_union_crt(inputs, **CAUCHY), fdr=1.1, **CAUCHY)
+    gc.collect()
+    assert len(list(tmp_path.iterdir())) == 2  # the rows and the columns of the inputs
+    del inputs
+    gc.collect()
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("run", ["cauchy", "resamples"])
