@@ -278,8 +278,7 @@ def run_units(
     size = max(1, min(BATCH if inputs.place.folder is None else STORED_BATCH, -(-len(names) // n_jobs)))
     batches = [names[i : i + size] for i in range(0, len(names), size)]
 
-    if plain and isinstance(inputs.place, Workers):
-        assert compared is not None
+    if plain and compared is not None and isinstance(inputs.place, Workers):
         treated = [[inputs.treated(units[name]) for name in batch] for batch in batches]
         found = compared.blocks.spread(_on_worker, list(zip(batches, treated, strict=True)), inputs, settings)
         for batch, sets, tested in zip(batches, treated, found, strict=True):

@@ -67,7 +67,6 @@ class CellBlocks(ABC, Generic[B]):
     def place(self, items: Iterable[R]) -> "CellBlocks[R]":
         """An item for each block, brought to where the blocks are."""
 
-    @abstractmethod
     def spread(self, function: Callable[..., R], items: Sequence[T], *shared: Any, n_jobs: int = 1) -> Iterator[R]:
         """function(all blocks, item, *shared) of every item, in their order: by threads of this process, or by the workers of a cluster.
 
@@ -82,15 +81,13 @@ class CellBlocks(ABC, Generic[B]):
         n_jobs
             Number of threads, where threads are used.
         """
+        with ThreadPoolExecutor(max_workers=n_jobs) as pool:
+            yield from pool.map(lambda item: function(self, item, *shared), items)
 
     def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
         """function(block, *arguments) of every block, combined in the order of the blocks: within each group of `in_groups`, then the groups."""
         by_group = groupby(enumerate(self.each(function, *arguments)), lambda numbered: numbered[0] // GROUP_BLOCKS)
         return reduce(combine, (reduce(combine, (result for _, result in group)) for _, group in by_group))
-
-    def _in_threads(self, function: Callable[..., R], items: Sequence[T], shared: tuple[Any, ...], n_jobs: int) -> Iterator[R]:
-        with ThreadPoolExecutor(max_workers=n_jobs) as pool:
-            yield from pool.map(lambda item: function(self, item, *shared), items)
 
 
 class InMemory(CellBlocks[B]):
@@ -121,19 +118,3 @@ class InMemory(CellBlocks[B]):
     def place(self, items: Iterable[R]) -> "InMemory[R]":
         """As `CellBlocks.place`."""
         return InMemory(items)
-
-    def spread(self, function: Callable[..., R], items: Sequence[T], *shared: Any, n_jobs: int = 1) -> Iterator[R]:
-        """As `CellBlocks.spread`.
-
-        Parameters
-        ----------
-        function
-            The function.
-        items
-            The items.
-        *shared
-            Further arguments, the same for all items.
-        n_jobs
-            Number of threads, where threads are used.
-        """
-        return self._in_threads(function, items, shared, n_jobs)

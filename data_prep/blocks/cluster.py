@@ -250,8 +250,9 @@ def _watched() -> Iterator[None]:
             "scheduler",
         ) from error
     except Exception as error:
-        if not isinstance(error, (TimeoutError, OSError)) and not type(error).__module__.startswith("distributed"):
-            raise
+        of_connection = isinstance(error, (ConnectionError, TimeoutError)) or (isinstance(error, OSError) and error.errno is None)
+        if not of_connection and not type(error).__module__.startswith("distributed"):
+            raise  # such as a full disk of a worker
         raise ClusterLost(
             f"the connection to the cluster was lost ({type(error).__name__}: {error}). What was finished is kept. Start the scheduler and its workers, and "
             "run the same command again."

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
-from data_prep.blocks.base import B, CellBlocks, R, T
+from data_prep.blocks.base import B, CellBlocks, R
 
 ALIGNMENT = 64  # bytes: a line of the cache
 
@@ -60,22 +60,6 @@ class OnDisk(CellBlocks[B]):
         """As `CellBlocks.place`."""
         folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="blocks-"))
         return OnDisk([save_block(item, folder / str(i)) for i, item in enumerate(items)], self.scratch, folder)
-
-    def spread(self, function: Callable[..., R], items: Sequence[T], *shared: Any, n_jobs: int = 1) -> Iterator[R]:
-        """As `CellBlocks.spread`.
-
-        Parameters
-        ----------
-        function
-            The function.
-        items
-            The items.
-        *shared
-            Further arguments, the same for all items.
-        n_jobs
-            Number of threads, where threads are used.
-        """
-        return self._in_threads(function, items, shared, n_jobs)
 
     def _loaded(self, arguments: Sequence[Any], i: int) -> list[Any]:
         return [self.loaders[i](), *(argument.loaders[i]() if isinstance(argument, OnDisk) else argument for argument in arguments)]

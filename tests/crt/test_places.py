@@ -84,15 +84,16 @@ def test_several_blocks_agree_with_one(screen, monkeypatch, run):
         np.testing.assert_allclose(parts.table[name], whole.table[name], rtol=2e-4, atol=1e-9)
 
 
-def on_cluster(client, screen, folder, run):
-    return run_all_genes_union_crt(prepare_crt_inputs(screen, place=Workers(client, Files(folder))), **RUNS[run])
+def on_cluster(client, screen, folder, run, reading="complement"):
+    return run_all_genes_union_crt(prepare_crt_inputs(screen, place=Workers(client, Files(folder)), **READING[reading]), **RUNS[run])
 
 
 def test_a_cluster_gives_the_bytes_of_memory(screen, tmp_path, small_blocks):
     with connect("local:2") as client:
         client.run(setattr, data_prep.blocks.base, "BLOCK_CELLS", 256)
-        for run in ("cauchy", "resamples"):
-            same(on_cluster(client, screen, tmp_path, run), run_all_genes_union_crt(prepare_crt_inputs(screen), **RUNS[run]))
+        for run, reading in (("cauchy", "complement"), ("resamples", "complement"), ("resamples", "ntc_cells")):
+            here = run_all_genes_union_crt(prepare_crt_inputs(screen, **READING[reading]), **RUNS[run])
+            same(on_cluster(client, screen, tmp_path, run, reading), here)
 
 
 @pytest.mark.slow
@@ -136,7 +137,7 @@ def test_a_device_agrees(screen, small_blocks, device, run):
     if device.type == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device")
     here, there = (run_all_genes_union_crt(prepare_crt_inputs(screen, place=place), **RUNS[run]).table for place in (Memory(), OnDevice(device)))
-    np.testing.assert_allclose(np.log10(there["p"]), np.log10(here["p"]), atol=1e-3 if "resampled" not in run else 0.2)
+    np.testing.assert_allclose(np.log10(there["p"]), np.log10(here["p"]), atol=1e-3)
     for name in ("beta", "se"):
         np.testing.assert_allclose(there[name], here[name], rtol=1e-5)
 
