@@ -15,7 +15,9 @@ from scipy.linalg import helmert
 from torch import Tensor
 
 from data_prep.tensors import FateData
-from hierarchy.cells import CellDesign, quiet_sparse
+from hierarchy.cells import CellBlock, CellDesign, quiet_sparse
+
+IDENTIFIED = 1e-10  # eigenvalue of the nuisance columns' correlations below which a direction changes no predictor
 
 GeneVectors = list[Float[Tensor, "_genes _size"]]  # one (L_n, K·F*) tensor for each `GeneGroup`
 GeneMatrices = list[Float[Tensor, "_genes _size _size"]]  # one (L_n, K·F*, K·F*) tensor for each `GeneGroup`
@@ -102,7 +104,8 @@ class Coordinates:
     n_days
         D, the number of days.
     to_columns
-        Map from coordinates to the columns of `CellBlock.rows`, float64 CSR (G·D + M, rows).
+        Map from coordinates to the columns of `CellBlock.rows`, float64 CSR (G·D + M, rows). It leaves out the directions of the nuisance coordinates that
+        change no cell's predictor, so that round-off of sums over cells does not enter them: only their prior does.
     from_columns
         The transpose of `to_columns` as CSR.
     packed
@@ -173,7 +176,7 @@ def coordinates(data: FateData, design: CellDesign, *, center_guides: bool = Tru
         groups.append(group)
         first = group.rows.stop
     m, n_nonref = design.n_nuisance, data.n_free
-    to_columns = _column_map(groups, first, data.n_guides * n_days, m)
+    to_columns = _column_map(groups, first, data.n_guides * n_days, _identified(design.cells.map_reduce(_nuisance_products)))
     packed = torch.tensor([[packed_at(i, j, n_nonref) for j in range(n_nonref)] for i in range(n_nonref)])
     with quiet_sparse():
         by_column, by_row = to_columns.to_sparse_csr(), to_columns.T.coalesce().to_sparse_csr()
@@ -219,7 +222,24 @@ def _gene_group(data: FateData, design: CellDesign, position: Tensor, n: int, fi
     )
 
 
-def _column_map(groups: Sequence[GeneGroup], n_gene_rows: int, n_beta: int, m: int) -> Tensor:
+def _nuisance_products(block: CellBlock) -> Tensor:
+    """Σ z z' over the nuisance columns z of a block's cells, float64 (M, M)."""
+    z = block.nuisance.double()
+    return z.T @ z
+
+
+def _identified(products: Tensor) -> Tensor:
+    """The projection (M, M) on the directions of the nuisance columns that change the predictor of any cell, from Σ z z' of all cells.
+
+    A constant added to all days and subtracted from all replicates changes none; replicates of one day, or a day without cells, add further such directions.
+    """
+    scale = torch.where(products.diagonal() > 0, products.diagonal(), 1.0).rsqrt()
+    values, vectors = torch.linalg.eigh(scale.unsqueeze(1) * products * scale)
+    basis, _ = torch.linalg.qr((scale.unsqueeze(1) * vectors)[:, values < IDENTIFIED])
+    return torch.eye(len(products)).to(products) - basis @ basis.T
+
+
+def _column_map(groups: Sequence[GeneGroup], n_gene_rows: int, n_beta: int, identified: Tensor) -> Tensor:
     rows, cols, values = [], [], []
     device = groups[0].genes.device
     for group in groups:
@@ -229,9 +249,10 @@ def _column_map(groups: Sequence[GeneGroup], n_gene_rows: int, n_beta: int, m: i
         rows.append((group.guides[:, j] * group.n_days + d).flatten())
         cols.append((group.first + gene * group.n_coords + k).flatten())
         values.append(group.to_beta[j, d, k].expand(n_genes, -1).flatten())
-    own = torch.arange(m, device=device)
-    index = torch.stack([torch.cat([*rows, n_beta + own]), torch.cat([*cols, n_gene_rows + own])])
-    value = torch.cat([*values, torch.ones(m, dtype=torch.float64, device=device)])
+    row, col = torch.where(identified != 0)
+    index = torch.stack([torch.cat([*rows, n_beta + row]), torch.cat([*cols, n_gene_rows + col])])
+    value = torch.cat([*values, identified[row, col]])
+    m = len(identified)
     return torch.sparse_coo_tensor(index, value, (n_beta + m, n_gene_rows + m), check_invariants=False).coalesce()
 
 

@@ -87,8 +87,6 @@ def _dense(problem: Problem, precision: Precision, found: Pass) -> Marginals:
         1,
     )
     start = coords.nuisance.start * f
-    identified = _identified(problem)
-    joint[start:, :start], joint[:start, start:] = identified @ joint[start:, :start], joint[:start, start:] @ identified
     joint[start:, start:] = found.nuisance + nuisance_block(coords, precision.prior)  # in float64
     covariance = torch.cholesky_inverse(cholesky((joint + joint.T) / 2))
     blocks = []
@@ -134,25 +132,9 @@ def _nuisance(genes: _GenesOnly, found: Pass) -> tuple[Tensor, list[Tensor]]:
         response = genes.solve(column)
         reductions.append(precision(response)[coords.nuisance].reshape(m, -1))
         responses.append(response)
-    identified = _identified(genes.problem)
-    schur = schur - identified @ torch.cat(reductions, 1) @ identified
+    schur = schur - torch.cat(reductions, 1)
     joint = torch.cat(responses, -1)
     return torch.cholesky_inverse(cholesky((schur + schur.T) / 2)), [group.split(joint).flatten(1, 2) for group in coords.groups]
-
-
-def _identified(problem: Problem) -> Tensor:
-    """The projection (M·F*, M·F*) on the directions of the nuisance columns that the data identify.
-
-    A constant added to all days and subtracted from all replicates changes no predictor. Only the priors determine that direction, and
-    round-off of float32 products of order w·N must not enter it.
-    """
-    coords = problem.coords
-    direction = torch.ones(coords.n_nuisance, dtype=torch.float64, device=coords.packed.device)
-    direction[coords.n_days :] = -1.0
-    direction[-1] = 0.0
-    direction = direction / direction.norm()
-    own = torch.eye(coords.n_nuisance, dtype=torch.float64, device=direction.device) - torch.outer(direction, direction)
-    return torch.kron(own, torch.eye(coords.n_nonref, dtype=torch.float64, device=direction.device))
 
 
 def _between_genes(genes: _GenesOnly, generator: torch.Generator) -> list[Tensor]:

@@ -266,3 +266,15 @@ def test_steps_do_not_depend_on_where_they_start(problem, end):
     sd = torch.cat([c.diagonal(dim1=1, dim2=2).flatten() for c in end.covariance])
     moved = torch.cat([(g.split(again.mean) - g.split(end.mean)).flatten() for g in problem.coords.groups])
     assert again.status == "converged" and (moved / sd).square().mean().sqrt() < 0.02
+
+
+@pytest.mark.parametrize("of_one_day", [False, True])
+def test_directions_that_change_no_cell_follow_their_prior(small, of_one_day):
+    """At a weight where the round-off of single precision is larger than the prior; replicates are shared by the days, or each is of one day."""
+    data = dataclasses.replace(small, rep=small.day.to(small.rep.dtype), reps=tuple("abc")) if of_one_day else small
+    problem = Problem.of(data, Priors(), FitSettings(likelihood_weight=1e6))
+    state = run_natural(problem, start(problem))
+    assert state.status == "converged" and state.step <= 12
+    pull = (problem.nuisance_prior * state.mean[problem.coords.nuisance]).split([data.n_days, data.n_reps, 1])
+    by_day, by_rep = (pull[0], pull[1]) if of_one_day else (pull[0].sum(0), pull[1].sum(0))
+    torch.testing.assert_close(by_day, by_rep, rtol=0, atol=1e-6)
