@@ -32,6 +32,17 @@ def in_groups(items: Sequence[T]) -> list[Sequence[T]]:
     return [items[first : first + GROUP_BLOCKS] for first in range(0, len(items), GROUP_BLOCKS)]
 
 
+def in_pairs(items: Iterable[R], combine: Callable[[R, R], R]) -> R:
+    """Items combined two by two, then the results two by two, and so on, their order kept; of n items log₂ n results are held at a time."""
+    held: list[tuple[int, R]] = []  # results, and how many items each is of
+    for item in items:
+        size = 1
+        while held and held[-1][0] == size:
+            item, size = combine(held.pop()[1], item), 2 * size
+        held.append((size, item))
+    return reduce(lambda later, earlier: combine(earlier, later), (result for _, result in reversed(held)))
+
+
 def add(first: Any, second: Any) -> Any:
     """The sum of two results of the same form: None, numbers, arrays, tensors, or tuples, lists and frozen classes of them."""
     if first is None:
@@ -85,9 +96,9 @@ class CellBlocks(ABC, Generic[B]):
             yield from pool.map(lambda item: function(self, item, *shared), items)
 
     def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
-        """function(block, *arguments) of every block, combined in the order of the blocks: within each group of `in_groups`, then the groups."""
+        """function(block, *arguments) of every block, combined in the order of the blocks: within each group of `in_groups`, then the groups `in_pairs`."""
         by_group = groupby(enumerate(self.each(function, *arguments)), lambda numbered: numbered[0] // GROUP_BLOCKS)
-        return reduce(combine, (reduce(combine, (result for _, result in group)) for _, group in by_group))
+        return in_pairs((reduce(combine, (result for _, result in group)) for _, group in by_group), combine)
 
 
 class InMemory(CellBlocks[B]):

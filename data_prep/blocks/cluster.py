@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.blocks.base import B, CellBlocks, R, T, add, in_groups
+from data_prep.blocks.base import B, CellBlocks, R, T, add, in_groups, in_pairs
 from data_prep.blocks.disk import ALIGNMENT, OnDisk, mapped
 from data_prep.errors import InputError
 
@@ -49,7 +49,9 @@ class OnCluster(CellBlocks[B]):
     def of(cls, client: "Client", files: OnDisk[B]) -> "OnCluster[B]":
         """The blocks of files, loaded by the workers; a lost block is loaded again."""
         with _watched():
-            return cls(client, client.map(_load, in_groups(files.loaders), pure=False, retries=RETRIES), files)
+            groups, workers = in_groups(files.loaders), sorted(client.nthreads())
+            near = [workers[i * len(workers) // len(groups)] for i in range(len(groups))] if workers else []  # neighbours, whose sums are added first
+            return cls(client, [_task(client, _load, group, near=near[i : i + 1]) for i, group in enumerate(groups)], files)
 
     def __len__(self) -> int:
         """Number of blocks."""
@@ -58,8 +60,10 @@ class OnCluster(CellBlocks[B]):
     def each(self, function: Callable[..., R], *arguments: Any) -> Iterator[R]:
         """As `CellBlocks.each`."""
         with _watched():
-            for group in self._fetched(self._submitted(_call, function, arguments)):
-                yield from group
+            futures = list(self._submitted(_call, function, arguments))
+            for first in range(0, len(futures), TOGETHER):
+                for group in self.client.gather(futures[first : first + TOGETHER]):
+                    yield from group
 
     def map(self, function: Callable[..., R], *arguments: Any) -> "OnCluster[R]":
         """As `CellBlocks.map`."""
@@ -67,9 +71,10 @@ class OnCluster(CellBlocks[B]):
             return OnCluster(self.client, self._submitted(_call, function, arguments), self.files, (self, *arguments))
 
     def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
-        """As `CellBlocks.map_reduce`; the sum of a group is taken by the worker that has it."""
+        """As `CellBlocks.map_reduce`; the workers take the sums, of groups and of pairs of them."""
         with _watched():
-            return reduce(combine, self._fetched(self._submitted(partial(_reduce, combine), function, arguments)))
+            groups = self._submitted(partial(_reduce, combine), function, arguments)
+            return in_pairs(groups, lambda first, second: _task(self.client, combine, first, second)).result()
 
     def place(self, items: Iterable[R]) -> "OnCluster[R]":
         """As `CellBlocks.place`: through files."""
@@ -90,19 +95,20 @@ class OnCluster(CellBlocks[B]):
             Number of threads, where threads are used.
         """
         with _watched():
-            once = [self.client.submit(_same, value, pure=False, retries=RETRIES) for value in (self.files, *shared)]
-            for future in [self.client.submit(_spread, function, item, *once, pure=False, retries=RETRIES) for item in items]:
+            once = [_task(self.client, _same, value) for value in (self.files, *shared)]
+            for future in [_task(self.client, _spread, function, item, *once) for item in items]:
                 yield future.result()
 
-    def _submitted(self, task: Callable[..., Any], function: Callable[..., Any], arguments: Sequence[Any]) -> list["Future"]:
+    def _submitted(self, task: Callable[..., Any], function: Callable[..., Any], arguments: Sequence[Any]) -> Iterator["Future"]:
         by_block = tuple(isinstance(a, OnCluster) for a in arguments)
-        shared = [a if isinstance(a, OnCluster) or _small(a) else self.client.submit(_same, a, pure=False, retries=RETRIES) for a in arguments]
-        each = ([a.futures[i] if isinstance(a, OnCluster) else a for a in shared] for i in range(len(self.futures)))
-        return [self.client.submit(task, function, by_block, group, *own, pure=False, retries=RETRIES) for group, own in zip(self.futures, each, strict=True)]
+        shared = [a if isinstance(a, OnCluster) or _small(a) else _task(self.client, _same, a) for a in arguments]
+        for i, group in enumerate(self.futures):
+            yield _task(self.client, task, function, by_block, group, *(a.futures[i] if isinstance(a, OnCluster) else a for a in shared))
 
-    def _fetched(self, futures: Sequence["Future"]) -> Iterator[Any]:
-        for first in range(0, len(futures), TOGETHER):
-            yield from self.client.gather(list(futures[first : first + TOGETHER]))
+
+def _task(client: "Client", function: Callable[..., Any], *arguments: Any, near: Sequence[str] = ()) -> "Future":
+    """A task that is tried again where its worker is lost; on one of the workers `near`, if there is one that can."""
+    return client.submit(function, *arguments, workers=near or None, allow_other_workers=bool(near), pure=False, retries=RETRIES)
 
 
 def _load(loaders: Sequence[Callable[[], B]]) -> list[B]:
