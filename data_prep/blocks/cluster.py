@@ -68,7 +68,7 @@ class OnCluster(CellBlocks[B]):
     def map(self, function: Callable[..., R], *arguments: Any) -> "OnCluster[R]":
         """As `CellBlocks.map`."""
         with _watched():
-            return OnCluster(self.client, self._submitted(_call, function, arguments), self.files, (self, *arguments))
+            return OnCluster(self.client, list(self._submitted(_call, function, arguments)), self.files, (self, *arguments))
 
     def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
         """As `CellBlocks.map_reduce`; the workers take the sums, of groups and of pairs of them."""
