@@ -151,8 +151,8 @@ class CRTInputs:
     def treated(self, columns: Sequence[int] | Int[np.ndarray, " _"]) -> Int[np.ndarray, " treated"]:
         """The cells that carry any of these guides, int32, ascending."""
         g = self.guides
-        parts = [g.indices[g.indptr[c] : g.indptr[c + 1]] for c in columns]
-        return np.unique(np.concatenate(parts)).astype(np.int32) if parts else np.empty(0, np.int32)
+        cells = np.sort(np.concatenate([g.indices[:0], *(g.indices[g.indptr[c] : g.indptr[c + 1]] for c in columns)])).astype(np.int32, copy=False)
+        return cells[np.diff(cells, prepend=-1) > 0]
 
     def without_own(self, columns: Sequence[int] | Int[np.ndarray, " _"]) -> "CRTInputs":
         """The inputs for a unit with these guides, if there is a burden covariate: its own guides do not count, as they are part of the treatment."""

@@ -1,10 +1,12 @@
 """Memory layout of the inputs: rows aligned to cache lines, and sums over them that all units share."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Bool, Float32, Float64, Int32
+from jaxtyping import Bool, Float, Float32, Float64, Int32
 
-from crt.cells.stored import new_matrix, pieces
+from crt.cells.stored import filled_matrix, new_matrix, pieces
 from data_prep.blocks.place import MEMORY, Place
 
 
@@ -22,7 +24,44 @@ def empty_rows(n: int, n_covariates: int, n_programs: int, place: Place = MEMORY
     place
         Where the matrix is.
     """
-    return new_matrix(place, n, -(-(n_covariates + n_programs) // 16) * 16).owned()
+    return new_matrix(place, n, width(n_covariates, n_programs)).owned()
+
+
+def width(n_covariates: int, n_programs: int) -> int:
+    """Columns of rows that begin at lines of the cache."""
+    return -(-(n_covariates + n_programs) // 16) * 16
+
+
+def filled_rows(
+    n: int,
+    n_covariates: int,
+    n_programs: int,
+    parts: Iterable[tuple[Float[np.ndarray, "some covariates"], Float[np.ndarray, "some programs"]]],
+    place: Place = MEMORY,
+) -> Float32[np.ndarray, "{n} width"]:
+    """Covariates and outcomes of consecutive cells, in an array as that of `empty_rows`; a file is written in the order of its cells, not by its pages.
+
+    Parameters
+    ----------
+    n
+        Number of cells.
+    n_covariates
+        Number of covariates; those that the parts do not have are zero.
+    n_programs
+        Number of outcomes.
+    parts
+        Covariates and outcomes of some cells at a time.
+    place
+        Where the matrix is.
+    """
+
+    def aligned(covariates: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+        rows = np.zeros((len(outcomes), width(n_covariates, n_programs)), np.float32)
+        rows[:, : covariates.shape[1]] = covariates
+        rows[:, n_covariates : n_covariates + n_programs] = outcomes
+        return rows
+
+    return filled_matrix(place, n, width(n_covariates, n_programs), (aligned(*part) for part in parts)).owned()
 
 
 def transposed(rows: Float32[np.ndarray, "cells width"], p: int, place: Place = MEMORY) -> Float32[np.ndarray, "{p} cells"]:

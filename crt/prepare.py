@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from crt.cells.stored import pieces, some_rows
+from crt.cells.stored import filled_matrix, some_rows
 from crt.inputs import BURDEN, LOW_MOI, CRTInputs, make_inputs, standardised_burden
-from crt.layout import empty_rows
+from crt.layout import filled_rows
 from crt.read import chosen, covariates_of, guide_map_of, in_order, usage_of
 from crt.settings import ControlGroup, MultipleGuides
-from data_prep.blocks.base import BLOCK_CELLS
+from data_prep.blocks.base import BLOCK_CELLS, block_slices
 from data_prep.blocks.place import MEMORY, Place
 from data_prep.design import Design, encode_covariates
 from data_prep.errors import InputError, Problems, warn
 from data_prep.formula import encode_formula
 from data_prep.memory import Needs
-from data_prep.outcomes import check_outcome, check_usage, clr_usage, plain_outcomes
+from data_prep.outcomes import check_outcome, check_usage, clr_blocks, plain_outcomes
 from data_prep.read.container import View, open_view
 from data_prep.read.guide_map import NTC_LABELS, GuideMap
 from data_prep.read.screen import read_guides
@@ -143,8 +143,13 @@ def prepare_crt_inputs(
         )
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=usage_where)
         keep = chosen(names, programs)
-        covar_names, rows, place = _design_rows(_design(table, formula, cells, covar_where), burden, len(keep), place)
-        _outcomes(values, rows[:, len(covar_names) :], usage_where, keep, None if transform == "none" else eps_quantile)
+        design = _design(table, formula, cells, covar_where)
+        covar_names = (*design.names, BURDEN) if burden == "others" else design.names
+        place = place(_needs(cells.size, len(covar_names), len(keep))) if callable(place) else place
+        found = (
+            clr_blocks(values, keep, eps_quantile=eps_quantile, where=usage_where) if transform == "clr" else plain_outcomes(values, keep, where=usage_where)
+        )
+        rows = filled_rows(cells.size, len(covar_names), len(keep), ((design.matrix[own], block) for own, block in found), place)
     n_cells, n_guides = cells.size, None
     if (multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")) == "drop":
         alone = _one_gene(carriers, ordered)
@@ -212,32 +217,12 @@ def _with_raw(inputs: CRTInputs, table: pd.DataFrame | np.ndarray, batch_key: st
     return replace(inputs, covar_df_raw=table, batch_raw=table[batch_key].copy() if batch_key in table.columns else None)
 
 
-def _design_rows(design: Design, burden: str, n_outcomes: int, place: Place | Callable[[Needs], Place]) -> tuple[tuple[str, ...], np.ndarray, Place]:
-    """Names of the covariates, rows with the design, and their place; the columns of the burden and of the outcomes are written later."""
-    names = (*design.names, BURDEN) if burden == "others" else design.names
-    place = place(_needs(len(design.matrix), len(names), n_outcomes)) if callable(place) else place
-    rows = empty_rows(len(design.matrix), len(names), n_outcomes, place)
-    for cells in pieces(rows):
-        rows[cells, : len(design.names)] = design.matrix[cells]
-    return names, rows, place
-
-
-def _outcomes(values: Any, out: np.ndarray, where: str, keep: list[int], eps_quantile: float | None) -> None:
-    """Write the outcomes, as centred log-ratios of all of them unless there is no quantile."""
-    if eps_quantile is None:
-        plain_outcomes(values, out[:, : len(keep)], keep, where=where)
-    else:
-        clr_usage(values, eps_quantile=eps_quantile, where=where, out=out[:, : len(keep)], keep=keep)
-
-
 def _some_rows(rows: np.ndarray, keep: np.ndarray, place: Place) -> np.ndarray:
     """The rows of some cells, aligned as all are."""
     if keep.all():
         return rows
-    kept, which = empty_rows(int(keep.sum()), 0, rows.shape[1], place), np.flatnonzero(keep)
-    for cells in pieces(kept):
-        kept[cells] = some_rows(rows, which[cells])
-    return kept
+    which = np.flatnonzero(keep)
+    return filled_matrix(place, which.size, rows.shape[1], (some_rows(rows, which[cells]) for cells in block_slices(which.size))).owned()
 
 
 def _guide_counts(carriers: sp.csr_matrix, is_ntc: np.ndarray, where: str) -> np.ndarray:

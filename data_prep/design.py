@@ -71,7 +71,7 @@ def _encode_frame(frame: pd.DataFrame, cells: np.ndarray, where: str) -> tuple[l
     names: list[str] = []
     for name in frame.columns:
         values, place = frame[name], f"{where}[{str(name)!r}]"
-        if is_numeric(values, cells, place) and values.nunique() > FEW_VALUES:
+        if is_numeric(values, cells, place) and _has_many_values(values):
             columns.append(scaled(values.to_numpy(dtype=np.float64), cells, place))
             names.append(str(name))
             continue
@@ -83,6 +83,10 @@ def _encode_frame(frame: pd.DataFrame, cells: np.ndarray, where: str) -> tuple[l
             columns.append((codes == code).astype(np.float64))
             names.append(f"{name}={levels[code]}")
     return columns, names
+
+
+def _has_many_values(values: pd.Series) -> bool:
+    return values.iloc[:1000].nunique() > FEW_VALUES or values.nunique() > FEW_VALUES
 
 
 def is_numeric(values: pd.Series, cells: Shaped[np.ndarray, " cells"], where: str) -> bool:
@@ -103,7 +107,12 @@ def is_numeric(values: pd.Series, cells: Shaped[np.ndarray, " cells"], where: st
 def labels_of(values: pd.Series, cells: Shaped[np.ndarray, " cells"], where: str) -> tuple[Int[np.ndarray, " cells"], Shaped[np.ndarray, " levels"]]:
     """The level of each cell, and the levels in order, of a covariate of labels; an error if there are too many."""
     numeric = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    codes, levels = pd.factorize(values.astype(object) if numeric else values.astype(str), sort=True)
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        first, used = pd.factorize(values.cat.codes)
+        of_used, levels = pd.factorize(values.cat.categories[used].astype(str), sort=True)
+        codes = of_used[first]
+    else:
+        codes, levels = pd.factorize(values.astype(object) if numeric else values.astype(str), sort=True)
     if len(levels) > max(50, cells.size // 10):
         raise InputError(f"{where} has {len(levels):,} different labels for {cells.size:,} cells. Is it a cell name? Drop it, or store numbers as numbers.")
     return codes, np.asarray(levels, dtype=object)

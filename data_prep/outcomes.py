@@ -1,12 +1,11 @@
 """Checks of fate probabilities and program usage, and the centred log-ratio."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float64, Shaped
 
-from data_prep.blocks.disk import release
 from data_prep.errors import InputError, first_few, first_rows, warn
 from data_prep.read.cell_names import same_number
 from data_prep.read.rows import row_blocks, take
@@ -74,11 +73,12 @@ def check_usage(usage: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) 
     InputError
         If entries are not finite or are negative, or if the total usage of a cell is zero.
     """
-    usage = check_outcome(usage, cells, where=where)
     negative, empty = np.zeros(cells.size, bool), np.zeros(cells.size, bool)
-    for rows in row_blocks(usage.shape):
-        block = _numbers(usage, rows, where)
+
+    def more(rows: slice, block: np.ndarray) -> None:
         negative[rows], empty[rows] = (block < 0).any(1), block.sum(1) <= 0
+
+    usage = _finite(usage, cells, where, more)
     if negative.any():
         raise InputError(f"{where} is negative in {first_rows(negative, cells)}. Give program usage, or transform='none' for other outcomes.", "transform")
     if empty.any():
@@ -88,6 +88,11 @@ def check_usage(usage: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) 
 
 def check_outcome(values: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) -> Any:
     """Check that continuous outcomes (cells, programs) are finite numbers whose sums do not overflow; they are returned unchanged, as in `check_usage`."""
+    return _finite(values, cells, where, lambda rows, block: None)
+
+
+def _finite(values: Any, cells: np.ndarray, where: str, more: Callable[[slice, np.ndarray], None]) -> Any:
+    """The outcomes, after they are found to be finite; `more` sees each block, too."""
     values = values if hasattr(values, "shape") else np.asarray(values)
     if len(values.shape) != 2 or values.shape[1] == 0:
         raise InputError(f"{where} has shape {values.shape}; it must be cells × programs.")
@@ -96,6 +101,8 @@ def check_outcome(values: Any, cells: Shaped[np.ndarray, " cells"], *, where: st
     for rows in row_blocks(values.shape):
         block = _numbers(values, rows, where)
         bad[rows], large[rows] = ~np.isfinite(block).all(1), (np.abs(block) > LARGEST).any(1)
+        with np.errstate(invalid="ignore", over="ignore"):
+            more(rows, block)
     if bad.any():
         raise InputError(f"{where} is NaN or infinite in {first_rows(bad, cells)}. Drop those cells, or compute their values again.")
     if large.any():
@@ -105,19 +112,25 @@ def check_outcome(values: Any, cells: Shaped[np.ndarray, " cells"], *, where: st
     return values
 
 
-def plain_outcomes(values: Any, out: Float[np.ndarray, "cells some"], keep: Sequence[int], *, where: str) -> None:
-    """Write some of the outcomes as they are, but for those far from zero: they are centred, which changes no coefficient and keeps their digits in float32.
+Blocks = Iterator[tuple[slice, Float64[np.ndarray, "some programs"]]]
+
+
+def plain_outcomes(values: Any, keep: Sequence[int], *, where: str) -> Blocks:
+    """Some of the outcomes as they are, but for those far from zero: they are centred, which changes no coefficient and keeps their digits in float32.
 
     Parameters
     ----------
     values
         Outcomes, (cells, programs): an array, a DataFrame or a `StoredRows`, read in blocks of cells.
-    out
-        Array for the result.
     keep
-        The outcomes to write.
+        The outcomes that are wanted.
     where
         Name of the outcomes in messages.
+
+    Returns
+    -------
+    iterator
+        Consecutive cells, and their outcomes.
 
     Warns
     -----
@@ -132,9 +145,7 @@ def plain_outcomes(values: Any, out: Float[np.ndarray, "cells some"], keep: Sequ
     far = np.abs(mean) > 100 * np.sqrt(square)
     if far.any():
         warn(f"{where}: the means of {int(far.sum())} outcomes are more than 100 SD from zero; these outcomes were centred.")
-    for rows in row_blocks(values.shape):
-        out[rows] = _numbers(values, rows, where)[:, keep] - np.where(far, mean, 0.0)
-        release(out)
+    return ((rows, _numbers(values, rows, where)[:, keep] - np.where(far, mean, 0.0)) for rows in row_blocks(values.shape))
 
 
 def _numbers(values: Any, rows: slice, where: str, what: str = "number for each cell and program") -> np.ndarray:
@@ -144,19 +155,8 @@ def _numbers(values: Any, rows: slice, where: str, what: str = "number for each 
         raise InputError(f"{where} is not numeric: {error}. Give one {what}.") from error
 
 
-def clr_usage(
-    usage: Any,
-    *,
-    eps_quantile: float = 1e-4,
-    where: str = "usage",
-    out: Float[np.ndarray, "cells some"] | None = None,
-    keep: Sequence[int] | None = None,
-) -> Float[np.ndarray, "cells some"]:
-    """Centred log-ratios of program usage.
-
-    With the shares u of a cell's total usage, clr_k = log u_k − mean_j log u_j (Aitchison 1986, "The statistical analysis of compositional
-    data", chapter 4). Shares below the `eps_quantile` quantile of the *positive* shares are set to it first, and each row is divided by its sum again:
-    consensus NMF leaves exact zeros, so a quantile over all shares would be 0 and the logarithm −∞.
+def clr_usage(usage: Any, *, eps_quantile: float = 1e-4, where: str = "usage") -> Float64[np.ndarray, "cells programs"]:
+    """Centred log-ratios of program usage, as `clr_blocks`, in one array.
 
     Parameters
     ----------
@@ -166,10 +166,36 @@ def clr_usage(
         Quantile of the positive shares that replaces smaller ones, at least 0 and below 1.
     where
         Name of the usage in messages.
-    out
-        Array for the result; None for a new one in float64.
+    """
+    found = clr_blocks(usage, range(usage.shape[1]), eps_quantile=eps_quantile, where=where)
+    out = np.empty(usage.shape)
+    for rows, block in found:
+        out[rows] = block
+    return out
+
+
+def clr_blocks(usage: Any, keep: Sequence[int], *, eps_quantile: float, where: str) -> Blocks:
+    """Centred log-ratios of program usage, of consecutive cells at a time.
+
+    With the shares u of a cell's total usage, clr_k = log u_k − mean_j log u_j (Aitchison 1986, "The statistical analysis of compositional
+    data", chapter 4). Shares below the `eps_quantile` quantile of the *positive* shares are set to it first, and each row is divided by its sum again:
+    consensus NMF leaves exact zeros, so a quantile over all shares would be 0 and the logarithm −∞.
+
+    Parameters
+    ----------
+    usage
+        Program usage, (cells, programs): an array, a DataFrame or a `StoredRows`, read in blocks of cells.
     keep
-        The programs whose log-ratios are wanted; all if None.
+        The programs whose log-ratios are wanted.
+    eps_quantile
+        Quantile of the positive shares that replaces smaller ones, at least 0 and below 1.
+    where
+        Name of the usage in messages.
+
+    Returns
+    -------
+    iterator
+        Consecutive cells, and their log-ratios.
 
     Raises
     ------
@@ -187,17 +213,17 @@ def clr_usage(
         raise InputError(f"{where} has one program; a centred log-ratio needs two or more (transform='none' leaves outcomes unchanged).", "transform")
     total, least = _totals(usage, eps_quantile, where)
     floor = max(least.quantile(), np.finfo(np.float64).tiny)
-    keep = list(range(usage.shape[1])) if keep is None else keep
-    out = np.empty((usage.shape[0], len(keep))) if out is None else out
-    for rows in row_blocks(usage.shape):
-        share = _numbers(usage, rows, where) / total[rows]
-        np.maximum(share, floor, out=share)
-        share /= share.sum(1, keepdims=True)
-        np.log(share, out=share)
-        share -= share.mean(1, keepdims=True)
-        out[rows] = share if len(keep) == share.shape[1] else share[:, keep]
-        release(out)
-    return out
+    wanted = slice(None) if len(keep) == usage.shape[1] else list(keep)
+    return ((rows, _log_ratios(_numbers(usage, rows, where) / total[rows], floor)[:, wanted]) for rows in row_blocks(usage.shape))
+
+
+def _log_ratios(share: np.ndarray, floor: float) -> np.ndarray:
+    """The centred log-ratios of shares, in their place."""
+    np.maximum(share, floor, out=share)
+    share /= share.sum(1, keepdims=True)
+    np.log(share, out=share)
+    share -= share.mean(1, keepdims=True)
+    return share
 
 
 def _totals(usage: Any, eps_quantile: float, where: str) -> "tuple[np.ndarray, SmallestPositive]":

@@ -2,7 +2,7 @@
 
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from data_prep.blocks.disk import release
 from data_prep.blocks.place import Place
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Matrix:
     """A float32 matrix in memory, or in a file that several processes can write.
 
@@ -45,13 +45,15 @@ class Matrix:
         """The matrix, writable, whose file is deleted when nothing refers to the array or its views."""
         found = self.open()
         if isinstance(found, np.memmap):
-            weakref.finalize(getattr(found, "_mmap"), self.delete)  # noqa: B009 (numpy has no public name)
+            assert self.path is not None
+            weakref.finalize(getattr(found, "_mmap"), self.path.unlink, missing_ok=True)  # noqa: B009 (numpy has no public name)
         return found
 
-    def delete(self) -> None:
-        """Delete its file."""
+    def temporary(self) -> "Matrix":
+        """The matrix, whose file is deleted when nothing in this process refers to the matrix."""
         if self.path is not None:
-            self.path.unlink(missing_ok=True)
+            weakref.finalize(self, self.path.unlink, missing_ok=True)
+        return self
 
 
 def new_matrix(place: Place, n_rows: int, n_columns: int) -> Matrix:
@@ -64,6 +66,22 @@ def new_matrix(place: Place, n_rows: int, n_columns: int) -> Matrix:
     buffer = np.zeros(n_rows * n_columns + 16, np.float32)
     first = (-buffer.ctypes.data % 64) // 4
     return Matrix((n_rows, n_columns), array=buffer[first : first + n_rows * n_columns].reshape(n_rows, n_columns))
+
+
+def filled_matrix(place: Place, n_rows: int, n_columns: int, parts: Iterable[Float32[np.ndarray, "some columns"]]) -> Matrix:
+    """A matrix of consecutive parts of its rows."""
+    found = new_matrix(place, n_rows, n_columns)
+    if found.array is None:
+        assert found.path is not None
+        with found.path.open("wb") as file:
+            for part in parts:
+                file.write(part.data)
+        return found
+    first = 0
+    for part in parts:
+        found.array[first : first + len(part)] = part
+        first += len(part)
+    return found
 
 
 def cell_blocks(

@@ -87,9 +87,8 @@ class ScoreProblem:
         mean = mean_scores(blocks)
         normal = None
         if statistic != "mean":
-            by_program = new_matrix(place, mean.scale.size, n_cells)
+            by_program = new_matrix(place, mean.scale.size, n_cells).temporary()
             normal = normal_scores(blocks, mean, by_program, n_jobs=n_jobs if place.folder is None else min(n_jobs, 2))  # ranks of all cells at once
-            by_program.delete()
         largest = blocks.map_reduce(largest_residuals, normal, mean, combine=np.maximum)
         largest.flags.writeable = False
         return cls(blocks=blocks, n_cells=n_cells, normal=normal, mean=mean, statistic=statistic, largest=largest)

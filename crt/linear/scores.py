@@ -1,7 +1,6 @@
 """Outcome scores: what the linear statistic T_k = Σ_i r_ik (x_i − p_i) is made of, the outcome itself or its normal scores, residualised on the covariates."""
 
-from collections.abc import Iterator
-from functools import lru_cache, singledispatch
+from functools import lru_cache, partial, singledispatch
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped
@@ -11,7 +10,6 @@ from crt.cells.block import CellBlock, MeanScores, moment_sums, wide_residuals
 from crt.cells.stored import Matrix, cell_blocks, new_matrix, some_rows
 from crt.inputs import CRTInputs
 from data_prep.blocks.base import CellBlocks, block_slices
-from data_prep.blocks.disk import release
 from data_prep.blocks.place import MEMORY
 
 Scores = Float32[np.ndarray, "cells programs"]
@@ -38,7 +36,7 @@ def normal_scores(blocks: CellBlocks[CellBlock], mean: MeanScores, scratch: Matr
     mean
         The outcomes as scores.
     scratch
-        Receives the scores by program, (K, cells).
+        Receives the scores by program, (K, cells); its file is deleted when the scores are.
     n_jobs
         Number of worker threads.
     """
@@ -46,7 +44,7 @@ def normal_scores(blocks: CellBlocks[CellBlock], mean: MeanScores, scratch: Matr
     groups = [np.arange(first, min(first + TOGETHER, K)) for first in range(0, K, TOGETHER)]
     for _ in blocks.spread(_rank_programs, groups, mean, scratch, n_jobs=n_jobs):
         pass
-    raw = blocks.place(_by_cell(scratch))
+    raw = blocks.load([partial(_by_cell, scratch, cells) for cells in block_slices(scratch.shape[1])])
     return blocks.map(scores_again, raw, _least_squares(blocks, raw))
 
 
@@ -76,12 +74,9 @@ def _table(n: int) -> Float32[np.ndarray, " ranks"]:
     return out
 
 
-def _by_cell(scratch: Matrix) -> Iterator[Float32[np.ndarray, "_ programs"]]:
-    """The scores of each block, by cell."""
-    by_program = scratch.open()
-    for cells in block_slices(scratch.shape[1]):
-        yield np.ascontiguousarray(by_program[:, cells].T)
-        release(by_program)
+def _by_cell(scratch: Matrix, cells: slice) -> Float32[np.ndarray, "_ programs"]:
+    """The scores of some cells, by cell."""
+    return np.ascontiguousarray(scratch.open()[:, cells].T)
 
 
 @singledispatch

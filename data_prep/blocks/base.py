@@ -75,6 +75,10 @@ class CellBlocks(ABC, Generic[B]):
         """function(block, *arguments) of every block; the results stay where the blocks are."""
 
     @abstractmethod
+    def load(self, loaders: Sequence[Callable[[], R]]) -> "CellBlocks[R]":
+        """What a function for each block returns, where the blocks are; the functions can be pickled, and called again."""
+
+    @abstractmethod
     def place(self, items: Iterable[R]) -> "CellBlocks[R]":
         """An item for each block, brought to where the blocks are."""
 
@@ -125,6 +129,10 @@ class InMemory(CellBlocks[B]):
     def map(self, function: Callable[..., R], *arguments: Any) -> "InMemory[R]":
         """As `CellBlocks.map`."""
         return InMemory(self.each(function, *arguments))
+
+    def load(self, loaders: Sequence[Callable[[], R]]) -> "InMemory[R]":
+        """As `CellBlocks.load`."""
+        return InMemory(loader() for loader in loaders)
 
     def place(self, items: Iterable[R]) -> "InMemory[R]":
         """As `CellBlocks.place`."""

@@ -76,6 +76,10 @@ class OnCluster(CellBlocks[B]):
             groups = self._submitted(partial(_reduce, combine), function, arguments)
             return in_pairs(groups, lambda first, second: _task(self.client, combine, first, second)).result()
 
+    def load(self, loaders: Sequence[Callable[[], R]]) -> "OnCluster[R]":
+        """As `CellBlocks.load`, by the workers."""
+        return OnCluster.of(self.client, self.files.load(loaders))
+
     def place(self, items: Iterable[R]) -> "OnCluster[R]":
         """As `CellBlocks.place`: through files."""
         return OnCluster.of(self.client, self.files.place(items))

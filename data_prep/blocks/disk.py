@@ -56,6 +56,10 @@ class OnDisk(CellBlocks[B]):
         """As `CellBlocks.map`; the results consist of arrays and tensors, in tuples or frozen classes."""
         return self.place(self.each(function, *arguments))
 
+    def load(self, loaders: Sequence[Callable[[], R]]) -> "OnDisk[R]":
+        """As `CellBlocks.load`, each time that they are needed."""
+        return OnDisk(loaders, self.scratch)
+
     def place(self, items: Iterable[R]) -> "OnDisk[R]":
         """As `CellBlocks.place`."""
         folder = Path(tempfile.mkdtemp(dir=self.scratch, prefix="blocks-"))
