@@ -143,13 +143,8 @@ def prepare_crt_inputs(
         )
         values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=usage_where)
         keep = chosen(names, programs)
-        design = _design(table, formula, cells, covar_where)
-        covar_names = (*design.names, BURDEN) if burden == "others" else design.names
-        place = place(_needs(cells.size, len(covar_names), len(keep))) if callable(place) else place
-        found = (
-            clr_blocks(values, keep, eps_quantile=eps_quantile, where=usage_where) if transform == "clr" else plain_outcomes(values, keep, where=usage_where)
-        )
-        rows = filled_rows(cells.size, len(covar_names), len(keep), ((design.matrix[own], block) for own, block in found), place)
+        outcomes_of = (values, keep, usage_where, None if transform == "none" else eps_quantile)
+        covar_names, rows, place = _rows(_design(table, formula, cells, covar_where), burden, outcomes_of, place)
     n_cells, n_guides = cells.size, None
     if (multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")) == "drop":
         alone = _one_gene(carriers, ordered)
@@ -215,6 +210,15 @@ def _with_raw(inputs: CRTInputs, table: pd.DataFrame | np.ndarray, batch_key: st
     if not isinstance(table, pd.DataFrame):
         return inputs
     return replace(inputs, covar_df_raw=table, batch_raw=table[batch_key].copy() if batch_key in table.columns else None)
+
+
+def _rows(design: Design, burden: str, outcomes: tuple[Any, ...], place: Place | Callable[[Needs], Place]) -> tuple[tuple[str, ...], np.ndarray, Place]:
+    """Names of the covariates, rows with the design and the outcomes, and their place; the column of the burden is written later."""
+    values, keep, where, eps_quantile = outcomes
+    n, names = len(design.matrix), (*design.names, BURDEN) if burden == "others" else design.names
+    place = place(_needs(n, len(names), len(keep))) if callable(place) else place
+    found = plain_outcomes(values, keep, where=where) if eps_quantile is None else clr_blocks(values, keep, eps_quantile=eps_quantile, where=where)
+    return names, filled_rows(n, len(names), len(keep), ((design.matrix[cells], block) for cells, block in found), place), place
 
 
 def _some_rows(rows: np.ndarray, keep: np.ndarray, place: Place) -> np.ndarray:

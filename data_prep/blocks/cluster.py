@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial, reduce
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -198,13 +199,15 @@ def _same(value: Any) -> Any:
 
 
 @contextmanager
-def connect(scheduler: str) -> Iterator["Client"]:
+def connect(scheduler: str, code: str) -> Iterator["Client"]:
     """A client of a Dask scheduler.
 
     Parameters
     ----------
     scheduler
         Address of a scheduler, such as tcp://node17:8786; or local:N for N worker processes of one thread on this machine.
+    code
+        Module that the workers begin to import, while the caller goes on.
 
     Raises
     ------
@@ -227,6 +230,7 @@ def connect(scheduler: str) -> Iterator["Client"]:
             _local_cluster(int(n_local)) as cluster,
             Client(cluster) as client,
         ):
+            _import(client, code)
             yield client
         return
     try:
@@ -236,7 +240,15 @@ def connect(scheduler: str) -> Iterator["Client"]:
     with client:
         if not client.scheduler_info()["workers"]:
             raise InputError(f"the scheduler at {scheduler!r} has no workers. Start workers, then run again.", "scheduler")
+        _import(client, code)
         yield client
+
+
+def _import(client: "Client", code: str) -> None:
+    from distributed import fire_and_forget
+
+    for worker in client.nthreads():
+        fire_and_forget(client.submit(import_module, code, workers=[worker], pure=False))
 
 
 def _local_cluster(n_workers: int) -> "LocalCluster":

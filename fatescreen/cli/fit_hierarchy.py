@@ -37,14 +37,16 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
     if options.save_posterior:
         require_arviz()
     device = choose_device(options.device)
-    with run_folder(options.out, console.command) as folder:
+    with (
+        run_folder(options.out, console.command) as folder,
+        places(folder.path, memory=options.memory, scheduler=options.scheduler, code="hierarchy.inference.marginals") as choose,
+    ):
         with console.step("reading"):
             screen, data = _read(options)
         contrasts = contrast_names(options.contrast_fate, data.fates)
-        with places(folder.path, memory=options.memory, scheduler=options.scheduler) as choose:
-            place = choose(memory_needs(data))
-            on_device = data if options.device == "auto" and place.folder is not None else data.to(device)
-            fitted = _fit(folder, screen, on_device, contrasts, place, options, console)
+        place = choose(memory_needs(data))
+        on_device = data if options.device == "auto" and place.folder is not None else data.to(device)
+        fitted = _fit(folder, screen, on_device, contrasts, place, options, console)
     end = "converged" if fitted.converged else "NOT converged"
     log.info("%s in %d steps, %.1f s; likelihood weight %.3g", end, fitted.steps, fitted.seconds, fitted.weight)
     log.info("results: %s", options.out / "gene_daywise_for_mash.csv")

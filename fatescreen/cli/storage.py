@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def places(out: Path, *, memory: int | None, scheduler: str | None) -> Iterator[Callable[[Needs], Place]]:
+def places(out: Path, *, memory: int | None, scheduler: str | None, code: str) -> Iterator[Callable[[Needs], Place]]:
     """A function that chooses where the data of the cells are, once it is known what the run takes; scratch files and connections end with the block.
 
     Parameters
@@ -28,16 +28,19 @@ def places(out: Path, *, memory: int | None, scheduler: str | None) -> Iterator[
     memory
         Bytes that the process may have; None for no limit.
     scheduler
-        Address of a Dask scheduler; None for this process alone.
+        Address of a Dask scheduler; None for this process alone. Its workers import the code while the screen is read.
+    code
+        The module that they import.
 
     Raises
     ------
     InputError
-        By the function, if the memory is too small even with files.
+        If there is no such scheduler; by the function, if the memory is too small even with files.
     NoResult
         If the cluster is lost.
     """
-    with ExitStack() as stack:
+    with _ended(), ExitStack() as stack:
+        client = None if scheduler is None else stack.enter_context(connect(scheduler, code))
 
         def choose(needs: Needs) -> Place:
             least, have = in_use() + needs.in_files, math.inf if memory is None else memory
@@ -46,20 +49,25 @@ def places(out: Path, *, memory: int | None, scheduler: str | None) -> Iterator[
                 raise InputError(
                     f"the run takes at least {rounded:.1f} GiB of memory, and {have / 2**30:.1f} GiB is allowed. Allow {rounded:.1f}GiB.", "memory"
                 )
-            if scheduler is None and in_use() + needs.in_memory <= have:
+            if client is None and in_use() + needs.in_memory <= have:
                 return MEMORY
             files = Files(Path(stack.enter_context(tempfile.TemporaryDirectory(dir=out, prefix=f"{PARTIAL}cells-"))))
-            if scheduler is None:
+            if client is None:
                 log.info("data of the cells: in files, as they exceed the memory allowed")
                 return files
-            client = stack.enter_context(connect(scheduler))
             log.info("data of the cells: on the workers of the cluster")
             return Workers(client, files)
 
-        try:
-            yield choose
-        except ClusterLost as error:
-            raise NoResult(str(error), "scheduler") from error
+        yield choose
+
+
+@contextmanager
+def _ended() -> Iterator[None]:
+    """A lost cluster is no result."""
+    try:
+        yield
+    except ClusterLost as error:
+        raise NoResult(str(error), "scheduler") from error
 
 
 def on_device(choose: Callable[[Needs], Place], name: str) -> Callable[[Needs], Place]:
