@@ -69,7 +69,19 @@ def new_matrix(place: Place, n_rows: int, n_columns: int) -> Matrix:
 
 
 def filled_matrix(place: Place, n_rows: int, n_columns: int, parts: Iterable[Float32[np.ndarray, "some columns"]]) -> Matrix:
-    """A matrix of consecutive parts of its rows."""
+    """A matrix of its rows, which come in order, some at a time.
+
+    Parameters
+    ----------
+    place
+        Where the matrix is.
+    n_rows
+        Number of rows.
+    n_columns
+        Number of columns.
+    parts
+        The rows, each part contiguous.
+    """
     found = new_matrix(place, n_rows, n_columns)
     if found.array is None:
         assert found.path is not None

@@ -207,7 +207,7 @@ def connect(scheduler: str, code: str) -> Iterator["Client"]:
     scheduler
         Address of a scheduler, such as tcp://node17:8786; or local:N for N worker processes of one thread on this machine.
     code
-        Module that the workers begin to import, while the caller goes on.
+        Module that the workers import, while the caller does other work.
 
     Raises
     ------

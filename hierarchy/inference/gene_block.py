@@ -175,7 +175,8 @@ class GeneBlock(PyroModule):
     def __init__(self, model: HierarchyModel, coords: Coordinates, *, likelihood: GeneLikelihood, scales: Gaussian, nuisance: Gaussian, n_nodes: int = 128):
         super().__init__(name=f"gene_block_{next(_INSTANCE)}")
         self.model, self.coords, self.n_nodes = model, coords, n_nodes
-        self._points: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}  # the latest
+        self._evaluated: tuple[tuple[int, ...], AxisDensities, Tensor, Tensor] | None = None  # points of the scales, and what they depend on
+        self._averaged: tuple[tuple[int, ...], Moments] | None = None  # moments, likewise
         self.log_scale_loc: Any
         self.log_scale_tril: Any
         self.nuisance_loc: Any
@@ -251,37 +252,44 @@ class GeneBlock(PyroModule):
         of the scales' marginal posterior, the weights are proportional to min(ρ, √n · mean of ρ): truncated importance weights (Ionides 2008). One point is the
         mode.
         """
-        key = (least, seed, *(parameter._version for parameter in self.parameters()))  # changed in place by training
-        if key not in self._points:
-            self._points = {key: self._integration_points(least, seed)}
-        return self._points[key]
-
-    def _integration_points(self, least: int, seed: int) -> tuple[Tensor, Tensor]:
-        mean, tril, likelihood = self.log_scale_loc, self.log_scale_tril, self.likelihood
         if least == 1:
-            return mean.detach().reshape(1, self.coords.n_nonref, -1), mean.new_ones(1)
-        half_normal = half_normal_scales(self.coords, self.model.priors)
-
-        def along(at: Tensor) -> tuple[Tensor, Tensor]:
-            nodes = (mean + at @ tril.T).reshape(len(at), self.coords.n_nonref, -1)
-            evidence = torch.stack([gene_posteriors(self.coords, node, likelihood).evidence for node in nodes])
-            return nodes, evidence + log_prior(nodes, half_normal)
-
-        axes, knots = torch.eye(mean.numel()).to(mean), mean.new_tensor(KNOTS)
-        on_axes = along((knots.view(1, -1, 1) * axes.unsqueeze(1)).flatten(0, 1))[1]
-        proposal = AxisDensities.of(on_axes.reshape(len(axes), -1).cpu().numpy())
+            return self.log_scale_loc.detach().reshape(1, self.coords.n_nonref, -1), self.log_scale_loc.new_ones(1)
         n = least
         while True:
-            uniform = qmc.Sobol(len(axes), seed=seed).random_base2(max(1, (n - 1).bit_length()))[:n]
-            points, log_density = (torch.from_numpy(found).to(mean) for found in proposal.points(uniform))
-            nodes, log_posterior = along(points)
-            log_weight = log_posterior - log_density
+            nodes, log_weight = self._sequence(n, seed)
             log_weight = torch.minimum(log_weight, log_weight.logsumexp(0) - 0.5 * math.log(n))
             weights = torch.softmax(log_weight, 0)
             effective = float(1 / weights.square().sum())
             if effective >= ENOUGH or n >= MOST_NODES:
                 return nodes, weights
             n = min(MOST_NODES, math.ceil(1.2 * n * ENOUGH / effective))
+
+    def _sequence(self, n: int, seed: int) -> tuple[Tensor, Tensor]:
+        """The first n points of the sequence, and their log importance ratios; points that were evaluated before are not evaluated again."""
+        key, mean, tril = self._state(seed), self.log_scale_loc, self.log_scale_tril
+        if self._evaluated is None or self._evaluated[0] != key:
+            axes = torch.eye(mean.numel()).to(mean)
+            _, on_axes = self._log_posterior((mean.new_tensor(KNOTS).view(1, -1, 1) * axes.unsqueeze(1)).flatten(0, 1), mean, tril)
+            proposal = AxisDensities.of(on_axes.reshape(len(axes), -1).cpu().numpy())
+            self._evaluated = key, proposal, mean.new_empty(0, self.coords.n_nonref, mean.numel() // self.coords.n_nonref), mean.new_empty(0)
+        key, proposal, nodes, log_weight = self._evaluated
+        if len(nodes) < n:
+            uniform = qmc.Sobol(mean.numel(), seed=seed).random_base2(max(1, (n - 1).bit_length()))[len(nodes) : n]
+            points, log_density = (torch.from_numpy(found).to(mean) for found in proposal.points(uniform))
+            more, log_posterior = self._log_posterior(points, mean, tril)
+            nodes, log_weight = torch.cat([nodes, more]), torch.cat([log_weight, log_posterior - log_density])
+            self._evaluated = key, proposal, nodes, log_weight
+        return nodes[:n], log_weight[:n]
+
+    def _state(self, seed: int) -> tuple[int, ...]:
+        """What points depend on: the seed, and the parameters, which training changes in place."""
+        return seed, *(parameter._version for parameter in self.parameters())
+
+    def _log_posterior(self, at: Tensor, mean: Tensor, tril: Tensor) -> tuple[Tensor, Tensor]:
+        """Points of log s, from their coordinates on the axes of q(log s), and their log posterior."""
+        nodes, likelihood = (mean + at @ tril.T).reshape(len(at), self.coords.n_nonref, -1), self.likelihood
+        evidence = torch.stack([gene_posteriors(self.coords, node, likelihood).evidence for node in nodes])
+        return nodes, evidence + log_prior(nodes, half_normal_scales(self.coords, self.model.priors))
 
     def scale_points(self, *, seed: int) -> ScalePoints:
         """The posterior of the scales, at 256 points or more."""
@@ -320,8 +328,14 @@ class GeneBlock(PyroModule):
         n_nodes
             Least number of points of the scales, 1 for their mode alone; by default that of the constructor.
         """
+        key = (n_nodes or self.n_nodes, *self._state(seed))
+        if self._averaged is None or self._averaged[0] != key:
+            self._averaged = key, self._moments(*self.integration_points(key[0], seed=seed))
+        return self._averaged[1]
+
+    def _moments(self, nodes: Tensor, weights: Tensor) -> Moments:
+        """Moments, averaged over points of the scales."""
         coords, likelihood = self.coords, self.likelihood
-        nodes, weights = self.integration_points(n_nodes or self.n_nodes, seed=seed)
         first, second = [torch.zeros_like(r) for r in likelihood.linear], [torch.zeros_like(h) for h in likelihood.info]
         for node, weight in zip(nodes, weights, strict=True):
             genes = gene_posteriors(coords, node, likelihood)

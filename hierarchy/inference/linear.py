@@ -81,12 +81,12 @@ def _curved(block: CellBlock, state: CellState, columns: Tensor, f: int) -> Tens
 
 
 def conjugate_gradient(
-    matrix: Operator, rhs: Float[Tensor, "rows nonref sides"], precondition: Operator, n_iterations: int
+    matrix: Operator, rhs: Float[Tensor, "rows nonref sides"], precondition: Operator, n_iterations: int, tolerance: float = 0.0
 ) -> Float[Tensor, "rows nonref sides"]:
     """Solve matrix · x = rhs for each right-hand side by preconditioned conjugate gradients (Hestenes and Stiefel 1952).
 
     With residual r, z = preconditioner · r and direction p, an iteration is α = r'z / p'Ap, x += α p, r −= α Ap, β = r₊'z₊ / r'z, p = z₊ + β p.
-    The number of iterations is fixed, so a GPU need not wait for the host.
+    Without a tolerance the number of iterations is fixed, so a GPU need not wait for the host.
 
     Parameters
     ----------
@@ -97,12 +97,15 @@ def conjugate_gradient(
     precondition
         The product with an approximate inverse of the matrix.
     n_iterations
-        Number of iterations.
+        Number of iterations, at most.
+    tolerance
+        √(r'z) over its first value at which all sides are solved.
     """
     x = torch.zeros_like(rhs)
     residual = rhs
     z = precondition(residual)
     direction, rz = z, (residual * z).sum((0, 1))
+    solved = tolerance**2 * rz
     for _ in range(n_iterations):
         along = matrix(direction)
         step = rz / (direction * along).sum((0, 1)).clamp_min(1e-300)
@@ -110,6 +113,8 @@ def conjugate_gradient(
         residual = residual - step * along
         z = precondition(residual)
         rz, before = (residual * z).sum((0, 1)), rz
+        if tolerance > 0 and bool((rz <= solved).all()):
+            break
         direction = z + rz / before.clamp_min(1e-300) * direction
     return x
 

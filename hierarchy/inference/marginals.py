@@ -24,7 +24,7 @@ from hierarchy.inference.linear import Precision, cholesky, conjugate_gradient, 
 from hierarchy.problem import Problem
 
 DENSE_LIMIT = 1_000  # unknowns up to which the joint covariance is computed as a whole
-ITERATIONS = 14
+ITERATIONS, TOLERANCE = 30, 1e-5  # of a solve: the variances that it enters have the square of this error
 PROBE_ERROR = 0.007  # relative error of an SD below which no more probes are drawn
 BATCH = 16  # probes between two estimates of that error
 CHUNK_NUMBERS = 6_000_000  # cells of a block × non-reference fates × right-hand sides held at once
@@ -115,7 +115,7 @@ class _GenesOnly:
         return coords.join(solve_blocks(coords, self.factors, x), torch.zeros_like(x[coords.nuisance]))
 
     def solve(self, rhs: Tensor) -> Tensor:
-        return conjugate_gradient(self, rhs, self.blockwise, ITERATIONS)
+        return conjugate_gradient(self, rhs, self.blockwise, ITERATIONS, TOLERANCE)
 
 
 def _nuisance(genes: _GenesOnly, found: Pass) -> tuple[Tensor, list[Tensor]]:

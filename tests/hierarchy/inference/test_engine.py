@@ -146,7 +146,8 @@ def test_probes_agree_with_dense_inversion(problem, end, monkeypatch):
     args = (problem, found, torch.diag_embed(problem.prior(end.log_scale)))
     exact = marginal_covariances(*args, generator=torch.Generator().manual_seed(0))
     monkeypatch.setattr(marginals_module, "DENSE_LIMIT", 0)
-    monkeypatch.setattr(marginals_module, "ITERATIONS", 40)
+    monkeypatch.setattr(marginals_module, "ITERATIONS", 60)
+    monkeypatch.setattr(marginals_module, "TOLERANCE", 1e-12)
     monkeypatch.setattr(marginals_module, "PROBE_ERROR", 0.0)
     many = dataclasses.replace(problem, settings=FitSettings(likelihood_weight=20.0, n_probes=1000))
     probed = marginal_covariances(many, *args[1:], generator=torch.Generator().manual_seed(0))
@@ -155,6 +156,21 @@ def test_probes_agree_with_dense_inversion(problem, end, monkeypatch):
         sd_a, sd_b, least = (m.diagonal(dim1=1, dim2=2).sqrt() for m in (a, b, conditional))
         assert (sd_a / sd_b - 1).abs().max() < 0.02
         assert (sd_b >= least * (1 - 1e-6)).all() and (sd_b / least).max() > 1.02  # there was something to find
+
+
+@pytest.mark.parametrize("moi", [1.0, 12.0])
+def test_solves_stop_when_the_errors_do_not_change(moi, monkeypatch):
+    problem = problem_of(make(moi=moi, n_cells=1500, n_genes=20)[0], likelihood_weight=20.0, n_probes=16)
+    end = run_natural(problem, start(problem))
+    found = pass_over_cells(problem.design, problem.coords, end.mean, end.covariance, problem.weigh)
+    monkeypatch.setattr(marginals_module, "DENSE_LIMIT", 0)
+    ends = []
+    for tolerance in (marginals_module.TOLERANCE, 1e-12):
+        monkeypatch.setattr(marginals_module, "TOLERANCE", tolerance)
+        monkeypatch.setattr(marginals_module, "ITERATIONS", 30 if tolerance > 1e-9 else 100)
+        ends.append(marginal_covariances(problem, found, torch.diag_embed(problem.prior(end.log_scale)), generator=torch.Generator().manual_seed(0)))
+    for a, b in zip([ends[0].nuisance, *ends[0].blocks], [ends[1].nuisance, *ends[1].blocks], strict=True):
+        torch.testing.assert_close(a.diagonal(dim1=-2, dim2=-1).sqrt(), b.diagonal(dim1=-2, dim2=-1).sqrt(), rtol=3e-4, atol=0)
 
 
 def test_probes_stop_when_the_errors_are_known(problem, end, monkeypatch):

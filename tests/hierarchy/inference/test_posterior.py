@@ -8,8 +8,9 @@ from pyro.optim import Adam
 from scipy.stats import expon, norm
 
 from hierarchy import FitSettings, fit
+from hierarchy.inference import gene_block
 from hierarchy.inference.gene_block import GeneBlock
-from hierarchy.inference.gene_likelihood import GeneLikelihood
+from hierarchy.inference.gene_likelihood import GeneLikelihood, gene_posteriors
 from hierarchy.inference.mean_field import moments_of_draws
 from hierarchy.inference.scales import KNOTS, AxisDensities, Gaussian
 from hierarchy.model import hierarchy_model
@@ -114,13 +115,18 @@ def test_points_follow_the_posterior_of_the_scales(small_fit):
     assert one.shape == (1, 2, 4) and alone.tolist() == [1.0]
 
 
-def test_points_are_kept_until_the_posterior_changes(small_fit):
+def test_points_are_kept_until_the_posterior_changes(small_fit, monkeypatch):
     posterior = as_double(small_fit)
-    first = posterior.integration_points(64, seed=0)
-    assert posterior.integration_points(64, seed=0)[0] is first[0]
+    evaluated = []
+    monkeypatch.setattr(gene_block, "gene_posteriors", lambda coords, at, of: (evaluated.append(at), gene_posteriors(coords, at, of))[1])
+    first, _ = posterior.integration_points(150, seed=0)
+    n = len(evaluated)
+    again, more = posterior.integration_points(150, seed=0)[0], posterior.integration_points(170, seed=0)[0]
+    assert torch.equal(again, first) and torch.equal(more[:150], first) and len(more) == 170
+    assert len(evaluated) == n + 20
     with torch.no_grad():
         next(p for name, p in posterior.named_parameters() if name.startswith("log_scale_loc")).add_(0.5)
-    assert posterior.integration_points(64, seed=0)[0][0, 0, 0] != first[0][0, 0, 0]
+    assert posterior.integration_points(150, seed=0)[0][0, 0, 0] != first[0, 0, 0]
 
 
 def test_axis_densities_are_those_of_their_points():
