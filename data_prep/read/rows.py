@@ -9,7 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 from jaxtyping import Shaped
 
-BLOCK_BYTES = 2**25  # as float64: small compared with the results, large compared with a chunk of a file
+BLOCK_BYTES = 2**23  # as float64: small compared with the results, so that the memory of one block serves the next; large compared with a chunk of a file
 
 
 class StoredRows:
@@ -93,7 +93,7 @@ def _is_numeric(stored: Any, n_axes: int) -> bool:
 
 
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Slices that cover the rows in order, each of about 32 MiB in float64."""
+    """Slices that cover the rows in order, each of about 8 MiB in float64."""
     n, size = shape[0], max(1024, BLOCK_BYTES // (8 * max(1, shape[1])))
     first = 0
     while first < n:
