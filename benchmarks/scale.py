@@ -140,10 +140,9 @@ def whole_size(given) -> int:
 
 
 def cluster(given) -> None:
-    """One process of one thread, and two workers of one thread."""
-    rows = []
+    """One process of one thread, and two workers of one thread, on the largest screen."""
+    rows, n = [], max(given.sizes)
     for kind in given.only:
-        n = whole_size(given)
         screen, alone, spread = screen_of(given, kind, n), given.folder / f"{kind}_alone", given.folder / f"{kind}_spread"
         one = run(command(kind, screen, alone, *LARGE[kind]), 1)
         two = run(command(kind, screen, spread, *LARGE[kind], "--scheduler", "local:2"), 1)
