@@ -230,8 +230,9 @@ def connect(scheduler: str, code: str) -> Iterator["Client"]:
             _local_cluster(int(n_local)) as cluster,
             Client(cluster) as client,
         ):
-            _import(client, code)
+            importing = _imports(client, code)
             yield client
+            del importing
         return
     try:
         client = Client(scheduler, timeout=20)
@@ -240,15 +241,14 @@ def connect(scheduler: str, code: str) -> Iterator["Client"]:
     with client:
         if not client.scheduler_info()["workers"]:
             raise InputError(f"the scheduler at {scheduler!r} has no workers. Start workers, then run again.", "scheduler")
-        _import(client, code)
+        importing = _imports(client, code)
         yield client
+        del importing
 
 
-def _import(client: "Client", code: str) -> None:
-    from distributed import fire_and_forget
-
-    for worker in client.nthreads():
-        fire_and_forget(client.submit(import_module, code, workers=[worker], pure=False))
+def _imports(client: "Client", code: str) -> list["Future"]:
+    """Tasks of all workers, for as long as somebody holds them."""
+    return [client.submit(import_module, code, workers=[worker], pure=False) for worker in client.nthreads()]
 
 
 def _local_cluster(n_workers: int) -> "LocalCluster":

@@ -26,6 +26,13 @@ def test_encoding():
     assert np.linalg.matrix_rank(design.matrix) == 7 and not design.dropped
 
 
+def test_numbered_categories_are_levels_in_the_order_of_their_labels():
+    numbers = np.tile([9, 10, 2, 10], 15)
+    categorical, text = (encode_covariates(frame(batch=batch), CELLS, where="covar") for batch in (pd.Categorical(numbers, [10, 2, 5, 9]), numbers.astype(str)))
+    assert categorical.names == text.names == ("intercept", "batch=2", "batch=9")
+    np.testing.assert_array_equal(categorical.matrix, text.matrix)
+
+
 def test_numbered_batches_are_levels():
     design = encode_covariates(frame(batch=np.tile([3, 1, 2, 7], 15), count=np.arange(60) % 6), CELLS, where="covar")
     assert design.names == ("intercept", "batch=2", "batch=3", "batch=7", "count")
