@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial, reduce
@@ -131,7 +130,7 @@ def _reduce(combine: Callable[[R, R], R], function: Callable[..., R], by_block: 
 
 def _each(function: Callable[..., R], by_block: Sequence[bool], blocks: Sequence[Any], arguments: Sequence[Any]) -> Iterator[R]:
     """function(block, *arguments), after arrays that came from another worker are moved to where arrays begin elsewhere: the order of sums depends on it."""
-    placed = mapped(tuple(arguments), _aligned_once)
+    placed = mapped(tuple(arguments), _aligned)
     for i, block in enumerate(blocks):
         yield function(mapped(block, _aligned), *(value[i] if own else value for own, value in zip(by_block, placed, strict=True)))
 
@@ -161,22 +160,6 @@ def _send_sparse_tensors() -> None:
 
 def _spread(function: Callable[..., R], item: Any, blocks: OnDisk[Any], *shared: Any) -> R:
     return function(blocks, item, *mapped(shared, _aligned))
-
-
-_moved: dict[int, tuple[weakref.ref[Any], Any]] = {}
-
-
-def _aligned_once(value: Any) -> Any:
-    """As `_aligned`; several tasks of a worker have the same argument."""
-    if _small(value):
-        return _aligned(value)
-    key = id(value)
-    known, moved = _moved.get(key, (None, None))
-    if known is None or known() is not value:
-        moved = _aligned(value)
-        if moved is not value:
-            _moved[key] = weakref.ref(value, lambda _: _moved.pop(key, None)), moved
-    return moved
 
 
 def _aligned(value: Any) -> Any:
