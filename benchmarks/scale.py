@@ -3,7 +3,7 @@
 python benchmarks/scale.py screens               write the screens, 4.6 GB
 python benchmarks/scale.py crt                   run-crt with --memory by number of cells, and the same in memory up to a million cells
 python benchmarks/scale.py fit                   fit-hierarchy likewise
-python benchmarks/scale.py cluster               two workers of one thread against one process of one thread, both commands
+python benchmarks/scale.py cluster               two workers of one thread against one process of one thread, in memory: 12 GiB at 10⁷ cells
 python benchmarks/scale.py kill                  a worker killed at five random moments, both commands
 python benchmarks/scale.py small --other PATH    small screens against another checkout, alternating
 
@@ -135,7 +135,7 @@ def growth(given, kind: str) -> None:
 
 
 def whole_size(given) -> int:
-    """The largest screen that is run in memory; one block of 131,072 cells is one task."""
+    """The largest screen that is run in memory."""
     return max((n for n in given.sizes if n <= IN_MEMORY), default=given.sizes[0])
 
 

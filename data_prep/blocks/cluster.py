@@ -5,7 +5,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial, reduce
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -199,15 +198,13 @@ def _same(value: Any) -> Any:
 
 
 @contextmanager
-def connect(scheduler: str, code: str) -> Iterator["Client"]:
+def connect(scheduler: str) -> Iterator["Client"]:
     """A client of a Dask scheduler.
 
     Parameters
     ----------
     scheduler
         Address of a scheduler, such as tcp://node17:8786; or local:N for N worker processes of one thread on this machine.
-    code
-        Module that the workers import, while the caller does other work.
 
     Raises
     ------
@@ -230,9 +227,7 @@ def connect(scheduler: str, code: str) -> Iterator["Client"]:
             _local_cluster(int(n_local)) as cluster,
             Client(cluster) as client,
         ):
-            importing = _imports(client, code)
             yield client
-            del importing
         return
     try:
         client = Client(scheduler, timeout=20)
@@ -241,14 +236,7 @@ def connect(scheduler: str, code: str) -> Iterator["Client"]:
     with client:
         if not client.scheduler_info()["workers"]:
             raise InputError(f"the scheduler at {scheduler!r} has no workers. Start workers, then run again.", "scheduler")
-        importing = _imports(client, code)
         yield client
-        del importing
-
-
-def _imports(client: "Client", code: str) -> list["Future"]:
-    """Tasks of all workers, for as long as somebody holds them."""
-    return [client.submit(import_module, code, workers=[worker], pure=False) for worker in client.nthreads()]
 
 
 def _local_cluster(n_workers: int) -> "LocalCluster":

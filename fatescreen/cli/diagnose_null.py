@@ -28,10 +28,7 @@ def diagnose_null_command(options: DiagnoseOptions, console: Console) -> None:
     from fatescreen.report.null_report import null_report
     from fatescreen.runs.null_files import text_lines, write_diagnostics
 
-    with (
-        run_folder(options.out, console.command) as folder,
-        places(folder.path, memory=options.memory, scheduler=options.scheduler, code="crt.statistic") as choose,
-    ):
+    with run_folder(options.out, console.command) as folder, places(folder.path, memory=options.memory, scheduler=options.scheduler) as choose:
         with console.step("reading"):
             inputs = prepare_crt_inputs(_simulated(options) if options.simulate else options.file, place=on_device(choose, options.device), **options.reading())
         sampling, seed = options.sampling(), options.seed

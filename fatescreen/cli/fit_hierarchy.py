@@ -37,10 +37,7 @@ def fit_hierarchy(options: FitOptions, console: Console) -> None:
     if options.save_posterior:
         require_arviz()
     device = choose_device(options.device)
-    with (
-        run_folder(options.out, console.command) as folder,
-        places(folder.path, memory=options.memory, scheduler=options.scheduler, code="hierarchy.inference.marginals") as choose,
-    ):
+    with run_folder(options.out, console.command) as folder, places(folder.path, memory=options.memory, scheduler=options.scheduler) as choose:
         with console.step("reading"):
             screen, data = _read(options)
         contrasts = contrast_names(options.contrast_fate, data.fates)

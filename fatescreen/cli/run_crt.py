@@ -36,10 +36,7 @@ def run_crt(options: RunCRTOptions, console: Console) -> None:
     from fatescreen.runs.null_files import write_diagnostics
     from fatescreen.runs.tables import write_table
 
-    with (
-        run_folder(options.out, console.command) as folder,
-        places(folder.path, memory=options.memory, scheduler=options.scheduler, code="crt.statistic") as choose,
-    ):
+    with run_folder(options.out, console.command) as folder, places(folder.path, memory=options.memory, scheduler=options.scheduler) as choose:
         with console.step("reading"):
             inputs = prepare_crt_inputs(options.screen, place=on_device(choose, options.device), **options.reading())
             known = _controls(inputs, options)

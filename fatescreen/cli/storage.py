@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def places(out: Path, *, memory: int | None, scheduler: str | None, code: str) -> Iterator[Callable[[Needs], Place]]:
+def places(out: Path, *, memory: int | None, scheduler: str | None) -> Iterator[Callable[[Needs], Place]]:
     """A function that chooses where the data of the cells are, once it is known what the run takes; scratch files and connections end with the block.
 
     Parameters
@@ -28,9 +28,7 @@ def places(out: Path, *, memory: int | None, scheduler: str | None, code: str) -
     memory
         Bytes that the process may have; None for no limit.
     scheduler
-        Address of a Dask scheduler; None for this process alone. Its workers import the code while the screen is read.
-    code
-        The module that they import.
+        Address of a Dask scheduler; None for this process alone.
 
     Raises
     ------
@@ -40,7 +38,7 @@ def places(out: Path, *, memory: int | None, scheduler: str | None, code: str) -
         If the cluster is lost.
     """
     with _ended(), ExitStack() as stack:
-        client = None if scheduler is None else stack.enter_context(connect(scheduler, code))
+        client = None if scheduler is None else stack.enter_context(connect(scheduler))
 
         def choose(needs: Needs) -> Place:
             least, have = in_use() + needs.in_files, math.inf if memory is None else memory

@@ -89,7 +89,7 @@ def on_cluster(client, screen, folder, run, reading="complement"):
 
 
 def test_a_cluster_gives_the_bytes_of_memory(screen, tmp_path, small_blocks):
-    with connect("local:2", "json") as client:
+    with connect("local:2") as client:
         client.run(setattr, data_prep.blocks.base, "BLOCK_CELLS", 256)
         for run, reading in (("cauchy", "complement"), ("resamples", "complement"), ("resamples", "ntc_cells")):
             here = run_all_genes_union_crt(prepare_crt_inputs(screen, **READING[reading]), **RUNS[run])
@@ -99,7 +99,7 @@ def test_a_cluster_gives_the_bytes_of_memory(screen, tmp_path, small_blocks):
 @pytest.mark.slow
 def test_a_worker_that_is_killed_changes_no_byte(screen, tmp_path, small_blocks):
     here = run_all_genes_union_crt(prepare_crt_inputs(screen), **CAUCHY)
-    with connect("local:2", "json") as client:
+    with connect("local:2") as client:
         for seconds in (0.2, 0.5, 1.0, 1.5, 2.0):
             killer = threading.Timer(seconds, lambda: os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL))
             killer.start()
@@ -112,7 +112,7 @@ def test_a_lost_scheduler_keeps_finished_targets(screen, tmp_path, small_blocks,
     """The same call resumes, in memory too, and gives the same bytes."""
     monkeypatch.setattr(crt.engine, "STORED_BATCH", 1)
     here = run_all_genes_union_crt(prepare_crt_inputs(screen), **CAUCHY)
-    with connect("local:1", "json") as client:
+    with connect("local:1") as client:
         inputs, real = prepare_crt_inputs(screen, place=Workers(client, Files(tmp_path))), crt.engine.run_batch
 
         def stops(names, *rest):

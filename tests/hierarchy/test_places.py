@@ -103,13 +103,13 @@ def test_files_change_no_byte(screen, several, in_memory, tmp_path):
 
 
 def test_a_cluster_changes_no_byte(screen, several, in_memory, tmp_path):
-    with connect("local:2", "json") as client:
+    with connect("local:2") as client:
         assert bytes_of(results(screen, Workers(client, Files(tmp_path)))) == in_memory[:-3]
 
 
 @pytest.mark.slow
 def test_a_worker_that_is_killed_changes_no_byte(screen, several, in_memory, tmp_path):
-    with connect("local:2", "json") as client:
+    with connect("local:2") as client:
         for seconds in (0.5, 1.5, 3.0, 4.5, 6.0):
             killer = threading.Timer(seconds, _kill_one, [client])
             killer.start()

@@ -32,22 +32,22 @@ def test_memory_is_enough_or_files_are_used_or_the_least_is_named(monkeypatch, t
     monkeypatch.setattr(module, "in_use", lambda: GIB)
     needs = Needs(in_memory=3 * GIB, in_files=0.5 * GIB)
     for memory in (None, 4 * GIB):
-        with places(tmp_path, memory=memory, scheduler=None, code="json") as choose:
+        with places(tmp_path, memory=memory, scheduler=None) as choose:
             assert choose(needs) == MEMORY
-    with places(tmp_path, memory=2 * GIB, scheduler=None, code="json") as choose:
+    with places(tmp_path, memory=2 * GIB, scheduler=None) as choose:
         scratch = choose(needs).folder
         assert scratch.parent == tmp_path and scratch.name.startswith(".partial-")
         (scratch / "x").write_text("x")
     assert not any(tmp_path.iterdir())
     wanted = r"the run takes at least 1.5 GiB of memory, and 1.4 GiB is allowed. Allow 1.5GiB."
-    with pytest.raises(InputError, match=wanted) as error, places(tmp_path, memory=int(1.4 * GIB), scheduler=None, code="json") as choose:
+    with pytest.raises(InputError, match=wanted) as error, places(tmp_path, memory=int(1.4 * GIB), scheduler=None) as choose:
         choose(needs)
     assert error.value.arguments == ("memory",)
 
 
 def test_a_lost_cluster_ends_a_run_without_a_result(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "connect", lambda scheduler, code: contextlib.nullcontext(scheduler))
-    with pytest.raises(NoResult, match="it is gone"), places(tmp_path, memory=None, scheduler="tcp://a:1", code="json") as choose:
+    monkeypatch.setattr(module, "connect", lambda scheduler: contextlib.nullcontext(scheduler))
+    with pytest.raises(NoResult, match="it is gone"), places(tmp_path, memory=None, scheduler="tcp://a:1") as choose:
         place = choose(Needs(1, 1))
         assert place.folder.is_dir() and place.client == "tcp://a:1"
         raise ClusterLost("it is gone")
