@@ -32,15 +32,40 @@ def in_groups(items: Sequence[T]) -> list[Sequence[T]]:
     return [items[first : first + GROUP_BLOCKS] for first in range(0, len(items), GROUP_BLOCKS)]
 
 
-def in_pairs(items: Iterable[R], combine: Callable[[R, R], R]) -> R:
-    """Items combined two by two, then the results two by two, and so on, their order kept; of n items log₂ n results are held at a time."""
-    held: list[tuple[int, R]] = []  # results, and how many items each is of
-    for item in items:
-        size = 1
+def in_pairs(items: Iterable[tuple[int, R]], combine: Callable[[R, R], R]) -> R:
+    """Results combined two by two, then these two by two, and so on, their order kept; of n of them log₂ n are held at a time.
+
+    Parameters
+    ----------
+    items
+        How many groups each result is of, which `in_runs` has made of a run of groups, and the result.
+    combine
+        A function of two results.
+    """
+    held: list[tuple[int, R]] = []
+    for size, item in items:
         while held and held[-1][0] == size:
             item, size = combine(held.pop()[1], item), 2 * size
         held.append((size, item))
     return reduce(lambda later, earlier: combine(earlier, later), (result for _, result in reversed(held)))
+
+
+def in_runs(places: Sequence[Any]) -> list[slice]:
+    """Runs of groups at one place that are combined with each other before they are combined with others: a power of two of them, from a multiple of it.
+
+    Parameters
+    ----------
+    places
+        The place of each group.
+    """
+    runs, first = [], 0
+    while first < len(places):
+        size = 1
+        while first % (2 * size) == 0 and len(set(places[first : first + 2 * size])) == 1 and first + 2 * size <= len(places):
+            size *= 2
+        runs.append(slice(first, first + size))
+        first += size
+    return runs
 
 
 def add(first: Any, second: Any) -> Any:
@@ -102,7 +127,7 @@ class CellBlocks(ABC, Generic[B]):
     def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
         """function(block, *arguments) of every block, combined in the order of the blocks: within each group of `in_groups`, then the groups `in_pairs`."""
         by_group = groupby(enumerate(self.each(function, *arguments)), lambda numbered: numbered[0] // GROUP_BLOCKS)
-        return in_pairs((reduce(combine, (result for _, result in group)) for _, group in by_group), combine)
+        return in_pairs(((1, reduce(combine, (result for _, result in group))) for _, group in by_group), combine)
 
 
 class InMemory(CellBlocks[B]):

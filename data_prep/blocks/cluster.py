@@ -1,15 +1,14 @@
 """Blocks on the workers of a Dask cluster. Only sums, and what is computed from them, travel; the cluster tries again where a worker is lost."""
 
 import dataclasses
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial, reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_prep.blocks.base import B, CellBlocks, R, T, add, in_groups, in_pairs
+from data_prep.blocks.base import B, CellBlocks, R, T, add, in_groups, in_pairs, in_runs
 from data_prep.blocks.disk import ALIGNMENT, OnDisk, mapped
 from data_prep.errors import InputError
 
@@ -36,22 +35,24 @@ class OnCluster(CellBlocks[B]):
         A connection to the scheduler.
     futures
         The groups of blocks, a list each.
+    near
+        The worker that is to have each group; another one has it where that worker is lost.
     files
         The files that all workers can read and from which the blocks were loaded; for results of `map`, those of the blocks that they are of.
     sources
         What results of `map` are computed from, again if a worker is lost: their files must stay.
     """
 
-    def __init__(self, client: "Client", futures: Sequence["Future"], files: OnDisk[Any], sources: Sequence[Any] = ()):
-        self.client, self.futures, self.files, self.sources = client, tuple(futures), files, sources
+    def __init__(self, client: "Client", futures: Sequence["Future"], near: Sequence[str], files: OnDisk[Any], sources: Sequence[Any] = ()):
+        self.client, self.futures, self.near, self.files, self.sources = client, tuple(futures), tuple(near), files, sources
 
     @classmethod
     def of(cls, client: "Client", files: OnDisk[B]) -> "OnCluster[B]":
         """The blocks of files, loaded by the workers; a lost block is loaded again."""
         with _watched():
             groups, workers = in_groups(files.loaders), sorted(client.nthreads())
-            near = [workers[i * len(workers) // len(groups)] for i in range(len(groups))] if workers else []  # neighbours, whose sums are added first
-            return cls(client, [_task(client, _load, group, near=near[i : i + 1]) for i, group in enumerate(groups)], files)
+            near = [workers[i * len(workers) // len(groups)] for i in range(len(groups))] if workers else [""] * len(groups)
+            return cls(client, [_task(client, _load, group, near=worker) for group, worker in zip(groups, near, strict=True)], near, files)
 
     def __len__(self) -> int:
         """Number of blocks."""
@@ -60,21 +61,23 @@ class OnCluster(CellBlocks[B]):
     def each(self, function: Callable[..., R], *arguments: Any) -> Iterator[R]:
         """As `CellBlocks.each`."""
         with _watched():
-            futures = list(self._submitted(_call, function, arguments))
+            futures = self._called(function, arguments)
             for first in range(0, len(futures), TOGETHER):
                 for group in self.client.gather(futures[first : first + TOGETHER]):
-                    yield from group
+                    yield from map(_unpacked, group)
 
     def map(self, function: Callable[..., R], *arguments: Any) -> "OnCluster[R]":
         """As `CellBlocks.map`."""
         with _watched():
-            return OnCluster(self.client, list(self._submitted(_call, function, arguments)), self.files, (self, *arguments))
+            return OnCluster(self.client, self._called(function, arguments), self.near, self.files, (self, *arguments))
 
     def map_reduce(self, function: Callable[..., R], *arguments: Any, combine: Callable[[R, R], R] = add) -> R:
-        """As `CellBlocks.map_reduce`; the workers take the sums, of groups and of pairs of them."""
+        """As `CellBlocks.map_reduce`; the workers take the sums, each of its neighbouring groups in one task, and add those of others."""
         with _watched():
-            groups = self._submitted(partial(_reduce, combine), function, arguments)
-            return in_pairs(groups, lambda first, second: _task(self.client, combine, first, second)).result()
+            runs = in_runs(self.near)
+            sums = self._submitted(partial(_reduce, combine), function, arguments, runs)
+            sized = ((run.stop - run.start, result) for run, result in zip(runs, sums, strict=True))
+            return _unpacked(in_pairs(sized, lambda first, second: _task(self.client, _combined, combine, first, second)).result())
 
     def load(self, loaders: Sequence[Callable[[], R]]) -> "OnCluster[R]":
         """As `CellBlocks.load`, by the workers."""
@@ -99,79 +102,91 @@ class OnCluster(CellBlocks[B]):
             Number of threads, where threads are used.
         """
         with _watched():
-            once = [_task(self.client, _same, value) for value in (self.files, *shared)]
+            once = [_task(self.client, _same, _packed(value)) for value in (self.files, *shared)]
             for future in [_task(self.client, _spread, function, item, *once) for item in items]:
-                yield future.result()
+                yield _unpacked(future.result())
 
-    def _submitted(self, task: Callable[..., Any], function: Callable[..., Any], arguments: Sequence[Any]) -> Iterator["Future"]:
+    def _called(self, function: Callable[..., Any], arguments: Sequence[Any]) -> list["Future"]:
+        return self._submitted(_call, function, arguments, [slice(i, i + 1) for i in range(len(self.futures))])
+
+    def _submitted(self, task: Callable[..., Any], function: Callable[..., Any], arguments: Sequence[Any], runs: Sequence[slice]) -> list["Future"]:
+        """A task for each run of groups, which has the groups of the blocks, and of the arguments that are blocks."""
         by_block = tuple(isinstance(a, OnCluster) for a in arguments)
-        shared = [a if isinstance(a, OnCluster) or _small(a) else _task(self.client, _same, a) for a in arguments]
-        for i, group in enumerate(self.futures):
-            yield _task(self.client, task, function, by_block, group, *(a.futures[i] if isinstance(a, OnCluster) else a for a in shared))
+        shared = [a if isinstance(a, OnCluster) else _packed(a) if _small(a) else _task(self.client, _same, _packed(a)) for a in arguments]
+        return [
+            _task(self.client, task, function, by_block, list(self.futures[run]), *(list(a.futures[run]) if isinstance(a, OnCluster) else a for a in shared))
+            for run in runs
+        ]
 
 
-def _task(client: "Client", function: Callable[..., Any], *arguments: Any, near: Sequence[str] = ()) -> "Future":
-    """A task that is tried again where its worker is lost; on one of the workers `near`, if there is one that can."""
+def _task(client: "Client", function: Callable[..., Any], *arguments: Any, near: str = "") -> "Future":
+    """A task that is tried again where its worker is lost; on the worker `near`, if there is one and it can."""
     return client.submit(function, *arguments, workers=near or None, allow_other_workers=bool(near), pure=False, retries=RETRIES)
 
 
 def _load(loaders: Sequence[Callable[[], B]]) -> list[B]:
-    return [_can_travel(loader()) for loader in loaders]
+    return [_packed(loader()) for loader in loaders]
 
 
-def _call(function: Callable[..., R], by_block: Sequence[bool], blocks: Sequence[Any], *arguments: Any) -> list[R]:
-    return [_can_travel(result) for result in _each(function, by_block, blocks, arguments)]
+def _call(function: Callable[..., R], by_block: Sequence[bool], groups: Sequence[Any], *arguments: Any) -> list[R]:
+    return [_packed(result) for group in _each(function, by_block, groups, arguments) for result in group]
 
 
-def _reduce(combine: Callable[[R, R], R], function: Callable[..., R], by_block: Sequence[bool], blocks: Sequence[Any], *arguments: Any) -> R:
-    return _can_travel(reduce(combine, _each(function, by_block, blocks, arguments)))
+def _reduce(combine: Callable[[R, R], R], function: Callable[..., R], by_block: Sequence[bool], groups: Sequence[Any], *arguments: Any) -> R:
+    return _packed(in_pairs(((1, reduce(combine, group)) for group in _each(function, by_block, groups, arguments)), combine))
 
 
-def _each(function: Callable[..., R], by_block: Sequence[bool], blocks: Sequence[Any], arguments: Sequence[Any]) -> Iterator[R]:
-    """function(block, *arguments), after arrays that came from another worker are moved to where arrays begin elsewhere: the order of sums depends on it."""
-    placed = mapped(tuple(arguments), _aligned)
-    for i, block in enumerate(blocks):
-        yield function(mapped(block, _aligned), *(value[i] if own else value for own, value in zip(by_block, placed, strict=True)))
+def _combined(combine: Callable[[R, R], R], first: R, second: R) -> R:
+    return _packed(combine(_unpacked(first), _unpacked(second)))
 
 
-def _can_travel(result: R) -> R:
-    """The result, after this worker has learned to send what it may hold."""
-    if "torch" in sys.modules:
-        _send_sparse_tensors()
-    return result
-
-
-@cache
-def _send_sparse_tensors() -> None:
-    """Send sparse tensors by pickle: distributed has a form of its own for tensors, and with sparse ones it fails without end."""
-    import torch
-    from distributed.protocol import dask_serialize
-
-    dense = dask_serialize.dispatch(torch.Tensor)
-
-    def send(value: Any) -> Any:
-        if value.layout is not torch.strided:
-            raise NotImplementedError  # the next form is tried, which is pickle
-        return dense(value)
-
-    dask_serialize.register(torch.Tensor, send)
+def _each(function: Callable[..., R], by_block: Sequence[bool], groups: Sequence[Any], arguments: Sequence[Any]) -> Iterator[Iterator[R]]:
+    """function(block, *arguments) of the blocks of each group."""
+    placed = [value if own else _unpacked(value) for own, value in zip(by_block, arguments, strict=True)]
+    for g, group in enumerate(groups):
+        yield (
+            function(_unpacked(block), *(_unpacked(value[g][i]) if own else value for own, value in zip(by_block, placed, strict=True)))
+            for i, block in enumerate(group)
+        )
 
 
 def _spread(function: Callable[..., R], item: Any, blocks: OnDisk[Any], *shared: Any) -> R:
-    return function(blocks, item, *mapped(shared, _aligned))
+    return _packed(function(blocks, item, *map(_unpacked, shared)))
+
+
+class _Tensor:
+    """A tensor as its arrays, which are sent as they are in memory, while a tensor is copied several times."""
+
+    __slots__ = ("arrays", "shape")
+
+    def __init__(self, arrays: Sequence[np.ndarray], shape: Sequence[int] | None):
+        self.arrays, self.shape = tuple(arrays), None if shape is None else tuple(shape)
+
+    def tensor(self) -> Any:
+        import torch
+
+        parts = [torch.from_numpy(_aligned(array)) for array in self.arrays]
+        return parts[0] if self.shape is None else torch.sparse_csr_tensor(*parts, size=self.shape, check_invariants=False)
+
+
+def _packed(value: Any) -> Any:
+    """A value as it is kept and sent: with arrays in place of tensors."""
+    return mapped(value, _array)
+
+
+def _array(value: Any) -> Any:
+    layout = str(getattr(value, "layout", ""))
+    if "sparse_csr" in layout:
+        return _Tensor([part.numpy() for part in (value.crow_indices(), value.col_indices(), value.values())], value.shape)
+    return _Tensor([value.numpy()], None) if "strided" in layout else value
+
+
+def _unpacked(value: Any) -> Any:
+    """The value again; arrays that came from another process are moved to where arrays begin elsewhere: the order of sums depends on it."""
+    return mapped(value, lambda part: part.tensor() if isinstance(part, _Tensor) else _aligned(part))
 
 
 def _aligned(value: Any) -> Any:
-    layout = str(getattr(value, "layout", ""))
-    if "sparse_csr" in layout:
-        import torch
-
-        offsets, columns, values = map(_aligned, (value.crow_indices(), value.col_indices(), value.values()))
-        return torch.sparse_csr_tensor(offsets, columns, values, size=value.shape, check_invariants=False)
-    if "strided" in layout:
-        import torch
-
-        return torch.from_numpy(_aligned(value.numpy()))
     if not isinstance(value, np.ndarray) or value.dtype.hasobject or value.ctypes.data % ALIGNMENT == 0:
         return value
     buffer = np.empty(value.nbytes + ALIGNMENT, np.uint8)
