@@ -127,6 +127,10 @@ class CRTInputs:
         """The cells in blocks."""
         return cell_blocks(self.place, self.rows, self.columns, len(self.program_names))
 
+    def host_blocks(self) -> CellBlocks[CellBlock]:
+        """The cells in blocks for work that a device does not do."""
+        return self.blocks() if self.place.folder is not None else replace(self, place=MEMORY).blocks()
+
     @property
     def C(self) -> Float32[np.ndarray, "cells covariates"]:
         """The design, a read-only view; the intercept is column 0."""

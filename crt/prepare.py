@@ -20,7 +20,7 @@ from data_prep.design import Design, encode_covariates
 from data_prep.errors import InputError, Problems, warn
 from data_prep.formula import encode_formula
 from data_prep.memory import Needs
-from data_prep.outcomes import check_outcome, check_usage, clr_blocks, plain_outcomes
+from data_prep.outcomes import LogRatios, PlainOutcomes
 from data_prep.read.container import View, open_view
 from data_prep.read.guide_map import NTC_LABELS, GuideMap
 from data_prep.read.screen import read_guides
@@ -141,10 +141,9 @@ def prepare_crt_inputs(
             guides={"key": guide_assignment_key, "names_key": guide_names_key, "given": guides, "min_umi": min_umi},
             guide_map=(guide_map, guide2gene_key, ntc_labels, guide_assignment_key),
         )
-        values = (check_usage if transform == "clr" else check_outcome)(values, cells, where=usage_where)
+        found = _outcomes(values, cells, transform=transform, eps_quantile=eps_quantile, where=usage_where)
         keep = chosen(names, programs)
-        outcomes_of = (values, keep, usage_where, None if transform == "none" else eps_quantile)
-        covar_names, rows, place = _rows(_design(table, formula, cells, covar_where), burden, outcomes_of, place)
+        covar_names, rows, place = _rows(_design(table, formula, cells, covar_where), burden, found, keep, place)
     n_cells, n_guides = cells.size, None
     if (multiple_guides or ("drop" if control_group == "ntc_cells" else "keep")) == "drop":
         alone = _one_gene(carriers, ordered)
@@ -186,6 +185,12 @@ def _read(view: View, *, usage: Any, covariates: Any, guides: Any, guide_map: An
     return found_usage, found_covariates, (carriers, where), in_order(mapping, guide_names, where, map_where)
 
 
+def _outcomes(values: Any, cells: np.ndarray, *, transform: str, eps_quantile: float, where: str) -> LogRatios | PlainOutcomes:
+    if transform == "clr":
+        return LogRatios.of(values, cells, eps_quantile=eps_quantile, where=where)
+    return PlainOutcomes.of(values, cells, where=where)
+
+
 def _needs(n_cells: int, n_covariates: int, n_outcomes: int) -> Needs:
     """What a test takes beyond its guides and covariates: matrices of outcomes and their scores; without them, two programs that are ranked by two threads."""
     blocks = BLOCKS_AT_ONCE * BLOCK_CELLS * 4 * (n_covariates + 3 * n_outcomes)
@@ -212,13 +217,14 @@ def _with_raw(inputs: CRTInputs, table: pd.DataFrame | np.ndarray, batch_key: st
     return replace(inputs, covar_df_raw=table, batch_raw=table[batch_key].copy() if batch_key in table.columns else None)
 
 
-def _rows(design: Design, burden: str, outcomes: tuple[Any, ...], place: Place | Callable[[Needs], Place]) -> tuple[tuple[str, ...], np.ndarray, Place]:
+def _rows(
+    design: Design, burden: str, outcomes: LogRatios | PlainOutcomes, keep: Sequence[int], place: Place | Callable[[Needs], Place]
+) -> tuple[tuple[str, ...], np.ndarray, Place]:
     """Names of the covariates, rows with the design and the outcomes, and their place; the column of the burden is written later."""
-    values, keep, where, eps_quantile = outcomes
     n, names = len(design.matrix), (*design.names, BURDEN) if burden == "others" else design.names
     place = place(_needs(n, len(names), len(keep))) if callable(place) else place
-    found = plain_outcomes(values, keep, where=where) if eps_quantile is None else clr_blocks(values, keep, eps_quantile=eps_quantile, where=where)
-    return names, filled_rows(n, len(names), len(keep), ((design.matrix[cells], block) for cells, block in found), place), place
+    parts = ((design.matrix[cells], block) for cells, block in outcomes.blocks(keep))
+    return names, filled_rows(n, len(names), len(keep), parts, place), place
 
 
 def _some_rows(rows: np.ndarray, keep: np.ndarray, place: Place) -> np.ndarray:

@@ -13,7 +13,7 @@ from zipfile import ZipFile
 import numpy as np
 import pandas as pd
 
-from crt.cells.stored import pieces
+from crt.cells.block import CellBlock
 from crt.engine import UnitResult
 from crt.inputs import CRTInputs
 from crt.settings import UnitSettings
@@ -47,8 +47,8 @@ def inputs_digest(inputs: CRTInputs) -> str:
     """A hash of everything in the inputs that results depend on."""
     digest = hashlib.blake2b(digest_size=16)
     g = inputs.guides
-    for cells in pieces(inputs.rows):
-        digest.update(np.ascontiguousarray(inputs.rows[cells]).view(np.uint8).data)
+    for rows in inputs.host_blocks().each(_rows_digest):
+        digest.update(rows)
     for array in (g.indptr, g.indices, inputs.ntc_cells):
         digest.update(np.ascontiguousarray(array).view(np.uint8).data)
     words = (inputs.control_group, inputs.program_names, inputs.covar_names, tuple(map(str, inputs.guide_names)), tuple(inputs.guide2gene.values()))
@@ -58,6 +58,10 @@ def inputs_digest(inputs: CRTInputs) -> str:
             digest.update(f"{name} {column.dtype}".encode())
             digest.update(pd.util.hash_pandas_object(column, index=False).to_numpy().data)
     return digest.hexdigest()
+
+
+def _rows_digest(block: CellBlock) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(block.rows).view(np.uint8).data, digest_size=16).digest()
 
 
 @contextmanager

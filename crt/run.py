@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -18,7 +17,6 @@ from crt.resume import result_folder
 from crt.sampling.methods import ResamplingMethod
 from crt.settings import N_RESAMPLES, SEED, LogisticSettings, Method, MethodOptions, Propensity, Side, Statistic, UnitSettings, settings_of
 from crt.signatures import shared_options
-from data_prep.blocks.place import MEMORY
 from data_prep.errors import InputError, first_few, warn
 
 
@@ -226,8 +224,7 @@ def warn_of_few_values(inputs: CRTInputs, settings: UnitSettings) -> None:
     """Warn of programs without the three distinct values from which normal scores differ from the outcome itself."""
     if settings.statistic == "mean":
         return
-    on_host = inputs if inputs.place.folder is not None else replace(inputs, place=MEMORY)
-    few = [inputs.program_names[k] for k in few_valued(on_host.blocks())]
+    few = [inputs.program_names[k] for k in few_valued(inputs.host_blocks())]
     if few:
         warn(f"the outcomes {first_few(few)} have fewer than three distinct values, so tests of their normal scores are tests of their means.", "statistic")
 

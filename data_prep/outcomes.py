@@ -1,6 +1,7 @@
 """Checks of fate probabilities and program usage, and the centred log-ratio."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -65,43 +66,172 @@ def check_fate_prob(prob: Any, names: tuple[str, ...], cells: Shaped[np.ndarray,
     return out
 
 
-def check_usage(usage: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) -> Any:
-    """Check program usage (cells, programs), an array, a DataFrame or a `StoredRows`, in blocks of cells; it is returned unchanged.
+Blocks = Iterator[tuple[slice, Float64[np.ndarray, "some programs"]]]
 
-    Raises
-    ------
-    InputError
-        If entries are not finite or are negative, or if the total usage of a cell is zero.
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlainOutcomes:
+    """Continuous outcomes as they are, but for those far from zero: they are centred, which changes no coefficient and keeps their digits in float32.
+
+    Attributes
+    ----------
+    values
+        The outcomes, (cells, programs): an array, a DataFrame or a `StoredRows`.
+    mean
+        Their means, (programs,).
+    where
+        Their name in messages.
     """
-    negative, empty = np.zeros(cells.size, bool), np.zeros(cells.size, bool)
 
-    def more(rows: slice, block: np.ndarray) -> None:
-        negative[rows], empty[rows] = (block < 0).any(1), block.sum(1) <= 0
+    values: Any
+    mean: Float64[np.ndarray, " programs"]
+    where: str
 
-    usage = _finite(usage, cells, where, more)
-    if negative.any():
-        raise InputError(f"{where} is negative in {first_rows(negative, cells)}. Give program usage, or transform='none' for other outcomes.", "transform")
-    if empty.any():
-        raise InputError(f"{where} is zero throughout in {first_rows(empty, cells)}. Drop those cells: their total usage is zero.")
-    return usage
+    @classmethod
+    def of(cls, values: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) -> "PlainOutcomes":
+        """Check outcomes, in blocks of cells.
+
+        Raises
+        ------
+        InputError
+            If entries are not finite numbers, or are so large that their sums overflow.
+        """
+        values = _matrix(values, cells, where)
+        mean = np.zeros(values.shape[1])
+
+        def more(rows: slice, block: np.ndarray) -> None:
+            mean[...] += block.sum(0) / values.shape[0]
+
+        _check_finite(values, cells, where, more)
+        return cls(values=values, mean=mean, where=where)
+
+    def blocks(self, keep: Sequence[int]) -> Blocks:
+        """Consecutive cells, and some of their outcomes.
+
+        Warns
+        -----
+        ScreenWarning
+            If outcomes were centred.
+        """
+        values, where, mean, square = self.values, self.where, self.mean[list(keep)], np.zeros(len(keep))
+        for rows in row_blocks(values.shape):
+            square += np.square(_numbers(values, rows, where)[:, keep] - mean).sum(0) / values.shape[0]
+        far = np.abs(mean) > 100 * np.sqrt(square)
+        if far.any():
+            warn(f"{where}: the means of {int(far.sum())} outcomes are more than 100 SD from zero; these outcomes were centred.")
+        return ((rows, _numbers(values, rows, where)[:, keep] - np.where(far, mean, 0.0)) for rows in row_blocks(values.shape))
 
 
-def check_outcome(values: Any, cells: Shaped[np.ndarray, " cells"], *, where: str) -> Any:
-    """Check that continuous outcomes (cells, programs) are finite numbers whose sums do not overflow; they are returned unchanged, as in `check_usage`."""
-    return _finite(values, cells, where, lambda rows, block: None)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LogRatios:
+    """Centred log-ratios of program usage.
+
+    With the shares u of a cell's total usage, clr_k = log u_k − mean_j log u_j (Aitchison 1986, "The statistical analysis of compositional
+    data", chapter 4). Shares below a quantile of the *positive* shares are set to it first, and each row is divided by its sum again:
+    consensus NMF leaves exact zeros, so a quantile over all shares would be 0 and the logarithm −∞.
+
+    Attributes
+    ----------
+    usage
+        Program usage, (cells, programs): an array, a DataFrame or a `StoredRows`.
+    total
+        Total usage of each cell, (cells, 1).
+    floor
+        The quantile, which replaces smaller shares.
+    where
+        Name of the usage in messages.
+    """
+
+    usage: Any
+    total: Float64[np.ndarray, "cells 1"]
+    floor: float
+    where: str
+
+    @classmethod
+    def of(cls, usage: Any, cells: Shaped[np.ndarray, " cells"], *, eps_quantile: float = 1e-4, where: str = "usage") -> "LogRatios":
+        """Check program usage, and take its totals and the quantile, in blocks of cells.
+
+        Parameters
+        ----------
+        usage
+            Program usage, (cells, programs).
+        cells
+            Names of the cells, (cells,).
+        eps_quantile
+            Quantile of the positive shares that replaces smaller ones, at least 0 and below 1.
+        where
+            Name of the usage in messages.
+
+        Raises
+        ------
+        InputError
+            If entries are not finite or are negative, if the total usage of a cell is zero, if there is one program only, or if `eps_quantile` is out of range.
+
+        Warns
+        -----
+        ScreenWarning
+            If the rows do not sum to 1.
+        """
+        if not 0 <= eps_quantile < 1:
+            raise InputError(f"eps_quantile is {eps_quantile}; it must be at least 0 and below 1.", "eps_quantile")
+        usage = _matrix(usage, cells, where)
+        if usage.shape[1] < 2:
+            raise InputError(f"{where} has one program; a centred log-ratio needs two or more (transform='none' leaves outcomes unchanged).", "transform")
+        negative, total = np.zeros(cells.size, bool), np.empty((cells.size, 1))
+        least = SmallestPositive(eps_quantile, usage.shape[0] * usage.shape[1])
+
+        def more(rows: slice, block: np.ndarray) -> None:
+            negative[rows], total[rows] = (block < 0).any(1), block.sum(1, keepdims=True)
+            least.add(block / total[rows])
+
+        _check_finite(usage, cells, where, more)
+        if negative.any():
+            raise InputError(f"{where} is negative in {first_rows(negative, cells)}. Give program usage, or transform='none' for other outcomes.", "transform")
+        if (total <= 0).any():
+            raise InputError(f"{where} is zero throughout in {first_rows(total[:, 0] <= 0, cells)}. Drop those cells: their total usage is zero.")
+        if abs(float(np.median(total)) - 100) < 1:
+            warn(f"{where}: rows sum to 100, so usages are in percent; they were divided by their sums.")
+        elif (np.abs(total - 1) > SUM_ROUNDED).any():
+            warn(f"{where}: rows do not sum to 1 (they sum to {total.min():.4g} to {total.max():.4g}); they were divided by their sums.")
+        return cls(usage=usage, total=total, floor=max(least.quantile(), np.finfo(np.float64).tiny), where=where)
+
+    def blocks(self, keep: Sequence[int]) -> Blocks:
+        """Consecutive cells, and the log-ratios of some programs."""
+        wanted = slice(None) if len(keep) == self.usage.shape[1] else list(keep)
+        for rows in row_blocks(self.usage.shape):
+            yield rows, _log_ratios(_numbers(self.usage, rows, self.where) / self.total[rows], self.floor)[:, wanted]
 
 
-def _finite(values: Any, cells: np.ndarray, where: str, more: Callable[[slice, np.ndarray], None]) -> Any:
-    """The outcomes, after they are found to be finite; `more` sees each block, too."""
+def clr_usage(usage: Any, *, eps_quantile: float = 1e-4) -> Float64[np.ndarray, "cells programs"]:
+    """Centred log-ratios of program usage, as `LogRatios`, in one array.
+
+    Parameters
+    ----------
+    usage
+        Program usage, (cells, programs).
+    eps_quantile
+        Quantile of the positive shares that replaces smaller ones, at least 0 and below 1.
+    """
+    ratios = LogRatios.of(usage, np.arange(len(usage)), eps_quantile=eps_quantile)
+    return np.concatenate([block for _, block in ratios.blocks(range(ratios.usage.shape[1]))])
+
+
+def _matrix(values: Any, cells: np.ndarray, where: str) -> Any:
+    """Outcomes, of which the numbers of cells and programs are checked."""
     values = values if hasattr(values, "shape") else np.asarray(values)
     if len(values.shape) != 2 or values.shape[1] == 0:
         raise InputError(f"{where} has shape {values.shape}; it must be cells × programs.")
     same_number(values.shape[0], cells, where=where)
+    return values
+
+
+def _check_finite(values: Any, cells: np.ndarray, where: str, more: Callable[[slice, np.ndarray], None]) -> None:
+    """Check that outcomes are finite; `more` sees each block, too."""
     bad, large = np.zeros(cells.size, bool), np.zeros(cells.size, bool)
     for rows in row_blocks(values.shape):
         block = _numbers(values, rows, where)
         bad[rows], large[rows] = ~np.isfinite(block).all(1), (np.abs(block) > LARGEST).any(1)
-        with np.errstate(invalid="ignore", over="ignore"):
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             more(rows, block)
     if bad.any():
         raise InputError(f"{where} is NaN or infinite in {first_rows(bad, cells)}. Drop those cells, or compute their values again.")
@@ -109,43 +239,6 @@ def _finite(values: Any, cells: np.ndarray, where: str, more: Callable[[slice, n
         raise InputError(
             f"{where} is larger than {LARGEST:g} in {first_rows(large, cells)}, so that sums overflow. Correct or drop those cells, or change the unit."
         )
-    return values
-
-
-Blocks = Iterator[tuple[slice, Float64[np.ndarray, "some programs"]]]
-
-
-def plain_outcomes(values: Any, keep: Sequence[int], *, where: str) -> Blocks:
-    """Some of the outcomes as they are, but for those far from zero: they are centred, which changes no coefficient and keeps their digits in float32.
-
-    Parameters
-    ----------
-    values
-        Outcomes, (cells, programs): an array, a DataFrame or a `StoredRows`, read in blocks of cells.
-    keep
-        The outcomes that are wanted.
-    where
-        Name of the outcomes in messages.
-
-    Returns
-    -------
-    iterator
-        Consecutive cells, and their outcomes.
-
-    Warns
-    -----
-    ScreenWarning
-        If outcomes were centred.
-    """
-    mean, square = np.zeros(len(keep)), np.zeros(len(keep))
-    for rows in row_blocks(values.shape):
-        mean += _numbers(values, rows, where)[:, keep].sum(0) / values.shape[0]
-    for rows in row_blocks(values.shape):
-        square += np.square(_numbers(values, rows, where)[:, keep] - mean).sum(0) / values.shape[0]
-    far = np.abs(mean) > 100 * np.sqrt(square)
-    if far.any():
-        warn(f"{where}: the means of {int(far.sum())} outcomes are more than 100 SD from zero; these outcomes were centred.")
-    return ((rows, _numbers(values, rows, where)[:, keep] - np.where(far, mean, 0.0)) for rows in row_blocks(values.shape))
 
 
 def _numbers(values: Any, rows: slice, where: str, what: str = "number for each cell and program") -> np.ndarray:
@@ -155,68 +248,6 @@ def _numbers(values: Any, rows: slice, where: str, what: str = "number for each 
         raise InputError(f"{where} is not numeric: {error}. Give one {what}.") from error
 
 
-def clr_usage(usage: Any, *, eps_quantile: float = 1e-4, where: str = "usage") -> Float64[np.ndarray, "cells programs"]:
-    """Centred log-ratios of program usage, as `clr_blocks`, in one array.
-
-    Parameters
-    ----------
-    usage
-        Program usage, (cells, programs): an array, a DataFrame or a `StoredRows`, read in blocks of cells.
-    eps_quantile
-        Quantile of the positive shares that replaces smaller ones, at least 0 and below 1.
-    where
-        Name of the usage in messages.
-    """
-    found = clr_blocks(usage, range(usage.shape[1]), eps_quantile=eps_quantile, where=where)
-    out = np.empty(usage.shape)
-    for rows, block in found:
-        out[rows] = block
-    return out
-
-
-def clr_blocks(usage: Any, keep: Sequence[int], *, eps_quantile: float, where: str) -> Blocks:
-    """Centred log-ratios of program usage, of consecutive cells at a time.
-
-    With the shares u of a cell's total usage, clr_k = log u_k − mean_j log u_j (Aitchison 1986, "The statistical analysis of compositional
-    data", chapter 4). Shares below the `eps_quantile` quantile of the *positive* shares are set to it first, and each row is divided by its sum again:
-    consensus NMF leaves exact zeros, so a quantile over all shares would be 0 and the logarithm −∞.
-
-    Parameters
-    ----------
-    usage
-        Program usage, (cells, programs): an array, a DataFrame or a `StoredRows`, read in blocks of cells.
-    keep
-        The programs whose log-ratios are wanted.
-    eps_quantile
-        Quantile of the positive shares that replaces smaller ones, at least 0 and below 1.
-    where
-        Name of the usage in messages.
-
-    Returns
-    -------
-    iterator
-        Consecutive cells, and their log-ratios.
-
-    Raises
-    ------
-    InputError
-        If there is one program only, or if `eps_quantile` is out of range.
-
-    Warns
-    -----
-    ScreenWarning
-        If the rows do not sum to 1.
-    """
-    if not 0 <= eps_quantile < 1:
-        raise InputError(f"eps_quantile is {eps_quantile}; it must be at least 0 and below 1.", "eps_quantile")
-    if usage.shape[1] < 2:
-        raise InputError(f"{where} has one program; a centred log-ratio needs two or more (transform='none' leaves outcomes unchanged).", "transform")
-    total, least = _totals(usage, eps_quantile, where)
-    floor = max(least.quantile(), np.finfo(np.float64).tiny)
-    wanted = slice(None) if len(keep) == usage.shape[1] else list(keep)
-    return ((rows, _log_ratios(_numbers(usage, rows, where) / total[rows], floor)[:, wanted]) for rows in row_blocks(usage.shape))
-
-
 def _log_ratios(share: np.ndarray, floor: float) -> np.ndarray:
     """The centred log-ratios of shares, in their place."""
     np.maximum(share, floor, out=share)
@@ -224,20 +255,6 @@ def _log_ratios(share: np.ndarray, floor: float) -> np.ndarray:
     np.log(share, out=share)
     share -= share.mean(1, keepdims=True)
     return share
-
-
-def _totals(usage: Any, eps_quantile: float, where: str) -> "tuple[np.ndarray, SmallestPositive]":
-    """Total usage of each cell, and the smallest shares; a warning where totals are not 1."""
-    total, least = np.empty((usage.shape[0], 1)), SmallestPositive(eps_quantile, usage.shape[0] * usage.shape[1])
-    for rows in row_blocks(usage.shape):
-        block = _numbers(usage, rows, where)
-        total[rows] = block.sum(1, keepdims=True)
-        least.add(block / total[rows])
-    if abs(float(np.median(total)) - 100) < 1:
-        warn(f"{where}: rows sum to 100, so usages are in percent; they were divided by their sums.")
-    elif (np.abs(total - 1) > SUM_ROUNDED).any():
-        warn(f"{where}: rows do not sum to 1 (they sum to {total.min():.4g} to {total.max():.4g}); they were divided by their sums.")
-    return total, least
 
 
 class SmallestPositive:

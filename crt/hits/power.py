@@ -59,7 +59,7 @@ class ShiftResponse:
         return cls(
             sd=np.where(np.isfinite(scores.scale), scores.scale, np.nan),
             correlation=np.array([np.corrcoef(x, _scores(_rank(x, x), len(x)))[0, 1] if x[0] < x[-1] else np.nan for x in some.T]),
-            response=np.array([np.stack([_response(x, shift) for shift in grid()], axis=1) for x in some.T]),
+            response=np.array([_response(x) for x in some.T]),
         )
 
     def power(
@@ -162,14 +162,17 @@ def _scores(rank: np.ndarray, n: int) -> np.ndarray:
     return ndtri(np.clip(rank, 0.5 / n, 1 - 0.5 / n))
 
 
-def _response(sample: np.ndarray, shift: float) -> np.ndarray:
-    """m and v by share of treated cells, (shares, 2): treated minus control mean of the normal scores, and the variance of those of treated cells."""
+def _response(sample: np.ndarray) -> np.ndarray:
+    """m and v by share of treated cells and shift, (shares, shifts, 2): treated minus control mean of the normal scores, and the variance of treated cells'."""
     x = np.quantile(sample, (np.arange(QUANTILES) + 0.5) / QUANTILES)
-    own, up, down = _rank(sample, x), _rank(sample, x + shift), _rank(sample, x - shift)
-    share = SHARES[:, None]
-    treated = _scores((1 - share) * up + share * own, len(sample))
-    control = _scores((1 - share) * own + share * down, len(sample))
-    return np.stack([treated.mean(1) - control.mean(1), treated.var(1)], axis=1)
+    own, share = _rank(sample, x), SHARES[:, None]
+    out = []
+    for shift in grid():
+        up, down = _rank(sample, x + shift), _rank(sample, x - shift)
+        treated = _scores((1 - share) * up + share * own, len(sample))
+        control = _scores((1 - share) * own + share * down, len(sample))
+        out.append(np.stack([treated.mean(1) - control.mean(1), treated.var(1)], axis=1))
+    return np.stack(out, axis=1)
 
 
 def discovery_threshold(result: CRTResult, *, fdr: float = FDR) -> float:

@@ -114,12 +114,16 @@ def _mean_residuals(block: CellBlock, mean: MeanScores) -> Float32[np.ndarray, "
 
 def few_valued(blocks: CellBlocks[CellBlock]) -> Int[np.ndarray, " few"]:
     """The programs with fewer than three distinct values, whose normal scores are the outcome itself on another scale."""
-    low, high = (blocks.map_reduce(_extreme, largest, combine=np.maximum if largest else np.minimum) for largest in (False, True))
+    low, high = blocks.map_reduce(_extremes, combine=_wider)
     return np.flatnonzero(blocks.map_reduce(_only_extremes, low, high, combine=np.logical_and))
 
 
-def _extreme(block: CellBlock, largest: bool) -> Float32[np.ndarray, " programs"]:
-    return block.Y.max(0) if largest else block.Y.min(0)
+def _extremes(block: CellBlock) -> tuple[Float32[np.ndarray, " programs"], Float32[np.ndarray, " programs"]]:
+    return block.Y.min(0), block.Y.max(0)
+
+
+def _wider(first: tuple[np.ndarray, np.ndarray], second: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return np.minimum(first[0], second[0]), np.maximum(first[1], second[1])
 
 
 def _only_extremes(block: CellBlock, low: Float32[np.ndarray, " programs"], high: Float32[np.ndarray, " programs"]) -> Bool[np.ndarray, " programs"]:

@@ -166,7 +166,9 @@ class _Tensor:
         import torch
 
         parts = [torch.from_numpy(_aligned(array)) for array in self.arrays]
-        return parts[0] if self.shape is None else torch.sparse_csr_tensor(*parts, size=self.shape, check_invariants=False)
+        if self.shape is None:
+            return parts[0]
+        return torch.sparse_csr_tensor(parts[0], parts[1], parts[2], size=self.shape, check_invariants=False)
 
 
 def _packed(value: Any) -> Any:

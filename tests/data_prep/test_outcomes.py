@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import InputError, ScreenWarning
-from data_prep.outcomes import check_fate_prob, check_outcome
+from data_prep.outcomes import PlainOutcomes, check_fate_prob
 
 CELLS = np.array([f"c{i}" for i in range(8)])
 NAMES = ("EC", "MES", "NEU")
@@ -23,7 +23,7 @@ def test_values_whose_sums_overflow_are_refused(value):
     values = np.ones((3, 2))
     values[1, 1] = value
     with pytest.raises(InputError, match=r"u is larger than 1e\+30 in row 1 \(c1\), so that sums overflow"):
-        check_outcome(values, CELLS[:3], where="u")
+        PlainOutcomes.of(values, CELLS[:3], where="u")
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, object])

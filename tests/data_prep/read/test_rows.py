@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from crt.prepare import prepare_crt_inputs
 from data_prep.errors import InputError
-from data_prep.outcomes import SmallestPositive, check_usage, clr_blocks, clr_usage
+from data_prep.outcomes import LogRatios, SmallestPositive, clr_usage
 from data_prep.read import guides as reading_guides
 from data_prep.read import rows
 from data_prep.read.container import View, open_view
@@ -72,9 +72,9 @@ HOLDERS = {
 def test_clr_by_blocks_is_that_of_the_whole(holder, q):
     given = HOLDERS[holder](usage())
     whole = np.asarray(given.to_numpy() if isinstance(given, pd.DataFrame) else given, dtype=np.float64)
-    found = clr_usage(check_usage(given, CELLS, where="u"), eps_quantile=q)
+    found = clr_usage(given, eps_quantile=q)
     np.testing.assert_array_equal(found, whole_clr(whole, q))
-    some = np.concatenate([block for _, block in clr_blocks(given, [1, 4], eps_quantile=q, where="u")])
+    some = np.concatenate([block for _, block in LogRatios.of(given, CELLS, eps_quantile=q).blocks([1, 4])])
     np.testing.assert_array_equal(some, found[:, [1, 4]])
 
 
@@ -121,11 +121,11 @@ def test_errors_of_later_blocks():
         spoilt = usage()
         spoilt[2500] = change
         with pytest.raises(InputError, match=message):
-            check_usage(spoilt, CELLS, where="u")
+            LogRatios.of(spoilt, CELLS, where="u")
     spoilt = usage()
     spoilt[[10, 2500], 3] = np.nan
     with pytest.raises(InputError, match=r"NaN or infinite in row 10 \(c10\); row 2500 \(c2500\)\."):
-        check_usage(spoilt, CELLS, where="u")
+        LogRatios.of(spoilt, CELLS, where="u")
 
 
 class _nothing:
@@ -164,7 +164,7 @@ def test_files_are_read_by_blocks(crt_screen, tmp_path, monkeypatch):
         found = prepare_crt_inputs(tmp_path / name)
         np.testing.assert_array_equal(found.rows, expected.rows)
         assert (found.guides != expected.guides).nnz == 0
-    assert max(most) < 2000 and len(most) == 2 * (3 * 3 + 3)  # usage is checked once and used twice, guides taken once
+    assert max(most) < 2000 and len(most) == 2 * (2 * 3 + 3)  # usage is checked and used, guides are taken once
     backed = ad.read_h5ad(tmp_path / "screen.h5ad", backed="r")
     np.testing.assert_array_equal(prepare_crt_inputs(backed).rows, expected.rows)
     backed.file.close()

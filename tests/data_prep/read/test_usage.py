@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.errors import InputError, ScreenWarning
-from data_prep.outcomes import check_outcome, check_usage, clr_usage
+from data_prep.outcomes import LogRatios, PlainOutcomes, clr_usage
 from data_prep.simulate.usage import make_sceptre_style_synth
 
 CELLS = np.array(["a", "b", "c"], dtype=object)
@@ -32,7 +32,7 @@ def test_percent_is_reported_and_scaled():
 def test_usage_is_not_changed():
     usage = USAGE.copy()
     usage.flags.writeable = False
-    clr_usage(check_usage(usage, CELLS, where="usage"))
+    clr_usage(usage)
 
 
 @pytest.mark.parametrize(
@@ -43,20 +43,20 @@ def test_bad_usage(value, message):
     usage = USAGE.copy()
     usage[1, 2] = value
     with pytest.raises(InputError, match=message):
-        check_usage(usage, CELLS, where="obsm['u']")
+        LogRatios.of(usage, CELLS, where="obsm['u']")
 
 
 def test_other_errors():
     with pytest.raises(InputError, match="zero throughout in row 0"):
-        check_usage(np.array([[0.0, 0], [1, 0], [1, 0]]), CELLS, where="u")
+        LogRatios.of(np.array([[0.0, 0], [1, 0], [1, 0]]), CELLS, where="u")
     with pytest.raises(InputError, match="2 rows but the screen has 3"):
-        check_outcome(USAGE[:2], CELLS, where="u")
+        PlainOutcomes.of(USAGE[:2], CELLS, where="u")
     with pytest.raises(InputError, match="one program"):
         clr_usage(USAGE[:, :1])
     with pytest.raises(InputError, match="eps_quantile"):
         clr_usage(USAGE, eps_quantile=1.0)
     with pytest.raises(InputError, match="not numeric"):
-        check_outcome(np.array([["x"]] * 3), CELLS, where="u")
+        PlainOutcomes.of(np.array([["x"]] * 3), CELLS, where="u")
 
 
 def test_simulator():
