@@ -55,8 +55,11 @@ def _rank_programs(blocks: CellBlocks[CellBlock], programs: Int[np.ndarray, " so
     for own in blocks.each(_steps, mean, programs):
         steps[:, first : first + own.shape[1]] = own
         first += own.shape[1]
+    own = np.empty(scratch.shape[1], np.float32)
     for k, values in zip(programs, steps, strict=True):
-        out[k] = _table(values.size)[twice_midranks(values) - 1]
+        order, twice = sorted_midranks(values)
+        own[order] = _table(values.size)[twice - 1]
+        out[k] = own
 
 
 def _steps(block: CellBlock, mean: MeanScores, programs: Int[np.ndarray, " some"]) -> Float64[np.ndarray, "some cells"]:
@@ -85,18 +88,15 @@ def scores_again(block: CellBlock, raw: Float32[np.ndarray, "cells programs"], s
     return scores.residuals(block.C, raw)
 
 
-def twice_midranks(values: Float[np.ndarray, " cells"]) -> Shaped[np.ndarray, " cells"]:
-    """Twice the rank of each value, ties sharing the mean of their ranks: a whole number, 2 … 2n."""
+def sorted_midranks(values: Float[np.ndarray, " cells"]) -> tuple[Int[np.ndarray, " cells"], Int[np.ndarray, " cells"]]:
+    """The order of the values, and in this order twice the rank of each, ties sharing the mean of their ranks: a whole number, 2 … 2n."""
     order = np.argsort(values)
     key = values[order]
     new = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-    out = np.empty(values.size, np.int64)
     if new.size == values.size:
-        out[order] = np.arange(2, 2 * values.size + 2, 2)
-    else:
-        end = np.append(new[1:], values.size)
-        out[order] = np.repeat(new + end + 1, end - new)
-    return out
+        return order, np.arange(2, 2 * values.size + 2, 2)
+    end = np.append(new[1:], values.size)
+    return order, np.repeat(new + end + 1, end - new)
 
 
 def sampled_scores(inputs: CRTInputs, cells: Int[np.ndarray, " cells"], *, normal: bool) -> tuple[MeanScores, Float32[np.ndarray, "cells programs"]]:
