@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 LOCAL = "local:"
 SMALL = 2**16  # bytes
 TOGETHER = 4  # results that are fetched at once
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1)
 KEEP_PAGES = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}  # with dask's, each temporary array of a worker faults
 RETRIES = 10  # times that a task is tried again whose worker was lost while it ran
 
@@ -113,10 +114,11 @@ class OnCluster(CellBlocks[B]):
         """A task for each run of groups, which has the groups of the blocks, and of the arguments that are blocks."""
         by_block = tuple(isinstance(a, OnCluster) for a in arguments)
         shared = [a if isinstance(a, OnCluster) else _packed(a) if _small(a) else _task(self.client, _same, _packed(a)) for a in arguments]
-        return [
-            _task(self.client, task, function, by_block, list(self.futures[run]), *(list(a.futures[run]) if isinstance(a, OnCluster) else a for a in shared))
-            for run in runs
-        ]
+        submitted = []
+        for run in runs:
+            own = [list(a.futures[run]) if isinstance(a, OnCluster) else a for a in shared]
+            submitted.append(_task(self.client, task, function, by_block, list(self.futures[run]), *own, near=self.near[run.start]))
+        return submitted
 
 
 def _task(client: "Client", function: Callable[..., Any], *arguments: Any, near: str = "") -> "Future":
@@ -238,9 +240,7 @@ def connect(scheduler: str) -> Iterator["Client"]:
         if not n_local.isdigit() or int(n_local) < 1:
             raise InputError(f"the scheduler is {scheduler!r}; after local: comes a number of workers, as in local:4.", "scheduler")
         with (
-            dask.config.set(
-                {"distributed.nanny.pre-spawn-environ": dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), 1) | KEEP_PAGES}
-            ),
+            dask.config.set({"distributed.scheduler.work-stealing": False, "distributed.nanny.pre-spawn-environ": ONE_THREAD | KEEP_PAGES}),
             _local_cluster(int(n_local)) as cluster,
             Client(cluster) as client,
         ):
