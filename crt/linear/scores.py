@@ -3,7 +3,7 @@
 from functools import lru_cache, partial, singledispatch
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped
+from jaxtyping import Bool, Float, Float32, Float64, Int
 from scipy.special import ndtri
 
 from crt.cells.block import CellBlock, MeanScores, moment_sums, wide_residuals
