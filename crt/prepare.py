@@ -26,7 +26,7 @@ from data_prep.read.guide_map import NTC_LABELS, GuideMap
 from data_prep.read.screen import read_guides
 
 BLOCKS_AT_ONCE = 4
-RANKING = 100  # bytes for each cell
+RANKING = 120  # bytes for each cell
 
 
 def prepare_crt_inputs(
@@ -192,7 +192,7 @@ def _outcomes(values: Any, cells: np.ndarray, *, transform: str, eps_quantile: f
 
 
 def _needs(n_cells: int, n_covariates: int, n_outcomes: int) -> Needs:
-    """What a test takes beyond its guides and covariates: matrices of outcomes and their scores; without them, two programs that are ranked by two threads."""
+    """What a test takes beyond its guides and covariates: matrices of outcomes and their scores; without them, what two threads take that rank programs."""
     blocks = BLOCKS_AT_ONCE * BLOCK_CELLS * 4 * (n_covariates + 3 * n_outcomes)
     matrices = 4 * n_cells * (2 * n_covariates + 16 + 4 * n_outcomes)
     return Needs(in_memory=matrices + blocks, in_files=RANKING * n_cells + blocks)

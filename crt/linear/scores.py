@@ -14,7 +14,7 @@ from data_prep.blocks.place import MEMORY
 
 Scores = Float32[np.ndarray, "cells programs"]
 TIE = 2.0**36  # steps of an SD in which residuals are ranked: rounding errors are smaller
-TOGETHER = 2  # programs that are ranked together: one pass over the cells serves both
+TOGETHER = 4  # programs that are ranked together: one pass over the cells serves all of them
 
 
 def mean_scores(blocks: CellBlocks[CellBlock]) -> MeanScores:
@@ -58,7 +58,7 @@ def _rank_programs(blocks: CellBlocks[CellBlock], programs: Int[np.ndarray, " so
     own = np.empty(scratch.shape[1], np.float32)
     for k, values in zip(programs, steps, strict=True):
         order, twice = sorted_midranks(values)
-        own[order] = _table(values.size)[twice - 1]
+        own[order] = _table(values.size)[1::2] if twice is None else _table(values.size)[twice - 1]
         out[k] = own
 
 
@@ -88,15 +88,16 @@ def scores_again(block: CellBlock, raw: Float32[np.ndarray, "cells programs"], s
     return scores.residuals(block.C, raw)
 
 
-def sorted_midranks(values: Float[np.ndarray, " cells"]) -> tuple[Int[np.ndarray, " cells"], Int[np.ndarray, " cells"]]:
-    """The order of the values, and in this order twice the rank of each, ties sharing the mean of their ranks: a whole number, 2 … 2n."""
+def sorted_midranks(values: Float[np.ndarray, " cells"]) -> tuple[Int[np.ndarray, " cells"], Int[np.ndarray, " cells"] | None]:
+    """The order of the values, and in this order twice the rank of each, ties sharing the mean of their ranks: whole numbers; None for 2, 4, … 2n."""
     order = np.argsort(values)
     key = values[order]
-    new = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-    if new.size == values.size:
-        return order, np.arange(2, 2 * values.size + 2, 2)
-    end = np.append(new[1:], values.size)
-    return order, np.repeat(new + end + 1, end - new)
+    differs = key[1:] != key[:-1]
+    if differs.all():
+        return order, None
+    first = np.concatenate([[0], np.flatnonzero(differs) + 1])
+    end = np.append(first[1:], values.size)
+    return order, np.repeat(first + end + 1, end - first)
 
 
 def sampled_scores(inputs: CRTInputs, cells: Int[np.ndarray, " cells"], *, normal: bool) -> tuple[MeanScores, Float32[np.ndarray, "cells programs"]]:
