@@ -38,7 +38,7 @@ def in_pairs(items: Iterable[tuple[int, R]], combine: Callable[[R, R], R]) -> R:
     Parameters
     ----------
     items
-        How many groups each result is of, which `in_runs` has made of a run of groups, and the result.
+        Results, each after the number of groups that it is of: one, or those of a run of `in_runs`.
     combine
         A function of two results.
     """

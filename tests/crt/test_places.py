@@ -47,6 +47,7 @@ def screen():
 @pytest.fixture
 def small_blocks(monkeypatch):
     monkeypatch.setattr("data_prep.blocks.base.BLOCK_CELLS", 256)
+    monkeypatch.setattr("data_prep.blocks.base.GROUP_BLOCKS", 1)
 
 
 def same(one, other):
@@ -91,6 +92,7 @@ def on_cluster(client, screen, folder, run, reading="complement"):
 def test_a_cluster_gives_the_bytes_of_memory(screen, tmp_path, small_blocks):
     with connect("local:2") as client:
         client.run(setattr, data_prep.blocks.base, "BLOCK_CELLS", 256)
+        client.run(setattr, data_prep.blocks.base, "GROUP_BLOCKS", 1)
         for run, reading in (("cauchy", "complement"), ("resamples", "complement"), ("resamples", "ntc_cells")):
             here = run_all_genes_union_crt(prepare_crt_inputs(screen, **READING[reading]), **RUNS[run])
             same(on_cluster(client, screen, tmp_path, run, reading), here)

@@ -32,9 +32,9 @@ def screen():
 
 @pytest.fixture(scope="module")
 def several():
-    """Three blocks in two groups, of 600 cells, and covariances between genes from probes, as on large screens."""
+    """Six blocks in three groups, of 600 cells, and covariances between genes from probes, as on large screens."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("data_prep.blocks.base.BLOCK_CELLS", 220)
+        patch.setattr("data_prep.blocks.base.BLOCK_CELLS", 100)
         patch.setattr("data_prep.blocks.base.GROUP_BLOCKS", 2)
         patch.setattr("hierarchy.inference.marginals.DENSE_LIMIT", 0)
         yield
@@ -82,7 +82,7 @@ def test_designs_of_blocks_are_parts_of_the_whole(screen, several):
     data = build_fate_data(screen, ref_fate="EC")
     split, one = cell_design(data), cell_design(data, size=600)
     whole = whole_block(data, split)
-    assert len(split.cells) == 3 and len(split.pair_day) and whole_block(data, one) is one.cells.items[0]
+    assert len(split.cells) == 6 and len(split.pair_day) and whole_block(data, one) is one.cells.items[0]
     for name in ("rows", "nuisance", "prob", "pair_cols"):
         parts = [getattr(block, name) for block in split.cells.items]
         dense = [part.to_dense() if "csr" in str(part.layout) else part for part in [*parts, getattr(whole, name)]]
@@ -104,7 +104,17 @@ def test_files_change_no_byte(screen, several, in_memory, tmp_path):
 
 def test_a_cluster_changes_no_byte(screen, several, in_memory, tmp_path):
     with connect("local:2") as client:
-        assert bytes_of(results(screen, Workers(client, Files(tmp_path)))) == in_memory[:-3]
+        place = Workers(client, Files(tmp_path))
+        assert bytes_of(results(screen, place)) == in_memory[:-3]
+        cells = cell_design(build_fate_data(screen, ref_fate="EC"), place=place).cells
+        for _ in range(20):
+            cells.map_reduce(_n_cells)
+        holders = client.who_has(cells.futures)
+        assert [holders[future.key] for future in cells.futures] == [(worker,) for worker in cells.near] and len(set(cells.near)) == 2  # sums move no blocks
+
+
+def _n_cells(block):
+    return len(block.prob)
 
 
 @pytest.mark.slow
