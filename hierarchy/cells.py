@@ -1,8 +1,6 @@
 """Sparse design matrices of the cells in blocks, built once for a screen: linear predictors and their transposes are products with them."""
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from data_prep.blocks.base import CellBlocks, block_slices
+from data_prep.blocks.disk import csr_tensor
 from data_prep.blocks.place import Memory, Place
 from data_prep.tensors import FateData
 
@@ -241,14 +240,6 @@ def whole_block(data: FateData, design: CellDesign) -> CellBlock:
     return items[0]
 
 
-@contextmanager
-def quiet_sparse() -> Iterator[None]:
-    """Without torch's notes that its CSR tensors are in beta and that their invariants are not checked, which users cannot act on."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse (CSR tensor support is in beta|invariant checks are implicitly disabled)", UserWarning)
-        yield
-
-
 def _csr(matrix: sp.csr_matrix, device: torch.device, dtype: torch.dtype) -> Tensor:
     matrix.sort_indices()
     return csr(torch.from_numpy(matrix.indptr), torch.from_numpy(matrix.indices), torch.from_numpy(matrix.data).to(dtype), matrix.shape).to(device)
@@ -270,5 +261,4 @@ def csr(
     shape
         Numbers of rows and columns.
     """
-    with quiet_sparse():
-        return torch.sparse_csr_tensor(start.int(), column.int(), value, size=shape, check_invariants=False)
+    return csr_tensor(start.int(), column.int(), value, shape)

@@ -14,8 +14,9 @@ from jaxtyping import Float, Int
 from scipy.linalg import helmert
 from torch import Tensor
 
+from data_prep.blocks.disk import quiet_sparse
 from data_prep.tensors import FateData
-from hierarchy.cells import CellBlock, CellDesign, quiet_sparse
+from hierarchy.cells import CellBlock, CellDesign
 
 IDENTIFIED = 1e-10  # eigenvalue of the nuisance columns' correlations below which a direction changes no predictor
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_prep.blocks.base import B, CellBlocks, R, T, add, in_groups, in_pairs, in_runs
-from data_prep.blocks.disk import ALIGNMENT, OnDisk, mapped
+from data_prep.blocks.disk import ALIGNMENT, OnDisk, csr_tensor, mapped
 from data_prep.errors import InputError
 
 if TYPE_CHECKING:
@@ -167,10 +167,8 @@ class _Tensor:
     def tensor(self) -> Any:
         import torch
 
-        parts = [torch.from_numpy(_aligned(array)) for array in self.arrays]
-        if self.shape is None:
-            return parts[0]
-        return torch.sparse_csr_tensor(parts[0], parts[1], parts[2], size=self.shape, check_invariants=False)
+        first, *others = (torch.from_numpy(_aligned(array)) for array in self.arrays)
+        return first if self.shape is None else csr_tensor(first, others[0], others[1], self.shape)
 
 
 def _packed(value: Any) -> Any:

@@ -4,8 +4,10 @@ import dataclasses
 import mmap
 import shutil
 import tempfile
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -162,12 +164,38 @@ def _put(value: Any, put: Callable[[np.ndarray, bool], _Place]) -> Any:
     return put(value.numpy(), True)
 
 
+def csr_tensor(start: Any, column: Any, value: Any, shape: Sequence[int]) -> Any:
+    """A CSR tensor of parts that are not checked.
+
+    Parameters
+    ----------
+    start
+        Offsets of the rows among the entries.
+    column
+        Column of each entry.
+    value
+        The entries.
+    shape
+        Numbers of rows and columns.
+    """
+    import torch
+
+    with quiet_sparse():
+        return torch.sparse_csr_tensor(start, column, value, size=tuple(shape), check_invariants=False)
+
+
+@contextmanager
+def quiet_sparse() -> Iterator[None]:
+    """Without torch's notes that its CSR tensors are in beta and that their invariants are not checked, which users cannot act on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse (CSR tensor support is in beta|invariant checks are implicitly disabled)", UserWarning)
+        yield
+
+
 def _get(value: Any, pages: np.ndarray) -> Any:
     if isinstance(value, _Sparse):
-        import torch
-
-        rows, columns, values = (_get(part, pages) for part in value.parts)
-        return torch.sparse_csr_tensor(rows, columns, values, size=value.shape, check_invariants=False)
+        start, column, entries = (_get(part, pages) for part in value.parts)
+        return csr_tensor(start, column, entries, value.shape)
     if not isinstance(value, _Place):
         return value
     dtype = np.dtype(value.dtype)
