@@ -26,7 +26,7 @@ from data_prep.read.guide_map import NTC_LABELS, GuideMap
 from data_prep.read.screen import read_guides
 
 BLOCKS_AT_ONCE = 4
-RANKING = 120  # bytes for each cell
+RANKING = 150  # bytes for each cell: two threads, with ties
 
 
 def prepare_crt_inputs(

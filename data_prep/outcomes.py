@@ -100,7 +100,7 @@ class PlainOutcomes:
         mean = np.zeros(values.shape[1])
 
         def more(rows: slice, block: np.ndarray) -> None:
-            mean[...] += block.sum(0) / values.shape[0]
+            mean[...] += np.asfortranarray(block).sum(0) / values.shape[0]  # numpy sums in memory order
 
         _check_finite(values, cells, where, more)
         return cls(values=values, mean=mean, where=where)
@@ -213,7 +213,10 @@ def clr_usage(usage: Any, *, eps_quantile: float = 1e-4) -> Float64[np.ndarray, 
         Quantile of the positive shares that replaces smaller ones, at least 0 and below 1.
     """
     ratios = LogRatios.of(usage, np.arange(len(usage)), eps_quantile=eps_quantile)
-    return np.concatenate([block for _, block in ratios.blocks(range(ratios.usage.shape[1]))])
+    out = np.empty(ratios.usage.shape)
+    for rows, block in ratios.blocks(range(out.shape[1])):
+        out[rows] = block
+    return out
 
 
 def _matrix(values: Any, cells: np.ndarray, where: str) -> Any:

@@ -93,11 +93,14 @@ def sorted_midranks(values: Float[np.ndarray, " cells"]) -> tuple[Int[np.ndarray
     order = np.argsort(values)
     key = values[order]
     differs = key[1:] != key[:-1]
+    del key  # of as many bytes as the values, as all that follows
     if differs.all():
         return order, None
-    first = np.concatenate([[0], np.flatnonzero(differs) + 1])
-    end = np.append(first[1:], values.size)
-    return order, np.repeat(first + end + 1, end - first)
+    twice = np.flatnonzero(np.concatenate([[True], differs]))
+    size = np.diff(twice, append=values.size)
+    twice *= 2
+    twice += size + 1
+    return order, np.repeat(twice, size)
 
 
 def sampled_scores(inputs: CRTInputs, cells: Int[np.ndarray, " cells"], *, normal: bool) -> tuple[MeanScores, Float32[np.ndarray, "cells programs"]]:

@@ -193,7 +193,8 @@ def _aligned(value: Any) -> Any:
         return value
     buffer = np.empty(value.nbytes + ALIGNMENT, np.uint8)
     first = -buffer.ctypes.data % ALIGNMENT
-    out = buffer[first : first + value.nbytes].view(value.dtype).reshape(value.shape)
+    by_column = value.flags.f_contiguous and not value.flags.c_contiguous
+    out = np.ndarray(value.shape, value.dtype, buffer, first, order="F" if by_column else "C")
     out[...] = value
     return out
 

@@ -1,8 +1,10 @@
 import math
 
+import numpy as np
 import pytest
 
 from data_prep.blocks.base import in_pairs, in_runs
+from data_prep.blocks.cluster import _aligned
 
 
 @pytest.mark.parametrize("n", range(1, 20))
@@ -35,3 +37,12 @@ def test_runs_are_as_long_as_they_can_be():
 
 def _in_words(items):
     return in_pairs(items, lambda first, second: f"({first}{second})")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_arrays_that_are_moved_keep_their_order_in_memory(order):
+    buffer = np.arange(100, dtype=np.float64).view(np.uint8)
+    value = np.ndarray((4, 6), np.float64, buffer, 8 if buffer.ctypes.data % 64 == 0 else 0, order=order)
+    moved = _aligned(value)
+    assert moved.ctypes.data % 64 == 0 and moved.strides == value.strides
+    np.testing.assert_array_equal(moved, value)

@@ -71,3 +71,12 @@ def test_simulator():
     assert 4 < first.obsm["guide_assignment"].sum() / 400 < 6
     with pytest.raises(InputError, match="programs"):
         make_sceptre_style_synth(**{**options, "n_effect_programs": 7})
+
+
+def test_plain_outcomes_do_not_depend_on_the_order_in_memory():
+    far = np.random.default_rng(0).normal(1e7, 1.0, (3000, 3))
+    cells, found = np.arange(3000), []
+    for values in (far, np.asfortranarray(far)):
+        with pytest.warns(ScreenWarning, match="were centred"):
+            found.append(np.concatenate([block for _, block in PlainOutcomes.of(values, cells, where="u").blocks([0, 2])]))
+    np.testing.assert_array_equal(*found)
