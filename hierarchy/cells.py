@@ -242,23 +242,5 @@ def whole_block(data: FateData, design: CellDesign) -> CellBlock:
 
 def _csr(matrix: sp.csr_matrix, device: torch.device, dtype: torch.dtype) -> Tensor:
     matrix.sort_indices()
-    return csr(torch.from_numpy(matrix.indptr), torch.from_numpy(matrix.indices), torch.from_numpy(matrix.data).to(dtype), matrix.shape).to(device)
-
-
-def csr(
-    start: Int[Tensor, " rows_1"], column: Int[Tensor, " entries"], value: Float[Tensor, " entries"], shape: tuple[int, int]
-) -> Float[Tensor, "rows columns"]:
-    """A CSR matrix, with indices of 32 bits, which products take as they are.
-
-    Parameters
-    ----------
-    start
-        Offsets of the rows among the entries.
-    column
-        Column of each entry.
-    value
-        The entries.
-    shape
-        Numbers of rows and columns.
-    """
-    return csr_tensor(start.int(), column.int(), value, shape)
+    start, column, value = (torch.from_numpy(part) for part in (matrix.indptr, matrix.indices, matrix.data))
+    return csr_tensor(start.int(), column.int(), value.to(dtype), matrix.shape).to(device)  # products take indices of 32 bits as they are

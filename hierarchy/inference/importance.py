@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hierarchy.cells import CellBlock, csr
+from data_prep.blocks.disk import csr_tensor
+from hierarchy.cells import CellBlock
 from hierarchy.coordinates import Coordinates, GeneGroup
 from hierarchy.inference.curvature import Pass, columns_of, pass_over_cells
 from hierarchy.inference.linear import cholesky
@@ -119,7 +120,8 @@ def _changes(block: CellBlock, around: _Around) -> Tensor:
     before = _log_lik(prob, eta)
     order = torch.argsort(entry, stable=True)
     start = torch.cat([entry.new_zeros(1), torch.bincount(entry, minlength=len(key)).cumsum(0)])
-    carried = csr(start, (guide * n_days + day)[order], torch.ones_like(order, dtype=eta.dtype), (len(key), len(around.guides) * n_days))
+    column, ones = (guide * n_days + day)[order].int(), torch.ones_like(order, dtype=eta.dtype)
+    carried = csr_tensor(start.int(), column, ones, (len(key), len(around.guides) * n_days))
     out = weight.new_zeros(n_draws, around.n_genes)
     for s in range(n_draws):
         changed = _log_lik(prob, eta + carried @ around.beta[s].flatten(0, 1))
